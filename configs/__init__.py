@@ -1,0 +1,1 @@
+"""Shipped settings: recipes of methods, facts of datasets, launchers."""

@@ -1,0 +1,62 @@
+"""The command line: one file a command group, each a thin call into the harness."""
+
+from __future__ import annotations
+
+import errno
+import sys
+
+import click
+
+from harness import __version__
+from harness.cli import data, leaderboard, plugins, run, show
+from harness.cli.common import LazyPlugins, plugin_options
+
+
+class Bench(click.Group):
+    """The group, with the commands that plugins add."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Own commands, then those of plugins."""
+        LazyPlugins.of(ctx).add_commands(self)
+        return list(self.commands)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        """Look among the own commands first, so that they need no plugin."""
+        if name not in self.commands:
+            LazyPlugins.of(ctx).add_commands(self)
+        return self.commands.get(name)
+
+
+@click.group(cls=Bench, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="bench")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+@plugin_options
+@click.pass_context
+def cli(ctx: click.Context, debug: bool, **_: object) -> None:
+    """Benchmark generative and sequential recommenders: one split, one protocol, one record.
+
+    Start with: bench run --method minionerec --category Synthetic
+    """
+
+
+cli.add_command(run.run)
+cli.add_command(data.data)
+cli.add_command(plugins.methods)
+cli.add_command(show.show)
+cli.add_command(plugins.plugins)
+cli.add_command(leaderboard.leaderboard)
+
+
+def main() -> None:
+    """The console script ``bench``."""
+    try:
+        cli()
+    except Exception as error:
+        if "--debug" in sys.argv:
+            raise
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            click.echo(f"Error: the disk is full ({error.filename}); free space and run the same command again", err=True)
+        else:
+            line = " ".join(str(error).split())[:500]
+            click.echo(f"Error: {type(error).__name__}: {line} (bench --debug … shows where)", err=True)
+        sys.exit(1)

@@ -1,0 +1,86 @@
+"""What commands share: the options for plugins, and loading them once, when first needed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from harness.plugins import Plugins
+
+
+@dataclass
+class LazyPlugins:
+    """The plugins of this invocation, loaded on first use."""
+
+    files: tuple[str, ...] = ()
+    strict: bool = False
+    _loaded: Plugins | None = None
+    _commands: bool = False
+
+    @classmethod
+    def of(cls, ctx: click.Context) -> LazyPlugins:
+        """The invocation's, kept at the root context."""
+        root = ctx.find_root()
+        if root.obj is None:
+            root.obj = cls()
+        return root.obj
+
+    def load(self) -> Plugins:
+        """All plugins, or a :class:`~harness.errors.BenchError`."""
+        if self._loaded is None:
+            from harness import plugins
+
+            self._loaded = plugins.load(self.files, self.strict)
+        return self._loaded
+
+    def add_commands(self, group: click.Group) -> None:
+        """Let plugins add their commands, once."""
+        if not self._commands:
+            self._commands = True
+            self.load().manager.hook.bench_commands(cli=group)
+
+
+def _remember(ctx: click.Context, parameter: click.Parameter, value: Any) -> Any:
+    lazy = LazyPlugins.of(ctx)
+    if parameter.name == "plugin":
+        lazy.files += tuple(v for v in value if v not in lazy.files)
+    elif value:
+        lazy.strict = True
+    return value
+
+
+def plugin_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """``--plugin FILE`` and ``--strict-plugins``, before or after the command's name."""
+    function = click.option(
+        "--strict-plugins", is_flag=True, is_eager=True, expose_value=False, callback=_remember,
+        help="A plugin that cannot be loaded is an error.",
+    )(function)  # fmt: skip
+    return click.option(
+        "--plugin", multiple=True, metavar="FILE", is_eager=True, expose_value=False, callback=_remember,
+        help="Load a plugin from a Python file (repeatable).",
+    )(function)  # fmt: skip
+
+
+def with_plugins(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The command gets the loaded plugins as its first argument, and the options for them."""
+    import functools
+
+    @functools.wraps(function)
+    @click.pass_context
+    def wrapped(ctx: click.Context, /, **arguments: Any) -> Any:
+        return function(LazyPlugins.of(ctx).load(), **arguments)
+
+    return plugin_options(wrapped)
+
+
+data_dir_option = click.option(
+    "--data-dir", metavar="DIR", help="Where data is looked for first (then $BENCH_DATA, ./data, the user cache)."
+)
+set_option = click.option(
+    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a setting, e.g. decoder.beams=20 (repeatable)."
+)
+runs_option = click.option("--runs", default="runs", show_default=True, metavar="DIR", help="Where runs are recorded.")

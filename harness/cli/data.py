@@ -1,0 +1,110 @@
+"""``bench data``: which categories there are, what is in them, and what is wrong with them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from harness.cli.common import data_dir_option, set_option, with_plugins
+
+if TYPE_CHECKING:
+    from harness.plugins import Plugins
+
+
+@click.group()
+def data() -> None:
+    """List, show and validate categories."""
+
+
+@data.command("list")
+@data_dir_option
+@with_plugins
+def list_(plugins: Plugins, data_dir: str | None) -> None:
+    """List the categories: name, layout, and where each was found."""
+    from harness.data import catalogue
+
+    for category in catalogue.find(plugins, data_dir):
+        click.echo(f"{category.name:<32} {category.layout:<12} {category.root or 'embedded (generated)'}")
+
+
+@data.command()
+@click.argument("category")
+@set_option
+@data_dir_option
+@with_plugins
+def show(plugins: Plugins, category: str, overrides: tuple[str, ...], data_dir: str | None) -> None:
+    """Users, items, rows, histories, repeats, cold targets, SIDs and the fingerprint of a category."""
+    from harness.data import catalogue
+    from harness.report import HR, table
+
+    dataset = catalogue.read(plugins, category, data_dir, _settings(overrides))
+    facts = dataset.facts()
+    click.echo(f"{category} ({dataset.layout} layout{'; ' + dataset.caption if dataset.caption else ''})")
+    click.echo(f"users {facts['users']:,}, items {facts['items']:,}\n")
+    splits = facts["splits"]
+    keys = [key for key in next(iter(splits.values())) if key != "history lengths"]
+    click.echo(table(["", *splits], [[key, *(_shown(split[key]) for split in splits.values())] for key in keys]))
+    for name, split in splits.items():
+        lengths = split["history lengths"]
+        click.echo(f"history lengths 1–{len(lengths)} in {name}: {' '.join(map(str, lengths))}")
+    if dataset.given is not None:
+        click.echo("\nsemantic IDs: " + ", ".join(f"{k} {v}" for k, v in dataset.given.report().items()))
+    if dataset.oracle is not None:
+        from harness.pipeline import BAYES, bayes_optimal
+
+        optimal = bayes_optimal(plugins, dataset, dataset.given)
+        columns = [*HR, "NDCG@10", "MRR"]
+        click.echo(f"\n{BAYES} on test:")
+        click.echo(table(["protocol", *columns], [[p, *(m[c] for c in columns)] for p, m in optimal.items()]))
+    click.echo(f"\nfingerprint {dataset.fingerprint}")
+    if dataset.given is not None:
+        click.echo(f"SIDs        {dataset.given.fingerprint}")
+
+
+@data.command()
+@click.argument("category")
+@set_option
+@data_dir_option
+@with_plugins
+def validate(plugins: Plugins, category: str, overrides: tuple[str, ...], data_dir: str | None) -> None:
+    """Check a category's files; every problem with file and row. Exit code 2 where there is an error."""
+    import sys
+
+    from harness.data import catalogue
+    from harness.data.problems import Problems
+    from harness.errors import BenchError
+
+    problems = Problems()
+    try:
+        dataset = catalogue.read(plugins, category, data_dir, _settings(overrides), problems)
+    except BenchError:
+        if not problems.errors:
+            raise
+        dataset = None
+    for problem in problems.found:
+        click.echo(f"{problem.severity}: {problem}")
+    warnings = len(problems.found) - len(problems.errors)
+    rows = ", ".join(f"{n} {len(s):,}" for n, s in dataset.splits.items()) if dataset else "not usable"
+    click.echo(f"{category}: {rows}; {len(problems.errors)} errors, {warnings} warnings")
+    if problems.errors:
+        sys.exit(2)
+
+
+def _settings(overrides: tuple[str, ...]) -> dict[str, Any]:
+    """Settings of the reader from ``--set items=5000`` or ``--set dataset.items=5000``."""
+    import yaml
+
+    from harness.errors import BenchError
+
+    values = {}
+    for override in overrides:
+        key, equals, value = override.partition("=")
+        if not equals:
+            raise BenchError(f"--set {override}: write it as key=value, e.g. --set dataset.items=5000")
+        values[key.strip().removeprefix("dataset.")] = yaml.safe_load(value)
+    return values
+
+
+def _shown(value: Any) -> str:
+    return f"{value:.4f}" if isinstance(value, float) else f"{value:,}"

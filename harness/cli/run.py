@@ -1,0 +1,93 @@
+"""``bench run``: one method on one category."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from harness.cli.common import data_dir_option, runs_option, set_option, with_plugins
+
+if TYPE_CHECKING:
+    from harness.plugins import Plugins
+
+
+@click.command()
+@click.option("--method", metavar="NAME", help="A method of bench methods.")
+@click.option("--config", metavar="FILE", help="A recipe file instead of a method (e.g. a run's config.yaml).")
+@click.option("--category", required=True, metavar="NAME", help="A category of bench data list.")
+@click.option("--seed", default=42, show_default=True, help="Random seed of the run.")
+@set_option
+@data_dir_option
+@runs_option
+@click.option("--from-run", metavar="DIR", help="Go on from a finished run's checkpoints (with a --set that differs).")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, or cuda.")
+@click.option("--threads", default=0, help="CPU threads.  [default: as many as there are cores]")
+@click.option("--no-mlflow", is_flag=True, help="Do not log to MLflow.")
+@click.option("--quiet", is_flag=True, help="No progress.")
+@with_plugins
+def run(
+    plugins: Plugins, method: str | None, config: str | None, category: str, seed: int, overrides: tuple[str, ...],
+    data_dir: str | None, runs: str, from_run: str | None, device: str, threads: int, no_mlflow: bool, quiet: bool,
+) -> None:  # fmt: skip
+    """Train, decode and measure a method; the same command again goes on where it was.
+
+    Everything is recorded under runs/<category>/<method>/ and in MLflow.
+    """
+    from harness import pipeline, report
+    from harness.config import resolve
+    from harness.data import catalogue
+    from harness.errors import BenchError
+    from harness.progress import Progress
+    from harness.store import Store
+    from harness.tracking import Tracker
+
+    if (method is None) == (config is None):
+        raise BenchError("give --method NAME (bench methods lists them) or --config FILE")
+    recipe = _recipe(config) if config else plugins.get("method", str(method))
+    resolved = resolve(recipe, category, seed, overrides, plugins)
+    dataset = catalogue.read(plugins, category, data_dir, resolved.dataset)
+    progress = Progress(quiet)
+    directory = pipeline.directory(Path(runs), resolved, dataset)
+    chosen = _device(device, threads)
+    this = pipeline.Run(
+        resolved, dataset, plugins, Store(directory), progress, chosen, Tracker(Path(runs), not no_mlflow)
+    )
+    progress.say(f"{resolved.method} on {category} ({dataset.caption or 'as read'}), seed {seed} → {directory}")
+    try:
+        result = pipeline.execute(this, Path(from_run) if from_run else None)
+    except KeyboardInterrupt:
+        click.echo("\nInterrupted; the same command goes on where it was.", err=True)
+        sys.exit(130)
+    click.echo(report.summary(result))
+    click.echo(f"\n{report.caption(this.store.manifest)}\nreport: {directory / 'report.md'}")
+
+
+def _recipe(file: str) -> dict[str, Any]:
+    """A recipe, also from a run's resolved ``config.yaml``."""
+    from harness.config import read_recipe, read_yaml
+
+    content = read_yaml(Path(file))
+    return read_recipe({k: v for k, v in content.items() if k not in ("category", "seed") and v not in (None, "")})
+
+
+def _device(device: str, threads: int) -> str:
+    import warnings
+
+    import torch
+
+    from harness.errors import BenchError
+
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    warnings.filterwarnings("ignore", message=".*pin_memory.*")
+    if threads:
+        torch.set_num_threads(threads)
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise BenchError(f"--device {device}: this torch finds no CUDA device; use --device cpu")
+    if device.split(":")[0] not in ("cpu", "cuda"):
+        raise BenchError(f"--device {device}: known are auto, cpu and cuda")
+    return device

@@ -1,0 +1,176 @@
+"""The protocols that plugins fulfil, and the values that pass between them.
+
+Every component is a class with a ``Settings`` dataclass (see :func:`setting`) and is made as
+``Component(settings)``; the harness validates the settings against that dataclass before it does.
+Nothing here knows a concrete method.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from harness.data.dataset import Dataset, Histories, Items, Samples
+    from harness.progress import Progress
+    from harness.rankings import Rankings
+    from harness.semantic_ids import SemanticIds
+
+
+def setting(default: Any, help: str) -> Any:
+    """A field of a ``Settings`` dataclass: its default and one line on its meaning (units, source)."""
+    if isinstance(default, (dict, list)):
+        return field(default_factory=lambda: type(default)(default), metadata={"help": help})
+    return field(default=default, metadata={"help": help})
+
+
+@dataclass(frozen=True)
+class NoSettings:
+    """For a component without settings."""
+
+
+@dataclass(frozen=True)
+class RunInfo:
+    """What lifecycle hooks see of a run."""
+
+    method: str
+    category: str
+    seed: int
+    directory: Path
+    config: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Context:
+    """All that a stage may see: train and valid samples, never a test sample.
+
+    Attributes:
+        directory: the stage's own directory, where it keeps checkpoints and leaves its model.
+        previous: the directory of the stage before, or None.
+        continued: True where `directory` already holds another run's finished state of this stage
+            (``--from-run``), to be trained further.
+        backbone: the causal-LM builder of the recipe, or None.
+        prompts: the prompt style of the recipe, shared by all stages and the test.
+        probe: decodes valid samples with the recipe's decoder and returns its metrics,
+            e.g. ``{"HR@10": .1, "NDCG@10": .05}`` (SID protocol).
+        log: records numbers at a step (to MLflow and the terminal).
+        progress: the terminal's progress bars.
+    """
+
+    items: Items
+    train: Samples
+    valid: Samples
+    semantic_ids: SemanticIds | None
+    backbone: Backbone | None
+    prompts: str
+    directory: Path
+    previous: Path | None
+    continued: bool
+    seed: int
+    device: str
+    probe: Callable[[Any], dict[str, float]]
+    log: Callable[[dict[str, float], int], None]
+    progress: Progress
+
+    def needs_semantic_ids(self, who: str) -> SemanticIds:
+        """The semantic IDs, or the error that says how to get them."""
+        if self.semantic_ids is None:
+            from harness.errors import BenchError
+
+            raise BenchError(f"{who} needs semantic IDs and the recipe has no tokenizer; add --set tokenizer=given")
+        return self.semantic_ids
+
+
+class DatasetReader(Protocol):
+    """Reads the categories of one file layout."""
+
+    Settings: ClassVar[type]
+
+    def __init__(self, settings: Any) -> None: ...
+
+    @staticmethod
+    def categories(root: Path | None) -> list[str]:
+        """The categories found under a data directory (None: those that need no files)."""
+        ...
+
+    def read(self, root: Path | None, category: str, problems: Any) -> Dataset:
+        """The dataset; what is wrong with the files is added to `problems`."""
+        ...
+
+
+class Tokenizer(Protocol):
+    """Items → semantic IDs (not to be confused with the text tokenizer of a language model)."""
+
+    Settings: ClassVar[type]
+
+    def __init__(self, settings: Any) -> None: ...
+
+    def tokenize(self, dataset: Dataset, seed: int, progress: Progress) -> SemanticIds | None:
+        """Codes ``[n_items, n_levels]`` for every item; None: the method does without.
+
+        `dataset.test` is empty: a tokenizer sees no test sample.
+        """
+        ...
+
+
+class Backbone(Protocol):
+    """Builds a causal language model whose vocabulary holds the SID tokens."""
+
+    Settings: ClassVar[type]
+
+    def __init__(self, settings: Any, location: str | None) -> None: ...
+
+    def build(self, sid_tokens: list[str], special_tokens: list[str], texts: list[str], seed: int) -> tuple[Any, Any]:
+        """``(model, text tokenizer)`` for those extra tokens; `texts` may train a text vocabulary."""
+        ...
+
+
+class Trainer(Protocol):
+    """One stage of a method."""
+
+    Settings: ClassVar[type]
+
+    def __init__(self, settings: Any) -> None: ...
+
+    def fit(self, context: Context) -> dict[str, Any]:
+        """Train, and leave the model in ``context.directory``.
+
+        A checkpoint found there is resumed from. Returns facts of the training for the record
+        (steps, best step, best valid metric).
+        """
+        ...
+
+    def load(self, context: Context) -> Any:
+        """The trained model of ``context.directory``: a :class:`~harness.generative.GenerativeModel`
+        or an :class:`ItemScorer`, or whatever the recipe's decoder takes."""
+        ...
+
+
+class ItemScorer(Protocol):
+    """A model that scores the whole catalogue."""
+
+    def score(self, histories: Histories) -> np.ndarray:
+        """Scores ``[batch, n_items]`` (float32, higher is better)."""
+        ...
+
+
+class Decoder(Protocol):
+    """A trained model and histories → the top candidates of each."""
+
+    Settings: ClassVar[type]
+
+    def __init__(self, settings: Any) -> None: ...
+
+    def decode(
+        self, model: Any, histories: Histories, semantic_ids: SemanticIds | None, device: str, progress: Progress
+    ) -> Rankings:
+        """Exactly k distinct candidates a sample, best first, scores non-increasing, all in the catalogue."""
+        ...
+
+
+Metric = Callable[["Rankings", "np.ndarray", "SemanticIds | None"], dict[str, Any]]
+"""``metric(rankings, targets [n] item ids, semantic_ids)`` → entries of the stage's record in ``metrics.json``."""

@@ -1,0 +1,179 @@
+"""What a dataset is: items, train/valid/test samples, and the fingerprint of both.
+
+It knows no file layout; the readers beside it do.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any, Protocol
+
+import numpy as np
+
+from harness.rankings import Rankings
+from harness.semantic_ids import SemanticIds
+
+MAX_HISTORY = 10
+"""The benchmark's limit: the last 10 items of a history (MiniOneRec, arXiv 2510.24431)."""
+
+
+@dataclass(frozen=True)
+class Items:
+    """Texts of the catalogue; item i is entry i of each list."""
+
+    titles: list[str]
+    descriptions: list[str]
+    brands: list[str]
+    categories: list[str]
+
+    def __len__(self) -> int:
+        return len(self.titles)
+
+
+@dataclass(frozen=True)
+class Histories:
+    """Purchase histories without their targets: all that a decoder sees of the test split.
+
+    Attributes:
+        items: ``[n, max_history]`` int32, oldest first, padded on the right with -1.
+        lengths: ``[n]`` int32, at least 1.
+    """
+
+    items: np.ndarray
+    lengths: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def lists(self) -> list[list[int]]:
+        """The histories as lists of item ids."""
+        return [row[:n] for row, n in zip(self.items.tolist(), self.lengths.tolist(), strict=True)]
+
+    def last(self, back: int = 1) -> np.ndarray:
+        """The `back`-th last item of each history ``[n]``, -1 where it is shorter."""
+        column = self.lengths - back
+        return np.where(column >= 0, self.items[np.arange(len(self)), np.maximum(column, 0)], -1)
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Samples of one split: user, history, target item.
+
+    Attributes:
+        users: ``[n]`` user names (numpy strings).
+        histories: the n histories.
+        targets: ``[n]`` int32 item ids.
+    """
+
+    users: np.ndarray
+    histories: Histories
+    targets: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def take(self, rows: np.ndarray) -> Samples:
+        """The samples of those rows."""
+        histories = Histories(self.histories.items[rows], self.histories.lengths[rows])
+        return Samples(self.users[rows], histories, self.targets[rows])
+
+    @classmethod
+    def build(cls, users: list[str], histories: list[list[int]], targets: list[int], max_history: int) -> Samples:
+        """From Python lists; histories keep their last `max_history` items."""
+        items = np.full((len(targets), max_history), -1, dtype=np.int32)
+        lengths = np.zeros(len(targets), dtype=np.int32)
+        for row, history in enumerate(histories):
+            kept = history[-max_history:]
+            items[row, : len(kept)] = kept
+            lengths[row] = len(kept)
+        return cls(np.asarray(users, dtype=np.str_), Histories(items, lengths), np.asarray(targets, dtype=np.int32))
+
+    def canonical(self) -> np.ndarray:
+        """``[n, 3 + max_history]``: user number, length, history, target, in an order free of the file's."""
+        names, numbers = np.unique(self.users, return_inverse=True)
+        table = np.column_stack([numbers, self.histories.lengths, self.histories.items, self.targets]).astype("<i4")
+        return table[np.lexsort(table.T[::-1])]
+
+
+class Oracle(Protocol):
+    """Knows the true next-item distribution of generated data."""
+
+    def rankings(self, histories: Histories, kind: str, k: int) -> Rankings:
+        """The Bayes-optimal top k by true probability; kind ``"item"`` or ``"sid"``."""
+        ...
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A category, read.
+
+    Attributes:
+        given: the semantic IDs shipped with the data, or None.
+        caption: what must be said wherever results on it are shown.
+        layout: the reader's name.
+        oracle: the true distribution, where the data is generated.
+    """
+
+    category: str
+    items: Items
+    train: Samples
+    valid: Samples
+    test: Samples
+    layout: str
+    given: SemanticIds | None = None
+    caption: str = ""
+    oracle: Oracle | None = field(default=None, compare=False)
+
+    @property
+    def splits(self) -> dict[str, Samples]:
+        """Train, valid and test by name."""
+        return {"train": self.train, "valid": self.valid, "test": self.test}
+
+    def with_caption(self, caption: str) -> Dataset:
+        """The dataset under another caption."""
+        return replace(self, caption=caption)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """sha256 of the canonical content: item texts and the samples of each split.
+
+        Free of row order, line endings and file names; semantic IDs have their own.
+        """
+        digest = hashlib.sha256()
+        texts = [self.items.titles, self.items.descriptions, self.items.brands, self.items.categories]
+        for column in texts:
+            normalised = [text.replace("\r\n", "\n").replace("\r", "\n") for text in column]
+            digest.update(json.dumps(normalised, ensure_ascii=True).encode())
+        for name, samples in self.splits.items():
+            digest.update(name.encode())
+            digest.update(json.dumps(np.unique(samples.users).tolist()).encode())
+            digest.update(np.ascontiguousarray(samples.canonical()).tobytes())
+        return digest.hexdigest()
+
+    def facts(self) -> dict[str, Any]:
+        """The numbers of ``bench data show``: sizes, history lengths, repeats, cold targets."""
+        users = np.unique(np.concatenate([s.users for s in self.splits.values()]))
+        trained = np.zeros(len(self.items), dtype=bool)
+        trained[self.train.targets] = True
+        seen = trained.copy()
+        seen[self.train.histories.items[self.train.histories.items >= 0]] = True
+        facts: dict[str, Any] = {"users": len(users), "items": len(self.items), "splits": {}}
+        for name, samples in self.splits.items():
+            repeat = (samples.histories.items == samples.targets[:, None]).any(axis=1)
+            facts["splits"][name] = {
+                "rows": len(samples),
+                "users": len(np.unique(samples.users)),
+                "mean history": float(samples.histories.lengths.mean()),
+                "history lengths": np.bincount(samples.histories.lengths)[1:].tolist(),
+                "target in history": float(repeat.mean()),
+                "target = last item": float((samples.histories.last() == samples.targets).mean()),
+                "target never a train target": int((~trained[samples.targets]).sum()),
+                "target never in train": int((~seen[samples.targets]).sum()),
+            }
+            if self.given is not None:
+                shared = self.given.group_sizes[self.given.of_item[samples.targets]] > 1
+                facts["splits"][name]["target on a shared SID"] = int(shared.sum())
+        return facts

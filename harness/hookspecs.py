@@ -1,0 +1,65 @@
+"""Every hook of the harness: this file is the plugin API.
+
+A plugin implements any of these with ``from harness import hookimpl``. The registration hooks return
+what the plugin offers; a name that two plugins claim is an error that names both. Import torch and
+other heavy packages inside the functions that need them, so that ``bench --help`` stays instant.
+"""
+
+import pluggy
+
+hookspec = pluggy.HookspecMarker("bench")
+
+
+@hookspec
+def bench_datasets():
+    """Return ``{name: class}`` of dataset readers (:class:`harness.components.DatasetReader`)."""
+
+
+@hookspec
+def bench_tokenizers():
+    """Return ``{name: class}`` of item tokenizers: items → semantic IDs (:class:`~harness.components.Tokenizer`)."""
+
+
+@hookspec
+def bench_backbones():
+    """Return ``{name: class}`` of causal language model builders (:class:`harness.components.Backbone`)."""
+
+
+@hookspec
+def bench_trainers():
+    """Return ``{name: class}`` of stage trainers (:class:`harness.components.Trainer`)."""
+
+
+@hookspec
+def bench_decoders():
+    """Return ``{name: class}`` of decoders: model + histories → rankings (:class:`harness.components.Decoder`)."""
+
+
+@hookspec
+def bench_metrics():
+    """Return ``{name: function}`` of metrics: (rankings, targets, semantic IDs) → dict (:data:`~harness.components.Metric`)."""
+
+
+@hookspec
+def bench_methods():
+    """Return a list of recipes: paths of YAML files in the form of ``configs/methods``, or dicts of that form."""
+
+
+@hookspec
+def bench_run_started(run):
+    """Observe the start of a run (:class:`harness.components.RunInfo`). A failing observer never fails the run."""
+
+
+@hookspec
+def bench_stage_finished(run, stage, result):
+    """Observe a finished stage: its name and its metrics as in ``metrics.json``."""
+
+
+@hookspec
+def bench_run_finished(run, result):
+    """Observe a finished run: ``result`` is the content of ``metrics.json``."""
+
+
+@hookspec
+def bench_commands(cli):
+    """Add Click commands to ``cli``, the ``bench`` group."""

@@ -1,0 +1,317 @@
+"""The run, stage by stage: read this file to understand the harness.
+
+dataset → tokenizer → trainer stages → decoder → rankings → metrics → record. A step that is noted
+as done is never redone; a stage that was interrupted goes on from its last checkpoint.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import platform
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from harness import report, store
+from harness.components import Context, RunInfo
+from harness.config import Component, RunConfig, Stage
+from harness.data.dataset import Dataset, Samples
+from harness.errors import BenchError
+from harness.plugins import Plugins
+from harness.progress import Progress
+from harness.provenance import provenance
+from harness.rankings import Rankings
+from harness.semantic_ids import SemanticIds
+from harness.store import Store
+from harness.tracking import Tracker
+
+BAYES = "Bayes-optimal"
+
+
+@dataclasses.dataclass
+class Run:
+    """One method on one category with one seed."""
+
+    config: RunConfig
+    dataset: Dataset
+    plugins: Plugins
+    store: Store
+    progress: Progress
+    device: str
+    tracker: Tracker
+
+    @property
+    def info(self) -> RunInfo:
+        """What lifecycle hooks see."""
+        config = self.config
+        return RunInfo(config.method, config.category, config.seed, self.store.directory, config.as_dict())
+
+
+def directory(root: Path, config: RunConfig, dataset: Dataset) -> Path:
+    """``runs/<category>/<method>/seed<seed>-<hash>``; the hash covers settings and data."""
+    return root / config.category / config.method / f"seed{config.seed}-{config.hash(data=dataset.fingerprint)}"
+
+
+def execute(run: Run, from_run: Path | None = None) -> dict[str, Any]:
+    """Do what is left of a run and return its ``metrics.json``.
+
+    Args:
+        from_run: the directory of a finished run whose stages are taken over; the stages whose
+            settings differ are trained on from its checkpoints and optimiser state.
+
+    Raises:
+        BenchError: bad settings or data; nothing half-written is left.
+    """
+    decoder, tokenizer, backbone, trainers = _make(run)  # before anything is written
+    fresh = not run.store.directory.exists()
+    try:
+        return _execute(run, decoder, tokenizer, backbone, trainers, from_run)
+    except BenchError:
+        if fresh and not run.store.manifest.get("done"):
+            shutil.rmtree(run.store.directory, ignore_errors=True)
+        raise
+
+
+def _make(run: Run) -> tuple[Any, Any, Any, list[Any]]:
+    def make(component: Component | None) -> Any:
+        if component is None:
+            return None
+        factory = run.plugins.get(component.kind, component.name)
+        if component.kind == "backbone":
+            return factory(component.settings, component.location)
+        return factory(component.settings)
+
+    config = run.config
+    trainers = [make(stage.trainer) for stage in config.stages]
+    return make(config.decoder), make(config.tokenizer), make(config.backbone), trainers
+
+
+def _execute(
+    run: Run, decoder: Any, tokenizer: Any, backbone: Any, trainers: list[Any], from_run: Path | None
+) -> dict[str, Any]:
+    config, keep = run.config, run.store
+    with keep.lock():
+        semantic_ids = _tokenize(run, tokenizer)
+        _begin(run, semantic_ids)
+        continued = _take_over(run, from_run) if from_run else set()
+        run.plugins.notify("bench_run_started", run=run.info)
+        with run.tracker.run(run, semantic_ids):
+            result: dict[str, Any] = {"stages": {}}
+            previous: Path | None = None
+            for number, (stage, trainer) in enumerate(zip(config.stages, trainers, strict=True), start=1):
+                context = _context(run, stage, number, previous, stage.name in continued, semantic_ids, backbone)
+                with run.tracker.stage(stage.name):
+                    result["stages"][stage.name] = _stage(run, stage, trainer, decoder, context, semantic_ids)
+                previous = context.directory
+            if run.dataset.oracle is not None:
+                result[BAYES] = bayes_optimal(run.plugins, run.dataset, semantic_ids)
+            _record(run, result, semantic_ids)
+        keep.finish("run")
+    run.plugins.notify("bench_run_finished", run=run.info, result=result)
+    return result
+
+
+def _begin(run: Run, semantic_ids: SemanticIds | None) -> None:
+    """Write the resolved configuration and the manifest's first facts."""
+    keep, dataset = run.store, run.dataset
+    if keep.finished("begin"):
+        return
+    keep.note(
+        method=run.config.method,
+        category=run.config.category,
+        seed=run.config.seed,
+        group=run.config.group,
+        caption=dataset.caption,
+        fingerprints={
+            "data": dataset.fingerprint,
+            "semantic_ids": semantic_ids.fingerprint if semantic_ids else None,
+        },
+        rows={name: len(samples) for name, samples in dataset.splits.items()},
+        items=len(dataset.items),
+        semantic_ids=semantic_ids.report() if semantic_ids else None,
+        started=time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        **provenance(run.device),
+    )
+    store.write_text(keep.directory / store.CONFIG, yaml.safe_dump(run.config.as_dict(), sort_keys=False))
+    keep.finish("begin")
+
+
+def _tokenize(run: Run, tokenizer: Any) -> SemanticIds | None:
+    if tokenizer is None:
+        return None
+    path = run.store.directory / store.SEMANTIC_IDS
+    if path.exists():
+        return SemanticIds.from_json(path.read_text(encoding="utf-8"))
+    hidden = dataclasses.replace(run.dataset, test=run.dataset.test.take(np.arange(0)), oracle=None)
+    semantic_ids: SemanticIds | None = tokenizer.tokenize(hidden, run.config.seed, run.progress)
+    if semantic_ids is None:
+        return None
+    if semantic_ids.codes.shape[0] != len(run.dataset.items):
+        raise BenchError(
+            f"tokenizer {run.config.tokenizer.name if run.config.tokenizer else ''} gave {semantic_ids.n_items} SIDs "
+            f"for {len(run.dataset.items)} items; it must give one for each"
+        )
+    store.write_text(path, semantic_ids.to_json())
+    return semantic_ids
+
+
+def _context(
+    run: Run, stage: Stage, number: int, previous: Path | None, continued: bool,
+    semantic_ids: SemanticIds | None, backbone: Any,
+) -> Context:  # fmt: skip
+    folder = run.store.stage(number, stage.name)
+    folder.mkdir(parents=True, exist_ok=True)
+    return Context(
+        items=run.dataset.items,
+        train=run.dataset.train,
+        valid=run.dataset.valid,
+        semantic_ids=semantic_ids,
+        backbone=backbone,
+        prompts=run.config.prompts,
+        directory=folder,
+        previous=previous,
+        continued=continued,
+        seed=run.config.seed,
+        device=run.device,
+        probe=_probe(run, semantic_ids),
+        log=run.tracker.log,
+        progress=run.progress,
+    )
+
+
+def _stage(
+    run: Run, stage: Stage, trainer: Any, decoder: Any, context: Context, semantic_ids: SemanticIds | None
+) -> dict[str, Any]:
+    """Train, decode test, measure; each once."""
+    keep, name = run.store, stage.name
+    if keep.finished(f"{name}/fit") is None:
+        run.progress.say(f"{name}: train on {len(context.train):,} samples, select on {len(context.valid):,}")
+        started = time.monotonic()
+        facts = trainer.fit(context)
+        keep.finish(f"{name}/fit", seconds=round(time.monotonic() - started, 1), **facts)
+    if keep.finished(f"{name}/decode") is None:
+        model = trainer.load(context)
+        histories = run.dataset.test.histories  # histories only: the decoder sees no target
+        run.progress.say(f"{name}: decode {len(histories):,} test histories")
+        started = time.monotonic()
+        rankings = _decode(decoder, model, histories, semantic_ids, run)
+        seconds = time.monotonic() - started
+        with store.replace_file(keep.rankings(name)) as path:
+            rankings.write(path, semantic_ids)
+        facts = {"seconds": round(seconds, 1), "users per second": round(len(histories) / seconds, 1)}
+        keep.finish(f"{name}/decode", **facts, valid=context.probe(model))
+    rankings = Rankings.read(keep.rankings(name), semantic_ids)
+    if len(rankings.ids) != len(run.dataset.test):
+        raise BenchError(f"{keep.rankings(name)} has {len(rankings.ids)} samples, test {len(run.dataset.test)}; delete it")
+    metrics = measure(run.plugins, rankings, run.dataset.test, semantic_ids)
+    metrics["train"] = keep.finished(f"{name}/fit")
+    metrics["decode"] = dict(keep.finished(f"{name}/decode") or {})
+    metrics["valid"] = metrics["decode"].pop("valid")
+    run.tracker.stage_result(metrics)
+    run.plugins.notify("bench_stage_finished", run=run.info, stage=name, result=metrics)
+    return metrics
+
+
+def measure(plugins: Plugins, rankings: Rankings, samples: Samples, semantic_ids: SemanticIds | None) -> dict[str, Any]:
+    """Every registered metric of rankings against the samples' targets."""
+    values = {
+        name: metric(rankings, samples.targets, semantic_ids)
+        for name, (metric, _) in plugins.registry("metric").items()
+    }
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _decode(decoder: Any, model: Any, histories: Any, semantic_ids: SemanticIds | None, run: Run) -> Rankings:
+    rankings: Rankings = decoder.decode(model, histories, semantic_ids, run.device, run.progress)
+    by_sid = rankings.kind == "sid" and semantic_ids is not None
+    rankings.check(len(semantic_ids.distinct) if by_sid and semantic_ids else len(run.dataset.items))
+    if len(rankings.ids) != len(histories):
+        raise BenchError(f"decoder {run.config.decoder.name} ranked {len(rankings.ids)} of {len(histories)} histories")
+    return rankings
+
+
+def _probe(run: Run, semantic_ids: SemanticIds | None) -> Callable[[Any], dict[str, float]]:
+    """The valid metric: the recipe's own decoder with fewer beams, on valid samples drawn once."""
+    settings, valid, decoder = run.config.probe, run.dataset.valid, run.config.decoder
+    if 0 < settings.samples < len(valid):
+        rows = np.random.default_rng(run.config.seed).permutation(len(valid))[: settings.samples]
+        valid = valid.take(np.sort(rows))
+    beams = getattr(decoder.settings, "beams", 0)
+    narrow = decoder.settings
+    if beams and settings.beams:
+        narrow = dataclasses.replace(decoder.settings, beams=min(settings.beams, beams))
+    quiet = Progress(quiet=True)
+
+    def probe(model: Any) -> dict[str, float]:
+        probed = run.plugins.get("decoder", decoder.name)(narrow)
+        rankings = probed.decode(model, valid.histories, semantic_ids, run.device, quiet)
+        protocol = "sid" if semantic_ids is not None else "item"
+        numbers = run.plugins.get("metric", protocol)(rankings, valid.targets, semantic_ids)
+        return {name: numbers[name] for name in ("HR@1", "HR@10", "NDCG@10") if name in numbers}
+
+    return probe
+
+
+def bayes_optimal(plugins: Plugins, dataset: Dataset, semantic_ids: SemanticIds | None) -> dict[str, Any]:
+    """``{"item": …, "sid": …}`` of the generator's own ranking; ``sid`` only for the shipped SIDs."""
+    assert dataset.oracle is not None
+    shipped = dataset.given
+    own = semantic_ids is not None and shipped is not None and semantic_ids.fingerprint == shipped.fingerprint
+    result = {}
+    for kind in ("item", *(("sid",) if own else ())):
+        rankings = dataset.oracle.rankings(dataset.test.histories, kind, 50)
+        result[kind] = plugins.get("metric", kind)(rankings, dataset.test.targets, shipped)
+    return result
+
+
+def _take_over(run: Run, source: Path) -> set[str]:
+    """Copy the stages of a finished run; returns the names of those to train further.
+
+    Raises:
+        BenchError: the run is not finished, or is of other data, SIDs, stages or backbone.
+    """
+    keep = run.store
+    if (taken := keep.finished("from")) is not None:
+        return set(taken["continued"])
+    other = Store(source)
+    manifest, config = other.manifest, run.config.as_dict()
+    if "run" not in manifest.get("done", {}):
+        raise BenchError(f"--from-run {source} is not the directory of a finished run")
+    theirs = yaml.safe_load((source / store.CONFIG).read_text(encoding="utf-8"))
+    for key in ("category", "seed", "prompts", "tokenizer", "backbone", "dataset"):
+        if theirs[key] != config[key]:
+            raise BenchError(f"--from-run {source} differs in {key}: {theirs[key]} there, {config[key]} here")
+    if manifest["fingerprints"] != keep.manifest["fingerprints"]:
+        raise BenchError(f"--from-run {source} was made on other data or semantic IDs")
+    if [s["name"] for s in theirs["stages"]] != [s["name"] for s in config["stages"]]:
+        raise BenchError(f"--from-run {source} has other stages")
+    first = next((i for i, (a, b) in enumerate(zip(theirs["stages"], config["stages"], strict=True)) if a != b), None)
+    if first is None:
+        raise BenchError(f"--from-run {source} has the same settings; change one, e.g. --set grpo.epochs=3")
+    for number, stage in enumerate(run.config.stages[: first + 1], start=1):
+        done = number <= first
+        with store.replace_folder(keep.stage(number, stage.name)) as folder:
+            shutil.copytree(other.stage(number, stage.name), folder, dirs_exist_ok=True)
+        if done:
+            with store.replace_file(keep.rankings(stage.name)) as path:
+                shutil.copyfile(other.rankings(stage.name), path)
+            for step in ("fit", "decode"):
+                keep.finish(f"{stage.name}/{step}", **other.finished(f"{stage.name}/{step}") or {})
+    keep.finish("from", run=str(source.resolve()), continued=[run.config.stages[first].name])
+    return {run.config.stages[first].name}
+
+
+def _record(run: Run, result: dict[str, Any], semantic_ids: SemanticIds | None) -> None:
+    """Write ``metrics.json`` and ``report.md``, and log both."""
+    keep = run.store
+    store.write_json(keep.directory / store.METRICS, result)
+    keep.note(finished=time.strftime("%Y-%m-%dT%H:%M:%S%z"), host=platform.node())
+    store.write_text(keep.directory / "report.md", report.markdown(run.config.as_dict(), keep.manifest, result))
+    files = [store.CONFIG, store.MANIFEST, store.METRICS, "report.md", store.SEMANTIC_IDS]
+    present = [keep.directory / name for name in files if (keep.directory / name).exists()]
+    run.tracker.artifacts([*present, *sorted((keep.directory / "rankings").glob("*.parquet"))])

@@ -1,0 +1,99 @@
+"""Rankings: the top-k candidates of every sample. They are the only thing that metrics see.
+
+It does not know targets, nor how candidates were found.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from harness.errors import BenchError
+from harness.semantic_ids import SemanticIds
+
+
+@dataclass(frozen=True)
+class Rankings:
+    """The best candidates of each sample, best first.
+
+    Attributes:
+        kind: ``"sid"`` (ids index the distinct SIDs) or ``"item"`` (ids are item ids).
+        ids: ``[n, k]`` int32; -1 is a candidate that is not in the catalogue.
+        scores: ``[n, k]`` float32, non-increasing along a row.
+    """
+
+    kind: Literal["sid", "item"]
+    ids: np.ndarray
+    scores: np.ndarray
+
+    def check(self, catalogue: int) -> None:
+        """Hold a decoder to its contract: shapes, order, distinct candidates within the catalogue.
+
+        Raises:
+            BenchError: the contract is broken; the line names the first sample that breaks it.
+        """
+        if self.ids.ndim != 2 or self.ids.shape != self.scores.shape:
+            raise BenchError(f"decoder returned ids {self.ids.shape} and scores {self.scores.shape}; both must be [n, k]")
+        if np.isnan(self.scores).any():
+            raise BenchError(f"decoder returned a NaN score for sample {int(np.isnan(self.scores).any(1).argmax())}")
+        with np.errstate(invalid="ignore"):
+            rising = (np.diff(self.scores, axis=1) > 0).any(axis=1)
+        if rising.any():
+            raise BenchError(f"decoder returned rising scores for sample {int(rising.argmax())}; best comes first")
+        if self.ids.size and self.ids.max() >= catalogue:
+            raise BenchError(f"decoder returned candidate {int(self.ids.max())}; the catalogue ends at {catalogue - 1}")
+        ordered = np.sort(self.ids, axis=1)
+        twice = ((np.diff(ordered, axis=1) == 0) & (ordered[:, 1:] >= 0)).any(axis=1)
+        if twice.any():
+            raise BenchError(f"decoder returned a candidate twice for sample {int(twice.argmax())}")
+
+    def write(self, path: Path, semantic_ids: SemanticIds | None) -> None:
+        """Write the parquet file: columns sample, rank (from 1), sid, score, and item where ranked by item."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        n, k = self.ids.shape
+        columns: dict[str, pa.Array] = {
+            "sample": pa.array(np.repeat(np.arange(n, dtype=np.int32), k)),
+            "rank": pa.array(np.tile(np.arange(1, k + 1, dtype=np.int16), n)),
+        }
+        flat = self.ids.reshape(-1)
+        if self.kind == "item":
+            columns["item"] = pa.array(flat)
+        if semantic_ids is not None:
+            sids = flat if self.kind == "sid" else np.where(flat < 0, -1, semantic_ids.of_item[flat])
+            indices = pa.array(sids, mask=sids < 0)
+            columns["sid"] = pa.DictionaryArray.from_arrays(indices, pa.array(semantic_ids.strings))
+        columns["score"] = pa.array(self.scores.reshape(-1))
+        pq.write_table(pa.table(columns), path, compression="zstd")
+
+    @classmethod
+    def read(cls, path: Path, semantic_ids: SemanticIds | None) -> Rankings:
+        """Read what :meth:`write` wrote.
+
+        Raises:
+            BenchError: the file is missing, damaged, or names an SID that the catalogue lacks.
+        """
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        try:
+            table = pq.read_table(path)
+            samples = table["sample"].to_numpy()
+            kind: Literal["sid", "item"] = "item" if "item" in table.column_names else "sid"
+            k = int((samples == 0).sum())
+            n = len(samples) // k
+            scores = table["score"].to_numpy().reshape(n, k)
+            if kind == "item":
+                ids = table["item"].to_numpy()
+            else:
+                if semantic_ids is None:
+                    raise BenchError(f"rankings {path} hold SIDs, and the run has none")
+                index = {s: i for i, s in enumerate(semantic_ids.strings)} | {None: -1}
+                ids = np.array([index[s] for s in table["sid"].to_pylist()], dtype=np.int32)
+        except (OSError, KeyError, ValueError, ZeroDivisionError, pa.ArrowException) as error:
+            raise BenchError(f"rankings {path} cannot be read ({error}); run the method again") from None
+        return cls(kind, ids.reshape(n, k).astype(np.int32), scores.astype(np.float32))

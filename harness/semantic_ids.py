@@ -1,0 +1,135 @@
+"""Semantic IDs: the code tuple of every item, which items share one, and the report on them.
+
+It does not know how codes come about (that is a tokenizer's) nor how they are decoded.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+LEVELS = "abcdefgh"
+_TOKEN = re.compile(r"<([a-h])_(\d+)>")
+
+
+@dataclass(frozen=True)
+class SemanticIds:
+    """Codes of the catalogue.
+
+    Attributes:
+        codes: ``[n_items, n_levels]`` int32, the code of item i at each level.
+        source: where they come from, for captions.
+    """
+
+    codes: np.ndarray
+    source: str = "given"
+
+    @property
+    def n_items(self) -> int:
+        """The number of items."""
+        return self.codes.shape[0]
+
+    @property
+    def n_levels(self) -> int:
+        """The number of levels."""
+        return self.codes.shape[1]
+
+    @cached_property
+    def _unique(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        distinct, inverse, counts = np.unique(self.codes, axis=0, return_inverse=True, return_counts=True)
+        return distinct.astype(np.int32), inverse.reshape(-1).astype(np.int32), counts.astype(np.int32)
+
+    @property
+    def distinct(self) -> np.ndarray:
+        """The distinct SIDs ``[n_sids, n_levels]`` in lexicographic order; an SID's row is its index."""
+        return self._unique[0]
+
+    @property
+    def of_item(self) -> np.ndarray:
+        """The SID index of each item ``[n_items]``."""
+        return self._unique[1]
+
+    @property
+    def group_sizes(self) -> np.ndarray:
+        """How many items share each SID ``[n_sids]``."""
+        return self._unique[2]
+
+    def token(self, level: int, code: int) -> str:
+        """The vocabulary token of a code, e.g. ``<b_231>``."""
+        return f"<{LEVELS[level]}_{code}>"
+
+    @cached_property
+    def tokens(self) -> list[str]:
+        """All tokens in use, level by level, codes ascending."""
+        return [self.token(lv, int(c)) for lv in range(self.n_levels) for c in np.unique(self.codes[:, lv])]
+
+    @cached_property
+    def strings(self) -> list[str]:
+        """The string of each distinct SID, e.g. ``<a_236><b_231><c_226>``."""
+        return ["".join(self.token(lv, c) for lv, c in enumerate(row)) for row in self.distinct.tolist()]
+
+    def string_of_item(self, item: int) -> str:
+        """The SID string of an item."""
+        return self.strings[self.of_item[item]]
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """sha256 over the codes."""
+        header = f"{self.n_items}x{self.n_levels};".encode()
+        return hashlib.sha256(header + np.ascontiguousarray(self.codes, dtype="<i4").tobytes()).hexdigest()
+
+    def report(self) -> dict[str, Any]:
+        """Codes used by level, distinct SIDs, collisions and their sizes."""
+        return {
+            "levels": self.n_levels,
+            "codes used": [len(np.unique(self.codes[:, lv])) for lv in range(self.n_levels)],
+            "distinct SIDs": len(self.distinct),
+            "items on a shared SID": int(self.group_sizes[self.group_sizes > 1].sum()),
+            "most items on one SID": int(self.group_sizes.max()),
+            "source": self.source,
+        }
+
+    def to_json(self) -> str:
+        """The file form: item id → list of tokens, as the public layouts have it."""
+        rows = {str(i): [self.token(lv, c) for lv, c in enumerate(row)] for i, row in enumerate(self.codes.tolist())}
+        return json.dumps({"source": self.source, "index": rows})
+
+    @classmethod
+    def from_json(cls, text: str) -> SemanticIds:
+        """Read what :meth:`to_json` wrote."""
+        content = json.loads(text)
+        index = content["index"]
+        codes = [[parse_token(token)[1] for token in index[str(i)]] for i in range(len(index))]
+        return cls(np.asarray(codes, dtype=np.int32), content["source"])
+
+
+def parse_token(token: str) -> tuple[int, int]:
+    """``<b_231>`` → (1, 231): level and code.
+
+    Raises:
+        ValueError: the token has not that form.
+    """
+    match = _TOKEN.fullmatch(token)
+    if match is None:
+        raise ValueError(f"'{token}' is not of the form <a_12>")
+    return LEVELS.index(match[1]), int(match[2])
+
+
+def parse_sid(string: str) -> list[int]:
+    """``<a_1><b_2><c_3>`` → [1, 2, 3].
+
+    Raises:
+        ValueError: the string is not a chain of tokens of level a, b, c, …
+    """
+    found = _TOKEN.findall(string)
+    if not found or "".join(f"<{lv}_{c}>" for lv, c in found) != string or [lv for lv, _ in found] != list(
+        LEVELS[: len(found)]
+    ):
+        raise ValueError(f"'{string}' is not of the form <a_1><b_2><c_3>")
+    return [int(code) for _, code in found]

@@ -1,0 +1,131 @@
+"""The run directory: atomic writes, the manifest, what is done and what is left.
+
+Everything in it is complete or absent: files are written beside, synced and renamed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.errors import BenchError
+
+MANIFEST = "manifest.json"
+METRICS = "metrics.json"
+CONFIG = "config.yaml"
+SEMANTIC_IDS = "semantic_ids.json"
+
+
+@contextlib.contextmanager
+def replace_file(path: Path) -> Iterator[Path]:
+    """Yields a temporary path beside `path`; on success it is synced and takes its place."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def replace_folder(path: Path) -> Iterator[Path]:
+    """Yields a temporary folder beside `path`; on success it takes its place."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    try:
+        yield temporary
+        for file in temporary.rglob("*"):
+            if file.is_file():
+                with open(file, "rb+") as opened:
+                    os.fsync(opened.fileno())
+        if path.exists():
+            shutil.rmtree(path)
+        os.replace(temporary, path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file, whole or not at all."""
+    with replace_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write a JSON file, whole or not at all."""
+    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file of a run.
+
+    Raises:
+        BenchError: it is missing or damaged.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise BenchError(f"{path} is missing; run the method again") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise BenchError(f"{path} is damaged ({error}); delete it and run the method again") from None
+
+
+@dataclass
+class Store:
+    """One run's directory."""
+
+    directory: Path
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        """The manifest, empty before the run has begun."""
+        path = self.directory / MANIFEST
+        return read_json(path) if path.exists() else {}
+
+    def note(self, **facts: Any) -> None:
+        """Add facts to the manifest."""
+        write_json(self.directory / MANIFEST, self.manifest | facts)
+
+    def finish(self, step: str, **facts: Any) -> None:
+        """Note a step as done, with facts (seconds, …)."""
+        done = self.manifest.get("done", {})
+        self.note(done=done | {step: facts})
+
+    def finished(self, step: str) -> dict[str, Any] | None:
+        """The facts of a finished step, None while it is not."""
+        return self.manifest.get("done", {}).get(step)
+
+    def stage(self, number: int, name: str) -> Path:
+        """The directory of a stage (numbered from 1)."""
+        return self.directory / "stages" / f"{number}-{name}"
+
+    def rankings(self, stage: str) -> Path:
+        """The rankings file of a stage's test decode."""
+        return self.directory / "rankings" / f"test-{stage}.parquet"
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the run against a second process.
+
+        Raises:
+            BenchError: another process has it.
+        """
+        import fcntl
+
+        self.directory.mkdir(parents=True, exist_ok=True)
+        with open(self.directory / ".lock", "w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise BenchError(f"another process is at work in {self.directory}; wait for it") from None
+            yield

@@ -1,0 +1,265 @@
+"""What all fine-tuning stages share: response-only rows, checkpoints, best model, curves, resume.
+
+Glue between :class:`harness.components.Context` and a Hugging Face ``Trainer``; it knows neither
+prompts nor losses.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import Trainer, TrainerCallback
+
+from harness.components import Context
+from harness.errors import BenchError
+from harness.store import replace_folder
+
+IGNORED = -100
+"""The label of a token without loss."""
+CHECKPOINTS = "checkpoints"
+MODEL = "model"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One training sequence: token ids and, position by position, the label or :data:`IGNORED`."""
+
+    tokens: list[int]
+    labels: list[int]
+
+
+class Rows(torch.utils.data.Dataset):
+    """Training sequences as a torch dataset."""
+
+    def __init__(self, rows: Sequence[Row]):
+        self.rows = rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> Row:
+        return self.rows[index]
+
+
+def collate(rows: Sequence[Row], pad: int) -> dict[str, torch.Tensor]:
+    """``input_ids`` and ``labels`` ``[batch, longest]``, padded on the right.
+
+    Under a causal mask no real token sees padding to its right, so no attention mask is needed.
+    """
+    longest = max(len(row.tokens) for row in rows)
+    ids = torch.full((len(rows), longest), pad, dtype=torch.long)
+    labels = torch.full((len(rows), longest), IGNORED, dtype=torch.long)
+    for i, row in enumerate(rows):
+        ids[i, : len(row.tokens)] = torch.as_tensor(row.tokens)
+        labels[i, : len(row.labels)] = torch.as_tensor(row.labels)
+    return {"input_ids": ids, "labels": labels}
+
+
+class LengthBuckets(torch.utils.data.Sampler):
+    """A shuffle that puts rows of like length into one batch; a function of seed and epoch alone.
+
+    So a resumed epoch has the order of the interrupted one.
+    """
+
+    def __init__(self, lengths: Sequence[int], batch: int, seed: int, bucket: int = 32):
+        self.lengths, self.batch, self.seed, self.bucket = np.asarray(lengths), batch, seed, bucket
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by the training loop at the start of each epoch."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __iter__(self) -> Iterator[int]:
+        rng = np.random.default_rng([self.seed, self.epoch])
+        order = rng.permutation(len(self.lengths))
+        size = self.batch * self.bucket
+        groups = []
+        for start in range(0, len(order), size):
+            part = order[start : start + size]
+            part = part[np.argsort(self.lengths[part], kind="stable")]
+            groups.extend(part[i : i + self.batch] for i in range(0, len(part), self.batch))
+        full = [g for g in groups if len(g) == self.batch]
+        rest = [g for g in groups if len(g) < self.batch]
+        for i in rng.permutation(len(full)):
+            yield from full[i].tolist()
+        for group in rest:
+            yield from group.tolist()
+
+
+class ProbeSelection:
+    """For a ``Trainer`` subclass: evaluation is the run's probe, real metrics of constrained decoding on valid.
+
+    A subclass sets ``context`` and ``as_model`` (policy → what the decoder takes).
+    """
+
+    context: Context
+    as_model: Callable[[Any], Any]
+
+    def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
+        """``{"eval_NDCG@10": …}`` of the current weights; dropout is off meanwhile."""
+        trainer: Any = self
+        model = trainer.accelerator.unwrap_model(trainer.model)
+        was_training = model.training
+        model.eval()
+        numbers = self.context.probe(self.as_model(model))
+        model.train(was_training)
+        metrics = {f"eval_{name}": value for name, value in numbers.items()}
+        trainer.log(dict(metrics))
+        trainer.control = trainer.callback_handler.on_evaluate(trainer.args, trainer.state, trainer.control, metrics)
+        return metrics
+
+
+class Observer(TrainerCallback):
+    """Sends a trainer's numbers to the run's record and its steps to a progress bar."""
+
+    def __init__(self, context: Context, label: str):
+        self.context, self.label = context, label
+        self._bar: Any = None
+        self._open: Any = None
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Open the bar at the step resumed from."""
+        self._open = self.context.progress.bar(state.max_steps, self.label, "step")
+        self._bar = self._open.__enter__()
+        self._bar.update(state.global_step)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Advance the bar."""
+        self._bar.update(1)
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
+        """Record every number."""
+        numbers = {k: float(v) for k, v in (logs or {}).items() if isinstance(v, (int, float))}
+        self.context.log(numbers, state.global_step)
+        shown = {k: f"{numbers[k]:.4f}" for k in ("loss", "reward", "eval_NDCG@10") if k in numbers}
+        if self._bar is not None and shown:
+            self._bar.set_postfix(refresh=False, **shown)
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Close the bar."""
+        self._open.__exit__(None, None, None)
+
+
+def arguments(context: Context, settings: Any, **more: Any) -> dict[str, Any]:
+    """The ``TrainingArguments`` that every stage has in common; `more` wins.
+
+    `settings` gives epochs, learning_rate, warmup, weight_decay, max_grad_norm, schedule,
+    eval_every (share of the training), log_every (steps), precision and deepspeed.
+    """
+    import logging
+
+    for name in ("transformers.trainer", "accelerate", "trl"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    return {
+        "output_dir": str(context.directory / CHECKPOINTS),
+        "num_train_epochs": settings.epochs,
+        "learning_rate": settings.learning_rate,
+        "lr_scheduler_type": settings.schedule,
+        "warmup_steps": settings.warmup,
+        "weight_decay": settings.weight_decay,
+        "max_grad_norm": settings.max_grad_norm,
+        "eval_strategy": "steps",
+        "eval_steps": settings.eval_every,
+        "save_strategy": "steps",
+        "save_steps": settings.eval_every,
+        "save_total_limit": 2,
+        "load_best_model_at_end": True,
+        "logging_steps": settings.log_every,
+        "report_to": [],
+        "disable_tqdm": True,
+        "seed": context.seed,
+        "data_seed": context.seed,
+        "use_cpu": context.device == "cpu",
+        "bf16": settings.precision == "bfloat16",
+        "remove_unused_columns": False,
+        "dataloader_pin_memory": context.device != "cpu",
+        "deepspeed": settings.deepspeed or None,
+        "gradient_checkpointing": settings.gradient_checkpointing,
+        **more,
+    }
+
+
+def train(trainer: Trainer, context: Context) -> None:
+    """Train from the newest whole checkpoint of the stage, or from the start."""
+    trainer.train(resume_from_checkpoint=latest_checkpoint(context.directory))
+
+
+def latest_checkpoint(directory: Path) -> str | None:
+    """The newest whole checkpoint of a stage directory; broken ones (a kill while saving) are removed.
+
+    Its record of the best checkpoint is made to point into this directory, which may have been
+    copied from another run.
+    """
+    folder = directory / CHECKPOINTS
+    found = sorted(folder.glob("checkpoint-*"), key=lambda p: int(p.name.rsplit("-", 1)[1]), reverse=True)
+    newest = None
+    for path in found:
+        state_file = path / "trainer_state.json"
+        try:  # the state is written last: a checkpoint that has it is whole
+            state = json.loads(state_file.read_text())
+            torch.load(path / "scheduler.pt", weights_only=True)
+        except (OSError, ValueError, RuntimeError):
+            shutil.rmtree(path)
+            continue
+        newest = newest or path
+        best = state.get("best_model_checkpoint")
+        if best and Path(best).parent != folder:
+            state["best_model_checkpoint"] = str(folder / Path(best).name)
+            state_file.write_text(json.dumps(state, indent=2))
+    return str(newest) if newest else None
+
+
+def check_lengths(rows: Sequence[Row], label: str) -> None:
+    """Refuse an empty training set.
+
+    Raises:
+        BenchError: no row is left to train on.
+    """
+    if not rows:
+        raise BenchError(f"stage {label} has no row to train on; raise a task's rate (--set {label}.tasks.next_sid=1)")
+
+
+def save_model(model: Any, text_tokenizer: Any, directory: Path) -> None:
+    """Write ``model/`` (safetensors and text tokenizer), whole or not at all.
+
+    Generation settings of a checkpoint are not carried on: ours stand in the decoder.
+    """
+    from transformers import GenerationConfig
+
+    model.generation_config = GenerationConfig(pad_token_id=text_tokenizer.pad_token_id, eos_token_id=None)
+    with replace_folder(directory / MODEL) as temporary:
+        model.save_pretrained(temporary, safe_serialization=True)
+        text_tokenizer.save_pretrained(temporary)
+
+
+def load_model(directory: Path, device: str, dtype: str = "auto") -> tuple[Any, Any]:
+    """``(model, text tokenizer)`` of a stage directory, in training mode as loaded: call ``eval()`` to decode."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    folder = directory / MODEL
+    if not (folder / "config.json").exists():
+        raise BenchError(f"{folder} holds no model; run the method again")
+    text_tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, use_safetensors=True)
+    return model.to(device), text_tokenizer
+
+
+def prune_checkpoints(directory: Path) -> None:
+    """Keep the newest and the best checkpoint of a finished stage: what a continuation needs."""
+    newest = latest_checkpoint(directory)
+    if newest is None:
+        return
+    best = json.loads((Path(newest) / "trainer_state.json").read_text()).get("best_model_checkpoint")
+    for path in (directory / CHECKPOINTS).glob("checkpoint-*"):
+        if str(path) not in (newest, best):
+            shutil.rmtree(path)

@@ -1,0 +1,1 @@
+"""The leaderboard: reported numbers, recorded results, and the tables made of them."""

@@ -1,0 +1,100 @@
+"""``hf:<id or path>``: any Hugging Face causal LM, SID tokens added, embeddings resized."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from harness.components import setting
+from harness.errors import BenchError
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How the checkpoint is loaded."""
+
+    dtype: Literal["float32", "bfloat16", "float16"] = setting("float32", "precision of the weights")
+    attention: str = setting("sdpa", "attention implementation; it must take a 4-D mask (sdpa, eager)")
+    from_scratch: bool = setting(False, "the checkpoint's architecture with fresh weights")
+    freeze: bool = setting(False, "train the SID embeddings only")
+    trust_remote_code: bool = setting(False, "run code that comes with the checkpoint")
+
+
+class HfBackbone:
+    """Loads a pretrained model through ``from_pretrained``."""
+
+    Settings = Settings
+
+    def __init__(self, settings: Settings, location: str | None):
+        if not location:
+            raise BenchError("backbone hf needs a model: --set backbone=hf:Qwen/Qwen2.5-1.5B-Instruct or hf:PATH")
+        self.settings, self.location = settings, location
+
+    def build(self, sid_tokens: list[str], special_tokens: list[str], texts: list[str], seed: int) -> tuple[Any, Any]:
+        """``(model, text tokenizer)``; every SID row starts at the mean embedding plus seeded noise.
+
+        Raises:
+            BenchError: the model cannot be loaded, or it has neither pad nor end token.
+        """
+        import torch
+        from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+        s = self.settings
+        shared: dict[str, Any] = {"trust_remote_code": s.trust_remote_code}
+        try:
+            text_tokenizer = AutoTokenizer.from_pretrained(self.location, **shared)
+            options = {"dtype": getattr(torch, s.dtype), "attn_implementation": s.attention}
+            if s.from_scratch:
+                config = AutoConfig.from_pretrained(self.location, **shared)
+                with torch.random.fork_rng():
+                    torch.manual_seed(seed)
+                    model = AutoModelForCausalLM.from_config(config, **options, **shared)
+            else:
+                model = AutoModelForCausalLM.from_pretrained(self.location, use_safetensors=True, **options, **shared)
+        except (OSError, ValueError, ImportError) as error:
+            first = str(error).strip().splitlines()[0]
+            raise BenchError(f"backbone hf:{self.location} cannot be loaded: {first} (give a local path or a hub id)") from None
+        if text_tokenizer.eos_token_id is None:
+            raise BenchError(f"backbone hf:{self.location}: its text tokenizer has no end token; set eos_token in its files")
+        if text_tokenizer.pad_token_id is None:
+            text_tokenizer.pad_token = text_tokenizer.eos_token
+        _add_tokens(model, text_tokenizer, [*special_tokens, *sid_tokens], seed)
+        if s.freeze:
+            _freeze(model, len(special_tokens) + len(sid_tokens), len(text_tokenizer))
+        model.config.use_cache = False
+        return model, text_tokenizer
+
+
+def _add_tokens(model: Any, text_tokenizer: Any, tokens: list[str], seed: int) -> None:
+    """Add tokens and give all their rows one initialisation, also those that land on unused padding rows."""
+    import torch
+    from tokenizers import AddedToken
+
+    known = len(text_tokenizer)
+    text_tokenizer.add_tokens([AddedToken(token, normalized=False) for token in tokens])
+    rows = slice(known, len(text_tokenizer))
+    if model.get_input_embeddings().weight.shape[0] < len(text_tokenizer):
+        model.resize_token_embeddings(len(text_tokenizer), mean_resizing=False)
+    layers = {id(e.weight): e.weight for e in (model.get_input_embeddings(), model.get_output_embeddings()) if e}
+    for weight in layers.values():
+        generator = torch.Generator().manual_seed(seed)
+        old = weight.data[:known].float()
+        noise = torch.randn((rows.stop - rows.start, weight.shape[1]), generator=generator)
+        weight.data[rows] = (old.mean(0) + 0.1 * old.std(0) * noise.to(weight.device)).to(weight.dtype)
+
+
+def _freeze(model: Any, new: int, size: int) -> None:
+    """Freeze all but the new rows of the embeddings (input and, where it is its own, output)."""
+    model.requires_grad_(False)
+    for layer in (model.get_input_embeddings(), model.get_output_embeddings()):
+        if layer is None or layer.weight.requires_grad:
+            continue
+        layer.weight.requires_grad_(True)
+
+        def keep_new(gradient: Any) -> Any:
+            gradient = gradient.clone()
+            gradient[: size - new] = 0
+            gradient[size:] = 0
+            return gradient
+
+        layer.weight.register_hook(keep_new)

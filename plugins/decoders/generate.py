@@ -1,0 +1,84 @@
+"""``hf-generate``: the usual path, Hugging Face ``generate`` under a prefix constraint.
+
+Kept as the parity reference of ``beam`` and for models whose attention takes no 4-D mask. Every
+generation setting is ours: nothing is inherited from a checkpoint's generation config.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from harness.components import setting
+from harness.data.dataset import Histories
+from harness.generative import batches
+from harness.progress import Progress
+from harness.rankings import Rankings
+from harness.semantic_ids import SemanticIds
+from plugins.decoders.search import needs_generative
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Settings of the usual path."""
+
+    beams: int = setting(50, "beams, all of them returned")
+    batch_tokens: int = setting(16384, "positions computed at once: prompts × beams; bounds memory")
+
+
+class GenerateDecoder:
+    """Beam search by ``generate(num_beams=…)`` with a Python-dict constraint."""
+
+    Settings = Settings
+
+    def __init__(self, settings: Settings):
+        self.settings = settings
+
+    def decode(
+        self, model: Any, histories: Histories, semantic_ids: SemanticIds | None, device: str, progress: Progress
+    ) -> Rankings:
+        """The best SIDs of each history."""
+        import torch
+        from transformers import GenerationConfig
+
+        from harness.decoding.shared_prompt import pad_left
+
+        model = needs_generative(model, "hf-generate")
+        beams, levels = self.settings.beams, model.sid_tokens.shape[1]
+        allowed: dict[tuple[int, ...], list[int]] = defaultdict(list)
+        for row in np.unique(model.sid_tokens, axis=0).tolist():
+            for depth in range(levels):
+                if row[depth] not in allowed[tuple(row[:depth])][-1:]:
+                    allowed[tuple(row[:depth])].append(row[depth])
+        dead = [int(model.sid_tokens[0, 0])]  # a beam without a legal token has -inf; what it adds is moot
+        leaf = {tuple(row): i for i, row in enumerate(model.sid_tokens.tolist())}
+        config = GenerationConfig(
+            num_beams=beams, num_return_sequences=beams, max_new_tokens=levels, min_new_tokens=levels,
+            do_sample=False, length_penalty=0.0, early_stopping=True, repetition_penalty=1.0, temperature=1.0,
+            top_k=0, top_p=1.0, no_repeat_ngram_size=0, bos_token_id=None, eos_token_id=None,
+            pad_token_id=model.pad, use_cache=True, return_dict_in_generate=True, output_scores=True,
+        )  # fmt: skip
+        prompts = model.encode(histories)
+        ids = np.full((len(prompts), beams), -1, dtype=np.int32)
+        scores = np.full((len(prompts), beams), -np.inf, dtype=np.float32)
+        own = model.model.generation_config
+        model.model.generation_config = config
+        try:
+            with torch.inference_mode(), progress.bar(len(prompts), "decode", "user") as bar:
+                for rows in batches([len(p) for p in prompts], max(1, self.settings.batch_tokens // beams)):
+                    tokens, mask = pad_left([prompts[r] for r in rows], model.pad, device)
+                    width = tokens.shape[1]
+                    out = model.model.generate(
+                        input_ids=tokens, attention_mask=mask.long(), generation_config=config,
+                        prefix_allowed_tokens_fn=lambda _, seq, w=width: allowed.get(tuple(seq[w:].tolist()), dead),
+                    )  # fmt: skip
+                    found = out.sequences[:, width:].view(len(rows), beams, levels).tolist()
+                    ids[rows] = [[leaf.get(tuple(sid), -1) for sid in row] for row in found]
+                    scores[rows] = out.sequences_scores.float().view(len(rows), beams).cpu().numpy()
+                    bar.update(len(rows))
+        finally:
+            model.model.generation_config = own
+        return Rankings("sid", ids, scores)

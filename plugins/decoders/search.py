@@ -1,0 +1,113 @@
+"""``beam`` and ``exact``: the engine of :mod:`harness.decoding` behind the decoder protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from harness.components import setting
+from harness.data.dataset import Histories
+from harness.errors import BenchError
+from harness.generative import GenerativeModel, batches
+from harness.progress import Progress
+from harness.rankings import Rankings
+from harness.semantic_ids import SemanticIds
+
+
+@dataclass(frozen=True)
+class BeamSettings:
+    """Settings of the constrained beam search."""
+
+    beams: int = setting(50, "beams, all of them returned (the paper: 50)")
+    renormalise: bool = setting(False, "divide by the legal tokens' probability at each step")
+    batch_tokens: int = setting(8192, "positions computed at once (prompts and beams); bounds memory")
+
+
+@dataclass(frozen=True)
+class ExactSettings:
+    """Settings of the exact scoring."""
+
+    beams: int = setting(50, "candidates returned")
+    renormalise: bool = setting(False, "divide by the legal tokens' probability at each step")
+    batch_tokens: int = setting(16384, "positions computed at once; bounds memory")
+    chunk: int = setting(512, "trie nodes fed at a time")
+
+
+class BeamDecoder:
+    """50 constrained beams; prompts computed once, beams in the sequence dimension."""
+
+    Settings = BeamSettings
+
+    def __init__(self, settings: BeamSettings):
+        self.settings = settings
+
+    def decode(
+        self, model: Any, histories: Histories, semantic_ids: SemanticIds | None, device: str, progress: Progress
+    ) -> Rankings:
+        """The best SIDs of each history."""
+        from harness.decoding.beam import beam_search
+
+        settings = self.settings
+
+        def search(lm: Any, ids: Any, mask: Any, trie: Any) -> Any:
+            return beam_search(lm, ids, mask, trie, settings.beams, settings.renormalise)
+
+        extra = settings.beams * max(1, len(semantic_ids.distinct[0]) - 1 if semantic_ids else 1)
+        return _decode(search, model, histories, settings.beams, settings.batch_tokens, extra, device, progress)
+
+
+class ExactDecoder:
+    """Every SID scored: the true top k, and the oracle of ``beam``."""
+
+    Settings = ExactSettings
+
+    def __init__(self, settings: ExactSettings):
+        self.settings = settings
+
+    def decode(
+        self, model: Any, histories: Histories, semantic_ids: SemanticIds | None, device: str, progress: Progress
+    ) -> Rankings:
+        """The best SIDs of each history."""
+        from harness.decoding.exact import exact_search
+
+        settings = self.settings
+
+        def search(lm: Any, ids: Any, mask: Any, trie: Any) -> Any:
+            return exact_search(lm, ids, mask, trie, settings.beams, settings.chunk, settings.renormalise)
+
+        return _decode(search, model, histories, settings.beams, settings.batch_tokens, settings.chunk, device, progress)
+
+
+def needs_generative(model: Any, decoder: str) -> GenerativeModel:
+    """The model, or the error that names a decoder for it."""
+    if not isinstance(model, GenerativeModel):
+        raise BenchError(f"decoder {decoder} takes a generative model, this method trains none; set decoder=rank")
+    return model
+
+
+def _decode(
+    search: Callable[..., Any], model: Any, histories: Histories, beams: int, budget: int, extra: int,
+    device: str, progress: Progress,
+) -> Rankings:  # fmt: skip
+    import torch
+
+    from harness.decoding.shared_prompt import pad_left
+    from harness.decoding.trie import Trie
+
+    model = needs_generative(model, "beam")
+    trie = Trie(model.sid_tokens, device)
+    if beams > len(trie):
+        raise BenchError(f"decoder.beams = {beams}, but the catalogue has {len(trie)} SIDs; set decoder.beams={len(trie)}")
+    prompts = model.encode(histories)
+    ids = np.full((len(prompts), beams), -1, dtype=np.int32)
+    scores = np.full((len(prompts), beams), -np.inf, dtype=np.float32)
+    with torch.inference_mode(), progress.bar(len(prompts), "decode", "user") as bar:
+        for rows in batches([len(p) for p in prompts], budget, extra):
+            tokens, mask = pad_left([prompts[r] for r in rows], model.pad, device)
+            found = search(model.model, tokens, mask, trie)
+            ids[rows], scores[rows] = found.leaves.cpu().numpy(), found.scores.cpu().numpy()
+            bar.update(len(rows))
+    return Rankings("sid", ids, scores)

@@ -1,0 +1,23 @@
+"""MiniOneRec (arXiv 2510.24431): SFT on a mixture of tasks over semantic IDs, then GRPO.
+
+The reference plugin: it uses the hooks that any other plugin has.
+"""
+
+from harness import hookimpl
+
+
+@hookimpl
+def bench_trainers():
+    """The two stages."""
+    from plugins.minionerec.grpo import GrpoTrainer
+    from plugins.minionerec.sft import SftTrainer
+
+    return {"minionerec-sft": SftTrainer, "minionerec-grpo": GrpoTrainer}
+
+
+@hookimpl
+def bench_methods():
+    """The nano default, and the settings of the published replication."""
+    from harness.config import shipped
+
+    return [shipped("methods", name) for name in ("minionerec.yaml", "minionerec-qwen2.5-1.5b.yaml")]

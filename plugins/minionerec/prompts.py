@@ -1,0 +1,142 @@
+"""Prompts and tasks of MiniOneRec: one wording of each task, shared by SFT, RL and test.
+
+Two styles: ``instruction`` (an instruction block in words, for pretrained models) and ``compact``
+(one special token a task, for models trained from scratch). Targets belong to samples: nothing is
+ever looked up by a text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from harness.data.dataset import Histories, Items, Samples
+from harness.errors import BenchError, unknown
+from harness.semantic_ids import SemanticIds
+
+SAMPLE_TASKS = ("next_sid", "sid_history_to_title", "titles_to_title", "titles_to_sid")
+ITEM_TASKS = ("title_to_sid", "sid_to_title", "description_to_sid")
+SID_TASKS = ("next_sid", "titles_to_sid", "title_to_sid", "description_to_sid")
+"""Tasks whose answer is a SID: those that RL can reward."""
+STYLES = ("compact", "instruction")
+SPECIAL_TOKENS = ("<|next|>", "<|item|>", "<|about|>", "<|history|>", "<|then|>", "<|sid|>", "<|title|>")
+"""Special tokens of the compact style."""
+
+_INTRODUCTION = "Below are a task and its input. Answer the task for this input."
+_TASKS = {
+    "next_sid": ("Predict what the customer buys next.", "Purchases so far, oldest first: {}. Which item comes next?"),
+    "sid_history_to_title": (
+        "Name what the customer buys next.",
+        "Purchases so far, oldest first: {}. What is the title of the item that comes next?",
+    ),
+    "titles_to_title": (
+        "Name what the customer buys next from the titles bought so far.",
+        "Titles bought so far, oldest first: {}. What is the title of the item that comes next?",
+    ),
+    "titles_to_sid": (
+        "Predict what the customer buys next from the titles bought so far.",
+        "Titles bought so far, oldest first: {}. Which item comes next?",
+    ),
+    "title_to_sid": ("Give the item that has this title.", "Title: {}. Which item is it?"),
+    "sid_to_title": ("Give the title of this item.", "Item: {}. What is its title?"),
+    "description_to_sid": ("Give the item that is described here.", "Description: {}. Which item is it?"),
+}
+
+
+@dataclass(frozen=True)
+class Example:
+    """A prompt, its answer, and where the answer is a SID, the target item."""
+
+    prompt: str
+    answer: str
+    target: int
+
+
+class Prompts:
+    """Writes the prompts of one style for one catalogue."""
+
+    def __init__(self, style: str, items: Items, semantic_ids: SemanticIds):
+        if style not in STYLES:
+            raise unknown("prompt style", style, STYLES, "(--set prompts=…)")
+        self.style, self.items, self.semantic_ids = style, items, semantic_ids
+        self._sids = [semantic_ids.strings[i] for i in semantic_ids.of_item.tolist()]
+
+    @property
+    def special_tokens(self) -> list[str]:
+        """Tokens that the style needs in the vocabulary."""
+        return list(SPECIAL_TOKENS) if self.style == "compact" else []
+
+    @property
+    def answer_end(self) -> str:
+        """What stands between an answer and the end-of-sequence token."""
+        return "\n" if self.style == "instruction" else ""
+
+    def next_sid(self, histories: Sequence[Sequence[int]]) -> list[str]:
+        """Prompts of the main task: SID history → next SID."""
+        return [self._write("next_sid", [self._sids[i] for i in history]) for history in histories]
+
+    def examples(
+        self, rates: dict[str, float], samples: Samples, most_text: int, seed: int
+    ) -> dict[str, list[Example]]:
+        """Examples of each task.
+
+        Args:
+            rates: share of a task's rows to take, drawn once by `seed`; above 1 whole copies are added.
+            most_text: descriptions are cut to this many characters.
+
+        Raises:
+            BenchError: an unknown task or a negative rate.
+        """
+        found = {}
+        for number, (task, rate) in enumerate(rates.items()):
+            if task not in _TASKS:
+                raise unknown("task", task, _TASKS)
+            if rate < 0:
+                raise BenchError(f"rate of task {task} is {rate}; it must be 0 or more")
+            n = len(samples) if task in SAMPLE_TASKS else len(self.items)
+            rng = np.random.default_rng([seed, number])
+            rows = np.concatenate([np.arange(n)] * int(rate) + [np.sort(rng.permutation(n)[: round(n * (rate % 1))])])
+            maker = self._of_samples if task in SAMPLE_TASKS else self._of_items
+            found[task] = maker(task, rows.astype(int), samples, most_text)
+        return {task: examples for task, examples in found.items() if examples}
+
+    def _of_samples(self, task: str, rows: np.ndarray, samples: Samples, most_text: int) -> list[Example]:
+        histories = Histories(samples.histories.items[rows], samples.histories.lengths[rows]).lists()
+        titles = self.items.titles
+        examples = []
+        for history, target in zip(histories, samples.targets[rows].tolist(), strict=True):
+            answer = titles[target] if task.endswith("title") else self._sids[target]
+            if not answer:
+                continue
+            parts = [titles[i] for i in history] if task.startswith("titles") else [self._sids[i] for i in history]
+            examples.append(Example(self._write(task, parts), answer, target))
+        return examples
+
+    def _of_items(self, task: str, rows: np.ndarray, samples: Samples, most_text: int) -> list[Example]:
+        examples = []
+        for item in rows.tolist():
+            text = self.items.descriptions[item][:most_text] if task == "description_to_sid" else self.items.titles[item]
+            if not text.strip():
+                continue
+            given, answer = (self._sids[item], text) if task == "sid_to_title" else (text, self._sids[item])
+            examples.append(Example(self._write(task, [given]), answer, item))
+        return examples
+
+    def _write(self, task: str, parts: list[str]) -> str:
+        if self.style == "instruction":
+            line, question = _TASKS[task]
+            joined = ", ".join(f'"{p}"' if task.startswith("title") else p for p in parts)
+            body = f"### Instruction:\n{line}\n\n### User Input:\n{question.format('{}').replace('{}', joined)}"
+            return f"{_INTRODUCTION}\n\n{body}\n\n### Response:\n"
+        opening, closing = {
+            "next_sid": ("<|next|>", ""),
+            "sid_history_to_title": ("<|next|>", "<|title|>"),
+            "titles_to_title": ("<|history|>", "<|title|>"),
+            "titles_to_sid": ("<|history|>", "<|sid|>"),
+            "title_to_sid": ("<|item|>", "<|sid|>"),
+            "sid_to_title": ("<|item|>", "<|title|>"),
+            "description_to_sid": ("<|about|>", "<|sid|>"),
+        }[task]
+        return opening + ("<|then|>" if "titles_" in task else "").join(parts) + closing
