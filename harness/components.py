@@ -145,8 +145,10 @@ class Trainer(Protocol):
         ...
 
     def load(self, context: Context) -> Any:
-        """The trained model of ``context.directory``: a :class:`~harness.generative.GenerativeModel`
-        or an :class:`ItemScorer`, or whatever the recipe's decoder takes."""
+        """The trained model of ``context.directory``, as the recipe's decoder takes it.
+
+        A :class:`~harness.generative.GenerativeModel`, an :class:`ItemScorer`, or what a plugin's decoder wants.
+        """
         ...
 
 

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from harness.plugins import Plugins
 
 RECIPE_KEYS = {
-    "name", "summary", "group", "reference", "tokenizer", "backbone", "prompts", "stages", "decoder", "dataset", "probe",
-    "reported",
+    "name", "summary", "group", "reference", "reported", "dataset",
+    "tokenizer", "backbone", "prompts", "stages", "decoder", "probe",
 }  # fmt: skip
 GROUPS = ("floor", "traditional", "generative", "llm", "ours")
 
@@ -148,9 +148,7 @@ def read_recipe(source: Any) -> dict[str, Any]:
     return recipe
 
 
-def resolve(
-    recipe: dict[str, Any], category: str, seed: int, overrides: Iterable[str], plugins: Plugins
-) -> RunConfig:
+def resolve(recipe: dict[str, Any], category: str, seed: int, overrides: Iterable[str], plugins: Plugins) -> RunConfig:
     """Apply ``--set`` overrides to a recipe and validate everything.
 
     Args:

@@ -69,7 +69,9 @@ def sid_token_ids(text_tokenizer: Any, semantic_ids: SemanticIds) -> np.ndarray:
     vocabulary = text_tokenizer.get_vocab()
     missing = [token for token in semantic_ids.tokens if token not in vocabulary]
     if missing:
-        raise BenchError(f"the model's vocabulary lacks the SID token {missing[0]}; it was trained on other semantic IDs")
+        raise BenchError(
+            f"the model's vocabulary lacks the SID token {missing[0]}; it was trained on other semantic IDs"
+        )
     columns = []
     for level in range(semantic_ids.n_levels):
         codes, place = np.unique(semantic_ids.distinct[:, level], return_inverse=True)

@@ -37,7 +37,7 @@ def bench_decoders():
 
 @hookspec
 def bench_metrics():
-    """Return ``{name: function}`` of metrics: (rankings, targets, semantic IDs) → dict (:data:`~harness.components.Metric`)."""
+    """Return ``{name: function}`` of metrics: rankings and targets → numbers (:data:`harness.components.Metric`)."""
 
 
 @hookspec

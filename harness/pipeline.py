@@ -207,7 +207,9 @@ def _stage(
         keep.finish(f"{name}/decode", **facts, valid=context.probe(model))
     rankings = Rankings.read(keep.rankings(name), semantic_ids)
     if len(rankings.ids) != len(run.dataset.test):
-        raise BenchError(f"{keep.rankings(name)} has {len(rankings.ids)} samples, test {len(run.dataset.test)}; delete it")
+        raise BenchError(
+            f"{keep.rankings(name)} has {len(rankings.ids)} samples, test {len(run.dataset.test)}; delete it"
+        )
     metrics = measure(run.plugins, rankings, run.dataset.test, semantic_ids)
     metrics["train"] = keep.finished(f"{name}/fit")
     metrics["decode"] = dict(keep.finished(f"{name}/decode") or {})

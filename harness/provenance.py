@@ -27,7 +27,9 @@ def revision() -> str:
         return f"v{__version__}"
 
     def git(*words: str) -> str:
-        return subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True, timeout=10).stdout.strip()
+        return subprocess.run(
+            ["git", "-C", str(root), *words], capture_output=True, text=True, timeout=10
+        ).stdout.strip()
 
     try:
         head = git("rev-parse", "--short=12", "HEAD")

@@ -36,7 +36,9 @@ class Rankings:
             BenchError: the contract is broken; the line names the first sample that breaks it.
         """
         if self.ids.ndim != 2 or self.ids.shape != self.scores.shape:
-            raise BenchError(f"decoder returned ids {self.ids.shape} and scores {self.scores.shape}; both must be [n, k]")
+            raise BenchError(
+                f"decoder returned ids {self.ids.shape} and scores {self.scores.shape}; both must be [n, k]"
+            )
         if np.isnan(self.scores).any():
             raise BenchError(f"decoder returned a NaN score for sample {int(np.isnan(self.scores).any(1).argmax())}")
         with np.errstate(invalid="ignore"):

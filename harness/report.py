@@ -55,9 +55,7 @@ def summary(result: dict[str, Any]) -> str:
     """The terminal's table at the end of a run: both protocols at the main cutoffs."""
     columns = ["HR@1", "HR@5", "HR@10", "HR@50", "NDCG@10"]
     rows = []
-    stages = {name: stage for name, stage in result["stages"].items()} | (
-        {BAYES: result[BAYES]} if BAYES in result else {}
-    )
+    stages = dict(result["stages"]) | ({BAYES: result[BAYES]} if BAYES in result else {})
     for name, stage in stages.items():
         for protocol, label in PROTOCOLS.items():
             if protocol in stage:
@@ -90,7 +88,10 @@ def _setup(config: dict[str, Any], manifest: dict[str, Any]) -> str:
         ["Data", manifest["caption"] or "as read"],
         ["Rows (train / valid / test)", " / ".join(f"{manifest['rows'][s]:,}" for s in ("train", "valid", "test"))],
         ["Backbone", _named(config["backbone"])],
-        ["Semantic IDs", f"{sids['source']}, {sids['levels']} levels, {sids['distinct SIDs']:,} distinct" if sids else None],
+        [
+            "Semantic IDs",
+            f"{sids['source']}, {sids['levels']} levels, {sids['distinct SIDs']:,} distinct" if sids else None,
+        ],
         ["Decoder", _named(config["decoder"])],
         ["Seed", config["seed"]],
         ["Hardware", ", ".join(f"{k} {v}" for k, v in manifest["hardware"].items())],
@@ -123,7 +124,11 @@ def _reported(config: dict[str, Any], stages: dict[str, Any], under: str) -> lis
         return []
     columns = ["HR@3", "HR@5", "HR@10", "NDCG@3", "NDCG@5", "NDCG@10"]
     parts = ["## Reported scores", "As their sources give them; not measured here."]
-    parts.append(table(["Method", "Source", *columns], [[r.method, r.source, *(r.metrics.get(c) for c in columns)] for r in rows]))
+    parts.append(
+        table(
+            ["Method", "Source", *columns], [[r.method, r.source, *(r.metrics.get(c) for c in columns)] for r in rows]
+        )
+    )
     own = next((r for r in rows if config.get("reported") and r.method == config["reported"]), None)
     last, metrics = list(stages.items())[-1]
     if own is None or "sid" not in metrics:
@@ -133,7 +138,10 @@ def _reported(config: dict[str, Any], stages: dict[str, Any], under: str) -> lis
         here = metrics["sid"].get(name)
         if here is not None:
             gaps.append([name, paper, here, f"{here - paper:+.4f}", f"{(here - paper) / paper:+.1%}"])
-    parts += ["## Discrepancy analysis", f"{own.method} as reported by {own.source} against stage {last} here (SID protocol)."]
+    parts += [
+        "## Discrepancy analysis",
+        f"{own.method} as reported by {own.source} against stage {last} here (SID protocol).",
+    ]
     return [*parts, table(["Metric", "Reported", "Here", "Gap", "Relative"], gaps), under]
 
 
@@ -141,13 +149,20 @@ def _levels(stages: dict[str, Any], under: str) -> list[str]:
     known = {name: stage["levels"] for name, stage in stages.items() if "levels" in stage}
     if not known:
         return []
-    parts = ["## Per-level analysis", "### Independent per-level hit rate", "Any prediction of the top K, each level by itself."]
+    parts = [
+        "## Per-level analysis",
+        "### Independent per-level hit rate",
+        "Any prediction of the top K, each level by itself.",
+    ]
     for kind, title in (("independent", ""), ("cumulative", "### Cumulative level accuracy")):
         if title:
             parts += [title, "Any single prediction of the top K, levels from the first on."]
         for name, levels in known.items():
             columns = list(next(iter(levels[kind].values())))
-            parts += [f"**{name.upper()}**", table(["K", *columns], [[k, *row.values()] for k, row in levels[kind].items()])]
+            parts += [
+                f"**{name.upper()}**",
+                table(["K", *columns], [[k, *row.values()] for k, row in levels[kind].items()]),
+            ]
     steps = list(next(iter(known.values()))["drop-off"])
     rows = [[step, *(_percent(levels["drop-off"][step]) for levels in known.values())] for step in steps]
     return [*parts, "### Drop-off (top 1)", table(["Transition", *(name.upper() for name in known)], rows), under]

@@ -128,8 +128,10 @@ def parse_sid(string: str) -> list[int]:
         ValueError: the string is not a chain of tokens of level a, b, c, …
     """
     found = _TOKEN.findall(string)
-    if not found or "".join(f"<{lv}_{c}>" for lv, c in found) != string or [lv for lv, _ in found] != list(
-        LEVELS[: len(found)]
+    if (
+        not found
+        or "".join(f"<{lv}_{c}>" for lv, c in found) != string
+        or [lv for lv, _ in found] != list(LEVELS[: len(found)])
     ):
         raise ValueError(f"'{string}' is not of the form <a_1><b_2><c_3>")
     return [int(code) for _, code in found]

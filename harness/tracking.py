@@ -61,9 +61,12 @@ class Tracker:
             yield
             return
         known = self._store.manifest.get("mlflow", {})
-        self._stage = known.get(name) or self._client.create_run(
-            self._experiment, run_name=name, tags={"mlflow.parentRunId": self._run, "stage": name}
-        ).info.run_id
+        self._stage = (
+            known.get(name)
+            or self._client.create_run(
+                self._experiment, run_name=name, tags={"mlflow.parentRunId": self._run, "stage": name}
+            ).info.run_id
+        )
         self._store.note(mlflow=self._store.manifest.get("mlflow", {}) | {name: self._stage})
         status = "FAILED"
         try:
@@ -108,7 +111,9 @@ class Tracker:
         experiment = self._client.get_experiment_by_name(category)
         local = self.artifact_root.as_uri() if self.uri.startswith("sqlite") else None
         self._experiment = (
-            experiment.experiment_id if experiment else self._client.create_experiment(category, artifact_location=local)
+            experiment.experiment_id
+            if experiment
+            else self._client.create_experiment(category, artifact_location=local)
         )
         known = run.store.manifest.get("mlflow", {})
         with contextlib.suppress(mlflow.exceptions.MlflowException):

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import Trainer, TrainerCallback
+from transformers import PrinterCallback, Trainer, TrainerCallback
 
 from harness.components import Context
 from harness.errors import BenchError
@@ -83,7 +83,7 @@ class LengthBuckets(torch.utils.data.Sampler):
         rng = np.random.default_rng([self.seed, self.epoch])
         order = rng.permutation(len(self.lengths))
         size = self.batch * self.bucket
-        groups = []
+        groups: list[np.ndarray] = []
         for start in range(0, len(order), size):
             part = order[start : start + size]
             part = part[np.argsort(self.lengths[part], kind="stable")]
@@ -156,10 +156,6 @@ def arguments(context: Context, settings: Any, **more: Any) -> dict[str, Any]:
     `settings` gives epochs, learning_rate, warmup, weight_decay, max_grad_norm, schedule,
     eval_every (share of the training), log_every (steps), precision and deepspeed.
     """
-    import logging
-
-    for name in ("transformers.trainer", "accelerate", "trl"):
-        logging.getLogger(name).setLevel(logging.ERROR)
     return {
         "output_dir": str(context.directory / CHECKPOINTS),
         "num_train_epochs": settings.epochs,
@@ -191,6 +187,7 @@ def arguments(context: Context, settings: Any, **more: Any) -> dict[str, Any]:
 
 def train(trainer: Trainer, context: Context) -> None:
     """Train from the newest whole checkpoint of the stage, or from the start."""
+    trainer.remove_callback(PrinterCallback)
     trainer.train(resume_from_checkpoint=latest_checkpoint(context.directory))
 
 
@@ -251,7 +248,8 @@ def load_model(directory: Path, device: str, dtype: str = "auto") -> tuple[Any, 
         raise BenchError(f"{folder} holds no model; run the method again")
     text_tokenizer = AutoTokenizer.from_pretrained(folder)
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, use_safetensors=True)
-    return model.to(device), text_tokenizer
+    model.to(device)  # type: ignore[arg-type]
+    return model, text_tokenizer
 
 
 def prune_checkpoints(directory: Path) -> None:

@@ -50,7 +50,9 @@ def recorded(runs: Path, category: str) -> list[Recorded]:
     if not found:
         known = sorted(p.name for p in runs.glob("*") if p.is_dir())
         there = f"recorded are {', '.join(known)}" if known else f"{runs} is empty"
-        raise BenchError(f"no finished run of {category} in {runs} ({there}); make one: bench run --category {category} …")
+        raise BenchError(
+            f"no finished run of {category} in {runs} ({there}); make one: bench run --category {category} …"
+        )
     return found
 
 
@@ -72,7 +74,12 @@ def leaderboard(runs: Path, category: str, protocols: list[str], stages: bool = 
     rows = reported.rows(category)
     if rows:
         parts += ["## Reported elsewhere", "As their sources give them (SID string match); not measured here."]
-        parts.append(table(["Method", "Source", *REPORTED], [[r.method, r.source, *(r.metrics.get(c) for c in REPORTED)] for r in rows]))
+        parts.append(
+            table(
+                ["Method", "Source", *REPORTED],
+                [[r.method, r.source, *(r.metrics.get(c) for c in REPORTED)] for r in rows],
+            )
+        )
     return "\n\n".join(parts) + "\n"
 
 

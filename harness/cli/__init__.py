@@ -55,7 +55,9 @@ def main() -> None:
         if "--debug" in sys.argv:
             raise
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-            click.echo(f"Error: the disk is full ({error.filename}); free space and run the same command again", err=True)
+            click.echo(
+                f"Error: the disk is full ({error.filename}); free space and run the same command again", err=True
+            )
         else:
             line = " ".join(str(error).split())[:500]
             click.echo(f"Error: {type(error).__name__}: {line} (bench --debug … shows where)", err=True)

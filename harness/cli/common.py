@@ -65,6 +65,11 @@ def plugin_options(function: Callable[..., Any]) -> Callable[..., Any]:
     )(function)  # fmt: skip
 
 
+def debug_mode() -> bool:
+    """Whether ``bench --debug`` was given."""
+    return bool(click.get_current_context().find_root().params.get("debug"))
+
+
 def with_plugins(function: Callable[..., Any]) -> Callable[..., Any]:
     """The command gets the loaded plugins as its first argument, and the options for them."""
     import functools
@@ -81,6 +86,10 @@ data_dir_option = click.option(
     "--data-dir", metavar="DIR", help="Where data is looked for first (then $BENCH_DATA, ./data, the user cache)."
 )
 set_option = click.option(
-    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a setting, e.g. decoder.beams=20 (repeatable)."
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Change a setting, e.g. decoder.beams=20 (repeatable).",
 )
 runs_option = click.option("--runs", default="runs", show_default=True, metavar="DIR", help="Where runs are recorded.")

@@ -20,9 +20,7 @@ if TYPE_CHECKING:
 @click.option("--output", metavar="FILE", help="Write the markdown to a file.")
 @runs_option
 @with_plugins
-def leaderboard(
-    plugins: Plugins, category: str, protocol: str, stages: bool, output: str | None, runs: str
-) -> None:
+def leaderboard(plugins: Plugins, category: str, protocol: str, stages: bool, output: str | None, runs: str) -> None:
     """The best run of each method (chosen on valid), and the reported numbers apart from them."""
     from harness.store import write_text
     from leaderboard import tables

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness.cli.common import data_dir_option, runs_option, set_option, with_plugins
+from harness.cli.common import data_dir_option, debug_mode, runs_option, set_option, with_plugins
 
 if TYPE_CHECKING:
     from harness.plugins import Plugins
@@ -51,6 +51,8 @@ def run(
     dataset = catalogue.read(plugins, category, data_dir, resolved.dataset)
     progress = Progress(quiet)
     directory = pipeline.directory(Path(runs), resolved, dataset)
+    if not debug_mode():
+        _quieten()
     chosen = _device(device, threads)
     this = pipeline.Run(
         resolved, dataset, plugins, Store(directory), progress, chosen, Tracker(Path(runs), not no_mlflow)
@@ -73,15 +75,29 @@ def _recipe(file: str) -> dict[str, Any]:
     return read_recipe({k: v for k, v in content.items() if k not in ("category", "seed") and v not in (None, "")})
 
 
-def _device(device: str, threads: int) -> str:
+def _quieten() -> None:
+    """Keep libraries' chatter off the terminal: the harness has its own progress."""
+    import logging
+    import os
     import warnings
 
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    warnings.filterwarnings("ignore", category=UserWarning, module="torch|trl|transformers|accelerate")
+    for name in ("transformers", "accelerate", "trl", "datasets"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.disable_progress_bar()
+    transformers_logging.set_verbosity_error()
+
+
+def _device(device: str, threads: int) -> str:
     import torch
 
     from harness.errors import BenchError
 
-    warnings.filterwarnings("ignore", category=FutureWarning)
-    warnings.filterwarnings("ignore", message=".*pin_memory.*")
     if threads:
         torch.set_num_threads(threads)
     if device == "auto":

@@ -4,7 +4,7 @@ from harness import hookimpl
 
 
 @hookimpl
-def bench_datasets():
+def bench_datasets() -> dict[str, type]:
     """The three readers of the core."""
     from harness.data.minionerec import MiniOneRecReader
     from harness.data.sequences import SequencesReader

@@ -93,7 +93,7 @@ class Samples:
 
     def canonical(self) -> np.ndarray:
         """``[n, 3 + max_history]``: user number, length, history, target, in an order free of the file's."""
-        names, numbers = np.unique(self.users, return_inverse=True)
+        _, numbers = np.unique(self.users, return_inverse=True)
         table = np.column_stack([numbers, self.histories.lengths, self.histories.items, self.targets]).astype("<i4")
         return table[np.lexsort(table.T[::-1])]
 

@@ -45,7 +45,10 @@ def numbered(content: dict[str, Any], path: Path, problems: Problems) -> list[An
         strange = [k for k in content if not k.isdigit() or int(k) >= len(content)]
         found = f", but has '{strange[0]}'" if strange else ""
         problems.error(
-            path, None, f"lacks item {missing[0]} of 0–{len(content) - 1}{found}", "item ids must be 0, 1, 2, … without a gap"
+            path,
+            None,
+            f"lacks item {missing[0]} of 0–{len(content) - 1}{found}",
+            "item ids must be 0, 1, 2, … without a gap",
         )
         return None
     return [content[str(i)] for i in range(len(content))]
@@ -91,7 +94,9 @@ def read_index(path: Path, n_items: int | None, problems: Problems) -> SemanticI
     levels = {len(row) for row in codes}
     if len(levels) != 1:
         odd = next(i for i, row in enumerate(codes) if len(row) != max(levels))
-        problems.error(path, odd + 1, f"item {odd} has {len(codes[odd])} levels, others {max(levels)}", "give all the same")
+        problems.error(
+            path, odd + 1, f"item {odd} has {len(codes[odd])} levels, others {max(levels)}", "give all the same"
+        )
         return None
     return SemanticIds(np.asarray(codes, dtype=np.int32), "given")
 
@@ -105,7 +110,10 @@ def check_leakage(splits: dict[str, Samples], files: dict[str, Path], problems: 
             first = seen.setdefault((user, tuple(history), target), (name, row))
             if first[0] != name:
                 problems.warn(
-                    files[name], row + 1, f"is row {first[1] + 1} of {first[0]} again", "the same sample must not be in two splits"
+                    files[name],
+                    row + 1,
+                    f"is row {first[1] + 1} of {first[0]} again",
+                    "the same sample must not be in two splits",
                 )
 
 

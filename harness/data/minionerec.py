@@ -26,7 +26,7 @@ _MOST = 50  # problems listed a file
 
 
 @dataclass(frozen=True)
-class Settings:
+class MiniOneRecSettings:
     """Settings of the layout."""
 
     max_history: int = setting(MAX_HISTORY, "longest history allowed, in items")
@@ -35,9 +35,9 @@ class Settings:
 class MiniOneRecReader:
     """Reads the public benchmark's own files."""
 
-    Settings = Settings
+    Settings = MiniOneRecSettings
 
-    def __init__(self, settings: Settings):
+    def __init__(self, settings: MiniOneRecSettings):
         self.settings = settings
 
     @staticmethod
@@ -152,10 +152,14 @@ class MiniOneRecReader:
                 problems.error(path, i + 1, f"history_item_id {cells[i][:60]} is not a list of item ids", REGENERATE)
                 rows[i] = []
             elif not 1 <= len(row) <= limit:
-                problems.error(path, i + 1, f"history has {len(row)} items, allowed are 1–{limit}", f"keep the last {limit}")
+                problems.error(
+                    path, i + 1, f"history has {len(row)} items, allowed are 1–{limit}", f"keep the last {limit}"
+                )
             elif min(row) < 0 or max(row) >= n_items:
                 bad = min(row) if min(row) < 0 else max(row)
-                problems.error(path, i + 1, f"history item {bad} is out of range 0–{n_items - 1}", "index and CSV must fit")
+                problems.error(
+                    path, i + 1, f"history item {bad} is out of range 0–{n_items - 1}", "index and CSV must fit"
+                )
         return rows
 
     @staticmethod

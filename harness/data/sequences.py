@@ -19,7 +19,7 @@ _INTER = ".inter.json"
 
 
 @dataclass(frozen=True)
-class Settings:
+class SequencesSettings:
     """Settings of the layout."""
 
     max_history: int = setting(MAX_HISTORY, "longest history, in items; older ones are cut")
@@ -29,9 +29,9 @@ class Settings:
 class SequencesReader:
     """Reads user sequences and splits them leave-one-out."""
 
-    Settings = Settings
+    Settings = SequencesSettings
 
-    def __init__(self, settings: Settings):
+    def __init__(self, settings: SequencesSettings):
         self.settings = settings
 
     @staticmethod
@@ -71,7 +71,9 @@ class SequencesReader:
 
     def _split(self, path: Path, n_items: int, problems: Problems) -> dict[str, Samples]:
         content = read_json(path, problems) or {}
-        rows: dict[str, tuple[list[str], list[list[int]], list[int]]] = {n: ([], [], []) for n in ("train", "valid", "test")}
+        rows: dict[str, tuple[list[str], list[list[int]], list[int]]] = {
+            n: ([], [], []) for n in ("train", "valid", "test")
+        }
         short = 0
         for number, (user, sequence) in enumerate(content.items()):
             if not isinstance(sequence, list) or not all(type(item) is int for item in sequence):
@@ -93,5 +95,7 @@ class SequencesReader:
             problems.warn(path, None, f"{short} users have fewer than 3 items", "they have no valid and test sample")
         for name, (users, _, _) in rows.items():
             if not users and not problems.errors:
-                problems.error(path, None, f"the {name} split is empty", "users need at least 4 items for all three splits")
+                problems.error(
+                    path, None, f"the {name} split is empty", "users need at least 4 items for all three splits"
+                )
         return {name: Samples.build(*columns, self.settings.max_history) for name, columns in rows.items()}

@@ -21,21 +21,99 @@ from harness.rankings import Rankings
 from harness.semantic_ids import SemanticIds
 
 CATEGORY = "Synthetic"
-_NOUNS = (
-    "clamp drill filter valve gasket relay sensor pump hinge bolt chisel lamp fuse magnet nozzle pulley "
-    "ruler spring tape wrench beaker caliper funnel gauge hose ladder mallet pipette rivet saw torch washer"
-).split()
-_KINDS = (
-    "angled brass compact digital epoxy flexible galvanised heavy industrial jointed knurled laminated magnetic "
-    "narrow offset padded quick rigid stainless threaded universal vented wide zinc adjustable braided coated "
-    "double extra foam insulated nylon"
-).split()
-_BRANDS = "Altor Brenfield Corvane Dunmark Elstow Farrow Gantley Hexwell".split()
-_SYLLABLES = "ba ce di fo gu ha ki lo mu na pe ri so tu va we xi zo".split()
+_NOUNS = [
+    "clamp",
+    "drill",
+    "filter",
+    "valve",
+    "gasket",
+    "relay",
+    "sensor",
+    "pump",
+    "hinge",
+    "bolt",
+    "chisel",
+    "lamp",
+    "fuse",
+    "magnet",
+    "nozzle",
+    "pulley",
+    "ruler",
+    "spring",
+    "tape",
+    "wrench",
+    "beaker",
+    "caliper",
+    "funnel",
+    "gauge",
+    "hose",
+    "ladder",
+    "mallet",
+    "pipette",
+    "rivet",
+    "saw",
+    "torch",
+    "washer",
+]
+_KINDS = [
+    "angled",
+    "brass",
+    "compact",
+    "digital",
+    "epoxy",
+    "flexible",
+    "galvanised",
+    "heavy",
+    "industrial",
+    "jointed",
+    "knurled",
+    "laminated",
+    "magnetic",
+    "narrow",
+    "offset",
+    "padded",
+    "quick",
+    "rigid",
+    "stainless",
+    "threaded",
+    "universal",
+    "vented",
+    "wide",
+    "zinc",
+    "adjustable",
+    "braided",
+    "coated",
+    "double",
+    "extra",
+    "foam",
+    "insulated",
+    "nylon",
+]
+_BRANDS = ["Altor", "Brenfield", "Corvane", "Dunmark", "Elstow", "Farrow", "Gantley", "Hexwell"]
+_SYLLABLES = [
+    "ba",
+    "ce",
+    "di",
+    "fo",
+    "gu",
+    "ha",
+    "ki",
+    "lo",
+    "mu",
+    "na",
+    "pe",
+    "ri",
+    "so",
+    "tu",
+    "va",
+    "we",
+    "xi",
+    "zo",
+]
 
 
 @dataclass(frozen=True)
-class Settings:
+class SyntheticSettings:
     """Sizes and shares of the generator."""
 
     items: int = setting(1200, "catalogue size")
@@ -54,9 +132,9 @@ class Settings:
 class SyntheticReader:
     """Generates the category from its settings."""
 
-    Settings = Settings
+    Settings = SyntheticSettings
 
-    def __init__(self, settings: Settings):
+    def __init__(self, settings: SyntheticSettings):
         shares = settings.first_order + settings.second_order
         if settings.items < 2 or settings.users < 30 or settings.mean_length < 3 or settings.max_history < 1:
             raise BenchError("dataset: Synthetic needs items ≥ 2, users ≥ 30, mean_length ≥ 3, max_history ≥ 1")
@@ -92,7 +170,7 @@ class SyntheticReader:
 class Process:
     """The generating distribution: it samples purchases and knows the Bayes-optimal ranking."""
 
-    def __init__(self, settings: Settings):
+    def __init__(self, settings: SyntheticSettings):
         self.settings = settings
         rng = np.random.default_rng(settings.seed)
         n = settings.items
@@ -138,7 +216,9 @@ class Process:
             titles.append(f"{brand} {kind.capitalize()} {noun.capitalize()} {5 * (rank + 1)} mm")
             descriptions.append(f"A {kind} {noun} of {5 * (rank + 1)} mm by {brand}.")
             brands.append(brand)
-        return Items(titles, descriptions, brands, [noun.capitalize() for noun in np.array(nouns)[self.cluster // self.wide]])
+        return Items(
+            titles, descriptions, brands, [noun.capitalize() for noun in np.array(nouns)[self.cluster // self.wide]]
+        )
 
     def followers(self, previous: np.ndarray, last: np.ndarray) -> np.ndarray:
         """Clusters that follow ``[n, successors]``; `previous` is -1 for first order. Half stay in the level-1 code."""
@@ -174,7 +254,9 @@ class Process:
                     second = self.followers(self.cluster[previous], self.cluster[last])[rows, follow]
                 chosen = draws[:, 2]
                 cluster = np.where(chosen < s.first_order, first, cluster)
-                cluster = np.where((chosen >= s.first_order) & (chosen < s.first_order + s.second_order), second, cluster)
+                cluster = np.where(
+                    (chosen >= s.first_order) & (chosen < s.first_order + s.second_order), second, cluster
+                )
             place = np.searchsorted(cumulative, offsets[cluster] + draws[:, 3] * (1 - 1e-9))
             item = by_cluster[place.clip(max=s.items - 1)]
             if step > 0:
@@ -290,16 +372,17 @@ def _within(cluster: np.ndarray, exponent: float, rng: np.random.Generator) -> n
 
 def _mix(*keys: np.ndarray) -> np.ndarray:
     """A fixed pseudo-random non-negative int64 of integer keys (splitmix64's finaliser)."""
-    state = np.uint64(0x9E3779B97F4A7C15)
+    state: Any = np.uint64(0x9E3779B97F4A7C15)
     with np.errstate(over="ignore"):
         for key in keys:
             state = (state ^ key.astype(np.uint64)) * np.uint64(0xBF58476D1CE4E5B9)
             state = (state ^ (state >> np.uint64(30))) * np.uint64(0x94D049BB133111EB)
             state = state ^ (state >> np.uint64(31))
-    return (state >> np.uint64(2)).astype(np.int64)
+    mixed: np.ndarray = (state >> np.uint64(2)).astype(np.int64)
+    return mixed
 
 
 def _words(known: list[str], n: int) -> list[str]:
-    """n distinct words: the known ones, then made-up ones."""
+    """N distinct words: the known ones, then made-up ones."""
     made = (a + b + c for a in _SYLLABLES for b in _SYLLABLES for c in _SYLLABLES)
     return [*known[:n], *(next(made) for _ in range(max(0, n - len(known))))]

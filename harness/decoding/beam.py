@@ -44,7 +44,7 @@ def beam_search(
         ids, mask: prompts ``[batch, P]``, left-padded.
         renormalise: divide by the probability of the legal tokens at each step.
     """
-    batch, prompt = ids.shape
+    batch = len(ids)
     device = ids.device
     cache, logits = prefill(model, ids, mask)
     logits = logits[:, None]  # [batch, alive beams, vocab]

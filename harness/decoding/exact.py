@@ -20,7 +20,7 @@ def exact_search(
     model: Any, ids: torch.Tensor, mask: torch.Tensor, trie: Trie, k: int, chunk: int = 512, renormalise: bool = False
 ) -> Beams:
     """The true best k leaves of each prompt ``[batch, P]``; `chunk` nodes are fed at a time (memory)."""
-    batch, prompt = ids.shape
+    batch = len(ids)
     device = ids.device
     cache, logits = prefill(model, ids, mask)
     lengths = mask.sum(1, keepdim=True)

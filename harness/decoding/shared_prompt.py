@@ -13,7 +13,9 @@ from typing import Any
 import torch
 
 
-def pad_left(prompts: Sequence[Sequence[int]], pad: int, device: str | torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+def pad_left(
+    prompts: Sequence[Sequence[int]], pad: int, device: str | torch.device
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Token ids ``[batch, longest]`` padded on the left, and the boolean mask of real tokens."""
     longest = max(len(p) for p in prompts)
     ids = torch.full((len(prompts), longest), pad, dtype=torch.long)

@@ -53,9 +53,13 @@ class HfBackbone:
                 model = AutoModelForCausalLM.from_pretrained(self.location, use_safetensors=True, **options, **shared)
         except (OSError, ValueError, ImportError) as error:
             first = str(error).strip().splitlines()[0]
-            raise BenchError(f"backbone hf:{self.location} cannot be loaded: {first} (give a local path or a hub id)") from None
+            raise BenchError(
+                f"backbone hf:{self.location} cannot be loaded: {first} (give a local path or a hub id)"
+            ) from None
         if text_tokenizer.eos_token_id is None:
-            raise BenchError(f"backbone hf:{self.location}: its text tokenizer has no end token; set eos_token in its files")
+            raise BenchError(
+                f"backbone hf:{self.location}: its text tokenizer has no end token; set eos_token in its files"
+            )
         if text_tokenizer.pad_token_id is None:
             text_tokenizer.pad_token = text_tokenizer.eos_token
         _add_tokens(model, text_tokenizer, [*special_tokens, *sid_tokens], seed)

@@ -30,7 +30,9 @@ class NanoBackbone:
 
     def __init__(self, settings: Settings, location: str | None):
         if location:
-            raise BenchError(f"backbone nano:{location}: nano takes no path; its sizes are settings (backbone.hidden=…)")
+            raise BenchError(
+                f"backbone nano:{location}: nano takes no path; its sizes are settings (backbone.hidden=…)"
+            )
         if settings.hidden % settings.heads:
             raise BenchError(f"backbone.hidden = {settings.hidden} is no multiple of backbone.heads = {settings.heads}")
         self.settings = settings

@@ -50,6 +50,8 @@ class RankDecoder:
     def _top(self, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         k = self.settings.k
         if k > scores.shape[1]:
-            raise BenchError(f"decoder.k = {k}, but the catalogue has {scores.shape[1]} items; set decoder.k={scores.shape[1]}")
+            raise BenchError(
+                f"decoder.k = {k}, but the catalogue has {scores.shape[1]} items; set decoder.k={scores.shape[1]}"
+            )
         order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
         return order, np.take_along_axis(scores, order, axis=1)

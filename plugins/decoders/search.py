@@ -78,7 +78,9 @@ class ExactDecoder:
         def search(lm: Any, ids: Any, mask: Any, trie: Any) -> Any:
             return exact_search(lm, ids, mask, trie, settings.beams, settings.chunk, settings.renormalise)
 
-        return _decode(search, model, histories, settings.beams, settings.batch_tokens, settings.chunk, device, progress)
+        return _decode(
+            search, model, histories, settings.beams, settings.batch_tokens, settings.chunk, device, progress
+        )
 
 
 def needs_generative(model: Any, decoder: str) -> GenerativeModel:
@@ -100,7 +102,9 @@ def _decode(
     model = needs_generative(model, "beam")
     trie = Trie(model.sid_tokens, device)
     if beams > len(trie):
-        raise BenchError(f"decoder.beams = {beams}, but the catalogue has {len(trie)} SIDs; set decoder.beams={len(trie)}")
+        raise BenchError(
+            f"decoder.beams = {beams}, but the catalogue has {len(trie)} SIDs; set decoder.beams={len(trie)}"
+        )
     prompts = model.encode(histories)
     ids = np.full((len(prompts), beams), -1, dtype=np.int32)
     scores = np.full((len(prompts), beams), -np.inf, dtype=np.float32)

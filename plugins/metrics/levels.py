@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,9 @@ def levels(rankings: Rankings, targets: np.ndarray, semantic_ids: SemanticIds | 
     """
     if semantic_ids is None:
         return None
-    sids = rankings.ids if rankings.kind == "sid" else np.where(rankings.ids < 0, -1, semantic_ids.of_item[rankings.ids])
+    sids = (
+        rankings.ids if rankings.kind == "sid" else np.where(rankings.ids < 0, -1, semantic_ids.of_item[rankings.ids])
+    )
     codes = semantic_ids.distinct[sids]  # [n, k, levels]; -1 is masked below
     same = (codes == semantic_ids.codes[targets][:, None]) & (sids >= 0)[..., None]
     depth = same.cumprod(axis=2).sum(axis=2)  # [n, k] leading levels that match
@@ -40,6 +43,6 @@ def drop_off(top_1: dict[str, float]) -> dict[str, float | None]:
     """Retention along the cumulative chain of top-1 accuracies ``{"L1": …, "L1+L2": …}``; None after 0."""
     chains = list(top_1)
     result: dict[str, float | None] = {f"{chains[0]} accuracy": top_1[chains[0]]}
-    for before, after in zip(chains, chains[1:], strict=False):
+    for before, after in pairwise(chains):
         result[f"{before} → {after} retention"] = top_1[after] / top_1[before] if top_1[before] else None
     return result

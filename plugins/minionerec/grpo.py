@@ -34,8 +34,12 @@ START = "start.json"
 class Settings:
     """Settings of the GRPO stage (in brackets: the replication's value)."""
 
-    tasks: dict[str, float] = setting({"next_sid": 1.0}, "share of each task's rows among the prompts; answers are SIDs")
-    rewards: str | dict[str, float] = setting("ranking", "a reward, or rewards with weights: rule, ranking, … (ranking)")
+    tasks: dict[str, float] = setting(
+        {"next_sid": 1.0}, "share of each task's rows among the prompts; answers are SIDs"
+    )
+    rewards: str | dict[str, float] = setting(
+        "ranking", "a reward, or rewards with weights: rule, ranking, … (ranking)"
+    )
     generations: int = setting(16, "completions a prompt, G (16)")
     epochs: float = setting(1, "passes over the prompts (2)")
     batch: int = setting(1024, "completions a device and micro step, a multiple of G (64)")
@@ -43,7 +47,9 @@ class Settings:
     beta: float = setting(1e-3, "weight of the KL term; 0: no reference model (1e-3)")
     temperature: float = setting(1.0, "temperature of the policy (1.0)")
     loss: Literal["grpo", "dapo", "dr_grpo", "bnpo"] = setting("grpo", "how tokens are averaged (grpo)")
-    ratio: Literal["token", "sequence"] = setting("token", "importance ratio a token, or a sequence as GSPO has (token)")
+    ratio: Literal["token", "sequence"] = setting(
+        "token", "importance ratio a token, or a sequence as GSPO has (token)"
+    )
     sync_reference: bool = setting(False, "move the reference towards the policy (yes)")
     sync_steps: int = setting(512, "steps between two syncs (512)")
     sync_mixup: float = setting(0.6, "share of the policy in a synced reference (0.6)")
@@ -55,7 +61,9 @@ class Settings:
     cutoff: int = setting(512, "longest prompt, in tokens; the last ones are kept (512)")
     text_characters: int = setting(500, "descriptions are cut to this length, in characters")
     eval_every: float = setting(0.1, "probe and checkpoint at this share of the training (0.1)")
-    select: Literal["NDCG@10", "HR@10"] = setting("NDCG@10", "valid metric that picks the best checkpoint, the start included")
+    select: Literal["NDCG@10", "HR@10"] = setting(
+        "NDCG@10", "valid metric that picks the best checkpoint, the start included"
+    )
     rollout_tokens: int = setting(32768, "positions of a rollout computed at once; bounds memory")
     precision: Literal["float32", "bfloat16"] = setting("float32", "autocast precision (bfloat16)")
     gradient_checkpointing: bool = setting(False, "recompute activations to save memory")
@@ -72,7 +80,9 @@ class GrpoTrainer:
         self.settings = settings
         self.reward = weighted({settings.rewards: 1.0} if isinstance(settings.rewards, str) else settings.rewards)
         if settings.batch % settings.generations:
-            raise BenchError(f"grpo.batch = {settings.batch} must be a multiple of grpo.generations = {settings.generations}")
+            raise BenchError(
+                f"grpo.batch = {settings.batch} must be a multiple of grpo.generations = {settings.generations}"
+            )
         if settings.generations < 2:
             raise BenchError("grpo.generations must be 2 or more: an advantage is relative to its group")
 
@@ -136,17 +146,23 @@ class GrpoTrainer:
         """The trained model."""
         model, text_tokenizer = training.load_model(context.directory, context.device)
         prompts = _prompts(context)
-        return GenerativeModel(model.eval(), text_tokenizer, prompts.semantic_ids, prompts.next_sid, self.settings.cutoff)
+        return GenerativeModel(
+            model.eval(), text_tokenizer, prompts.semantic_ids, prompts.next_sid, self.settings.cutoff
+        )
 
     def _examples(self, context: Context, prompts: Prompts) -> list[Any]:
         for task, rate in self.settings.tasks.items():
             if rate and task not in SID_TASKS:
-                raise BenchError(f"grpo.tasks.{task}: its answer is no SID and cannot be rewarded; use {', '.join(SID_TASKS)}")
+                raise BenchError(
+                    f"grpo.tasks.{task}: its answer is no SID and cannot be rewarded; use {', '.join(SID_TASKS)}"
+                )
         found = prompts.examples(self.settings.tasks, context.train, self.settings.text_characters, context.seed)
         examples = [example for group in found.values() for example in group]
         step = self.settings.batch * self.settings.accumulation // self.settings.generations
         if len(examples) < step:
-            raise BenchError(f"grpo has {len(examples)} prompts, one step takes {step}; lower grpo.batch or grpo.accumulation")
+            raise BenchError(
+                f"grpo has {len(examples)} prompts, one step takes {step}; lower grpo.batch or grpo.accumulation"
+            )
         return examples
 
     def _start_metric(self, context: Context, generative: GenerativeModel) -> dict[str, float]:
@@ -275,7 +291,9 @@ class SharedPromptGRPOTrainer(training.ProbeSelection, GRPOTrainer):
         length = output["completion_ids"].shape[1]
         micro = len(rows) // self.args.steps_per_generation
         parts = [
-            self._get_per_token_logps_and_entropies(self.ref_model, rows[i : i + micro], attention[i : i + micro], length)[0]
+            self._get_per_token_logps_and_entropies(
+                self.ref_model, rows[i : i + micro], attention[i : i + micro], length
+            )[0]
             for i in range(0, len(rows), micro)
         ]
         return torch.cat(parts)

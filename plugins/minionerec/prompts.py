@@ -117,7 +117,9 @@ class Prompts:
     def _of_items(self, task: str, rows: np.ndarray, samples: Samples, most_text: int) -> list[Example]:
         examples = []
         for item in rows.tolist():
-            text = self.items.descriptions[item][:most_text] if task == "description_to_sid" else self.items.titles[item]
+            text = (
+                self.items.descriptions[item][:most_text] if task == "description_to_sid" else self.items.titles[item]
+            )
             if not text.strip():
                 continue
             given, answer = (self._sids[item], text) if task == "sid_to_title" else (text, self._sids[item])

@@ -10,7 +10,6 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import torch
 from torch.nn import functional
 from transformers import EarlyStoppingCallback, Trainer, TrainingArguments
 
@@ -43,7 +42,9 @@ class Settings:
     text_characters: int = setting(500, "descriptions are cut to this length, in characters")
     eval_every: float = setting(0.05, "probe and checkpoint at this share of the training (0.05)")
     patience: int = setting(3, "probes without a better one before stopping early; 0: never (3)")
-    select: Literal["NDCG@10", "HR@10", "loss"] = setting("NDCG@10", "valid metric that picks the best checkpoint (loss)")
+    select: Literal["NDCG@10", "HR@10", "loss"] = setting(
+        "NDCG@10", "valid metric that picks the best checkpoint (loss)"
+    )
     precision: Literal["float32", "bfloat16"] = setting("float32", "autocast precision (bfloat16)")
     gradient_checkpointing: bool = setting(False, "recompute activations to save memory")
     deepspeed: str = setting("", "path of a DeepSpeed config; empty: none")
@@ -63,7 +64,9 @@ class SftTrainer:
         settings = self.settings
         prompts = _prompts(context)
         if settings.packed and prompts.style != "compact":
-            raise BenchError("sft.packed needs the compact prompts, where history and answer are one chain; set sft.packed=false")
+            raise BenchError(
+                "sft.packed needs the compact prompts, where history and answer are one chain; set sft.packed=false"
+            )
         model, text_tokenizer = self._start(context, prompts)
         rows = self._rows(context.train, prompts, text_tokenizer, context.seed)
         training.check_lengths(rows, "sft")

