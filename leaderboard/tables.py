@@ -71,13 +71,13 @@ def leaderboard(runs: Path, category: str, protocols: list[str], stages: bool = 
                 parts.append(f"## {PROTOCOLS[protocol][0].upper()}{PROTOCOLS[protocol][1:]}")
                 parts.append(table(["Method", "Stage", "Seed", *COLUMNS, "CC"], _emphasised(rows)))
                 parts.append(_under(caption, fingerprint, best))
-    rows = reported.rows(category)
-    if rows:
+    published = reported.rows(category)
+    if published:
         parts += ["## Reported elsewhere", "As their sources give them (SID string match); not measured here."]
         parts.append(
             table(
                 ["Method", "Source", *REPORTED],
-                [[r.method, r.source, *(r.metrics.get(c) for c in REPORTED)] for r in rows],
+                [[r.method, r.source, *(r.metrics.get(c) for c in REPORTED)] for r in published],
             )
         )
     return "\n\n".join(parts) + "\n"
