@@ -56,7 +56,7 @@ def _feed(
     kept: int, chunk: int, keep: bool,
 ) -> Any:  # fmt: skip
     """Logits of nodes, chunk by chunk; a generator, so that only one chunk's logits live at a time."""
-    batch, prompt = mask.shape
+    batch = len(mask)
 
     def chunks() -> Any:
         for start in range(0, len(tokens), chunk):
@@ -73,7 +73,7 @@ def _feed(
                 position_ids=place.expand(-1, n), past_key_values=cache, use_cache=True,
             ).logits  # fmt: skip
             if not keep:
-                cache.crop(prompt + kept)
+                cache.crop(-n)
             yield start, logits
 
     return chunks() if not keep else list(chunks())
