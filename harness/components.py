@@ -130,7 +130,11 @@ class Backbone(Protocol):
 
 
 class Trainer(Protocol):
-    """One stage of a method."""
+    """One stage of a method.
+
+    A trainer may have ``check(context)``: it raises a :class:`~harness.errors.BenchError` for settings
+    that do not fit the data, and is called for every stage before the first one trains.
+    """
 
     Settings: ClassVar[type]
 
@@ -161,7 +165,10 @@ class ItemScorer(Protocol):
 
 
 class Decoder(Protocol):
-    """A trained model and histories → the top candidates of each."""
+    """A trained model and histories → the top candidates of each.
+
+    A decoder may have ``check(items, semantic_ids)``, called before anything trains.
+    """
 
     Settings: ClassVar[type]
 

@@ -17,8 +17,8 @@ class BenchError(click.ClickException):
 def unknown(kind: str, name: str, known: Iterable[str], mend: str = "") -> BenchError:
     """The error for a name that does not exist, with the nearest names that do."""
     known = sorted(set(known))
-    near = difflib.get_close_matches(name.lower(), [k.lower() for k in known], n=3, cutoff=0.45)
-    near = [k for k in known if k.lower() in near]
+    by_lower = {k.lower(): k for k in known}
+    near = [by_lower[k] for k in difflib.get_close_matches(name.lower(), by_lower, n=3, cutoff=0.55)]
     if near:
         hint = f"did you mean {' or '.join(near)}?"
     elif known:

@@ -72,7 +72,7 @@ def execute(run: Run, from_run: Path | None = None) -> dict[str, Any]:
     try:
         return _execute(run, decoder, tokenizer, backbone, trainers, from_run)
     except BenchError:
-        if fresh and not run.store.manifest.get("done"):
+        if fresh and not any(run.store.directory.glob("stages/*/*")):  # nothing trained: nothing is left
             shutil.rmtree(run.store.directory, ignore_errors=True)
         raise
 
@@ -99,6 +99,7 @@ def _execute(
         semantic_ids = _tokenize(run, tokenizer)
         _begin(run, semantic_ids)
         continued = _take_over(run, from_run) if from_run else set()
+        _check(run, semantic_ids, backbone, decoder, trainers)
         run.plugins.notify("bench_run_started", run=run.info)
         with run.tracker.run(run, semantic_ids):
             result: dict[str, Any] = {"stages": {}}
@@ -114,6 +115,18 @@ def _execute(
         keep.finish("run")
     run.plugins.notify("bench_run_finished", run=run.info, result=result)
     return result
+
+
+def _check(run: Run, semantic_ids: SemanticIds | None, backbone: Any, decoder: Any, trainers: list[Any]) -> None:
+    """Let components refuse settings that do not fit the data, before hours of work."""
+    if hasattr(decoder, "check"):
+        decoder.check(run.dataset.items, semantic_ids)
+    previous = None
+    for number, (stage, trainer) in enumerate(zip(run.config.stages, trainers, strict=True), start=1):
+        context = _context(run, stage, number, previous, False, semantic_ids, backbone)
+        if hasattr(trainer, "check"):
+            trainer.check(context)
+        previous = context.directory
 
 
 def _begin(run: Run, semantic_ids: SemanticIds | None) -> None:

@@ -216,16 +216,6 @@ def latest_checkpoint(directory: Path) -> str | None:
     return str(newest) if newest else None
 
 
-def check_lengths(rows: Sequence[Row], label: str) -> None:
-    """Refuse an empty training set.
-
-    Raises:
-        BenchError: no row is left to train on.
-    """
-    if not rows:
-        raise BenchError(f"stage {label} has no row to train on; raise a task's rate (--set {label}.tasks.next_sid=1)")
-
-
 def save_model(model: Any, text_tokenizer: Any, directory: Path) -> None:
     """Write ``model/`` (safetensors and text tokenizer), whole or not at all.
 
@@ -250,6 +240,15 @@ def load_model(directory: Path, device: str, dtype: str = "auto") -> tuple[Any, 
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, use_safetensors=True)
     model.to(device)  # type: ignore[arg-type]
     return model, text_tokenizer
+
+
+def disable_dropout(model: Any) -> None:
+    """Switch off all dropout, also that of attention weights, which is no module and which TRL leaves on."""
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+        if isinstance(getattr(module, "attention_dropout", None), float):
+            module.attention_dropout = 0.0
 
 
 def prune_checkpoints(directory: Path) -> None:

@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 
 from harness.components import setting
-from harness.data.dataset import Histories
+from harness.data.dataset import Histories, Items
 from harness.generative import batches
 from harness.progress import Progress
 from harness.rankings import Rankings
 from harness.semantic_ids import SemanticIds
-from plugins.decoders.search import needs_generative
+from plugins.decoders.search import check_beams, needs_generative
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,10 @@ class GenerateDecoder:
 
     def __init__(self, settings: Settings):
         self.settings = settings
+
+    def check(self, items: Items, semantic_ids: SemanticIds | None) -> None:
+        """Beams must fit the catalogue."""
+        check_beams(self.settings.beams, semantic_ids)
 
     def decode(
         self, model: Any, histories: Histories, semantic_ids: SemanticIds | None, device: str, progress: Progress

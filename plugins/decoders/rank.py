@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from harness.components import setting
-from harness.data.dataset import Histories
+from harness.data.dataset import Histories, Items
 from harness.errors import BenchError
 from harness.progress import Progress
 from harness.rankings import Rankings
@@ -31,6 +31,12 @@ class RankDecoder:
     def __init__(self, settings: Settings):
         self.settings = settings
 
+    def check(self, items: Items, semantic_ids: SemanticIds | None) -> None:
+        """Candidates must fit the catalogue."""
+        if not 1 <= self.settings.k <= len(items):
+            most = len(items)
+            raise BenchError(f"decoder.k = {self.settings.k}, but the catalogue has {most} items; set decoder.k={most}")
+
     def decode(
         self, model: Any, histories: Histories, semantic_ids: SemanticIds | None, device: str, progress: Progress
     ) -> Rankings:
@@ -49,9 +55,5 @@ class RankDecoder:
 
     def _top(self, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         k = self.settings.k
-        if k > scores.shape[1]:
-            raise BenchError(
-                f"decoder.k = {k}, but the catalogue has {scores.shape[1]} items; set decoder.k={scores.shape[1]}"
-            )
         order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
         return order, np.take_along_axis(scores, order, axis=1)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from harness.components import setting
-from harness.data.dataset import Histories
+from harness.data.dataset import Histories, Items
 from harness.errors import BenchError
 from harness.generative import GenerativeModel, batches
 from harness.progress import Progress
@@ -44,6 +44,10 @@ class BeamDecoder:
     def __init__(self, settings: BeamSettings):
         self.settings = settings
 
+    def check(self, items: Items, semantic_ids: SemanticIds | None) -> None:
+        """Beams must fit the catalogue."""
+        check_beams(self.settings.beams, semantic_ids)
+
     def decode(
         self, model: Any, histories: Histories, semantic_ids: SemanticIds | None, device: str, progress: Progress
     ) -> Rankings:
@@ -67,6 +71,10 @@ class ExactDecoder:
     def __init__(self, settings: ExactSettings):
         self.settings = settings
 
+    def check(self, items: Items, semantic_ids: SemanticIds | None) -> None:
+        """Candidates must fit the catalogue."""
+        check_beams(self.settings.beams, semantic_ids)
+
     def decode(
         self, model: Any, histories: Histories, semantic_ids: SemanticIds | None, device: str, progress: Progress
     ) -> Rankings:
@@ -80,6 +88,17 @@ class ExactDecoder:
 
         return _decode(
             search, model, histories, settings.beams, settings.batch_tokens, settings.chunk, device, progress
+        )
+
+
+def check_beams(beams: int, semantic_ids: SemanticIds | None) -> None:
+    """Refuse more beams than the catalogue has SIDs, and a recipe without SIDs."""
+    if semantic_ids is None:
+        raise BenchError("this decoder needs semantic IDs and the recipe has no tokenizer; add --set tokenizer=given")
+    n_sids = len(semantic_ids.distinct)
+    if not 1 <= beams <= n_sids:
+        raise BenchError(
+            f"decoder.beams = {beams}, but the catalogue has {n_sids} SIDs; set decoder.beams={n_sids} or less"
         )
 
 
@@ -101,10 +120,7 @@ def _decode(
 
     model = needs_generative(model, "beam")
     trie = Trie(model.sid_tokens, device)
-    if beams > len(trie):
-        raise BenchError(
-            f"decoder.beams = {beams}, but the catalogue has {len(trie)} SIDs; set decoder.beams={len(trie)}"
-        )
+    check_beams(beams, model.semantic_ids)
     prompts = model.encode(histories)
     ids = np.full((len(prompts), beams), -1, dtype=np.int32)
     scores = np.full((len(prompts), beams), -np.inf, dtype=np.float32)

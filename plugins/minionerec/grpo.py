@@ -23,7 +23,7 @@ from harness.decoding.shared_prompt import completion_log_probs, pad_left
 from harness.decoding.trie import Trie
 from harness.errors import BenchError
 from harness.generative import GenerativeModel, encode
-from plugins.minionerec.prompts import SID_TASKS, Prompts
+from plugins.minionerec.prompts import SID_TASKS, Example, Prompts
 from plugins.minionerec.rewards import advantages, hits, weighted
 
 REFERENCE = "reference.safetensors"
@@ -86,21 +86,36 @@ class GrpoTrainer:
         if settings.generations < 2:
             raise BenchError("grpo.generations must be 2 or more: an advantage is relative to its group")
 
+    def check(self, context: Context) -> None:
+        """Settings must fit the data and the stages before."""
+        settings, semantic_ids = self.settings, context.needs_semantic_ids("stage grpo")
+        if context.previous is None:
+            raise BenchError("stage grpo needs a stage before it; put an SFT stage first")
+        n_sids = len(semantic_ids.distinct)
+        if settings.generations > n_sids:
+            raise BenchError(
+                f"grpo.generations = {settings.generations}, but the catalogue has {n_sids} SIDs; "
+                f"set grpo.generations={n_sids} or less"
+            )
+        for task, rate in settings.tasks.items():
+            if rate and task not in SID_TASKS:
+                known = ", ".join(SID_TASKS)
+                raise BenchError(f"grpo.tasks.{task}: its answer is no SID and cannot be rewarded; use {known}")
+        n = len(self._examples(context, _prompts(context)))
+        step = settings.batch * settings.accumulation // settings.generations
+        if n < step:
+            raise BenchError(f"grpo has {n} prompts, one step takes {step}; lower grpo.batch or grpo.accumulation")
+
     def fit(self, context: Context) -> dict[str, Any]:
         """Train; leave the best model by valid in the stage directory, be it the start."""
         from datasets import Dataset
 
         settings = self.settings
-        if context.previous is None:
-            raise BenchError("stage grpo needs a stage before it; put an SFT stage first")
         prompts = _prompts(context)
+        assert context.previous is not None  # as check has made sure
         model, text_tokenizer = training.load_model(context.previous, context.device)
+        training.disable_dropout(model)  # ratio and KL compare the policy with itself, not with its noise
         generative = GenerativeModel(model, text_tokenizer, prompts.semantic_ids, prompts.next_sid, settings.cutoff)
-        if settings.generations > len(generative.sid_tokens):
-            raise BenchError(
-                f"grpo.generations = {settings.generations}, but the catalogue has {len(generative.sid_tokens)} SIDs; "
-                f"set grpo.generations={len(generative.sid_tokens)}"
-            )
         start = self._start_metric(context, generative)
         examples = self._examples(context, prompts)
         rows = {
@@ -150,20 +165,9 @@ class GrpoTrainer:
             model.eval(), text_tokenizer, prompts.semantic_ids, prompts.next_sid, self.settings.cutoff
         )
 
-    def _examples(self, context: Context, prompts: Prompts) -> list[Any]:
-        for task, rate in self.settings.tasks.items():
-            if rate and task not in SID_TASKS:
-                raise BenchError(
-                    f"grpo.tasks.{task}: its answer is no SID and cannot be rewarded; use {', '.join(SID_TASKS)}"
-                )
+    def _examples(self, context: Context, prompts: Prompts) -> list[Example]:
         found = prompts.examples(self.settings.tasks, context.train, self.settings.text_characters, context.seed)
-        examples = [example for group in found.values() for example in group]
-        step = self.settings.batch * self.settings.accumulation // self.settings.generations
-        if len(examples) < step:
-            raise BenchError(
-                f"grpo has {len(examples)} prompts, one step takes {step}; lower grpo.batch or grpo.accumulation"
-            )
-        return examples
+        return [example for group in found.values() for example in group]
 
     def _start_metric(self, context: Context, generative: GenerativeModel) -> dict[str, float]:
         """The probe before the first step, kept so that a resumed stage compares with the same number."""

@@ -59,17 +59,27 @@ class SftTrainer:
     def __init__(self, settings: Settings):
         self.settings = settings
 
-    def fit(self, context: Context) -> dict[str, Any]:
-        """Train on the mixture; leave the best checkpoint's model in the stage directory."""
-        settings = self.settings
-        prompts = _prompts(context)
+    def check(self, context: Context) -> None:
+        """Settings must fit the prompts, and leave something to train on."""
+        settings, prompts = self.settings, _prompts(context)
+        if context.backbone is None and context.previous is None:
+            raise BenchError("stage sft needs a backbone; add --set backbone=nano")
         if settings.packed and prompts.style != "compact":
             raise BenchError(
                 "sft.packed needs the compact prompts, where history and answer are one chain; set sft.packed=false"
             )
+        rate = settings.tasks.get("next_sid", 0)
+        if settings.packed and rate not in (0, 1):
+            raise BenchError(f"sft.tasks.next_sid = {rate}, but packed rows hold each sample once; set it to 1")
+        if not prompts.examples(settings.tasks, context.train, settings.text_characters, context.seed):
+            raise BenchError("stage sft has no row to train on; raise a task's rate (--set sft.tasks.next_sid=1)")
+
+    def fit(self, context: Context) -> dict[str, Any]:
+        """Train on the mixture; leave the best checkpoint's model in the stage directory."""
+        settings = self.settings
+        prompts = _prompts(context)
         model, text_tokenizer = self._start(context, prompts)
         rows = self._rows(context.train, prompts, text_tokenizer, context.seed)
-        training.check_lengths(rows, "sft")
         valid = _example_rows(
             prompts.examples({"next_sid": 1.0}, context.valid, settings.text_characters, context.seed)["next_sid"],
             prompts, text_tokenizer, settings.cutoff,
@@ -124,8 +134,7 @@ class SftTrainer:
         """The model to train: the last stage's, or a fresh backbone."""
         if context.previous is not None:
             return training.load_model(context.previous, context.device)
-        if context.backbone is None:
-            raise BenchError("stage sft needs a backbone; add --set backbone=nano")
+        assert context.backbone is not None  # as check has made sure
         texts = [t for t in (*context.items.titles, *context.items.descriptions) if t]
         sid_tokens = context.needs_semantic_ids("stage sft").tokens
         return context.backbone.build(sid_tokens, prompts.special_tokens, texts, context.seed)
@@ -135,9 +144,7 @@ class SftTrainer:
         rates = dict(settings.tasks)
         rows: list[Row] = []
         if settings.packed and rates.get("next_sid"):
-            rate = rates.pop("next_sid")
-            if rate != 1:
-                raise BenchError(f"sft.tasks.next_sid = {rate}, but packed rows hold each sample once; set it to 1")
+            del rates["next_sid"]
             rows += packed_rows(samples, prompts, text_tokenizer)
         for examples in prompts.examples(rates, samples, settings.text_characters, seed).values():
             rows += _example_rows(examples, prompts, text_tokenizer, settings.cutoff)

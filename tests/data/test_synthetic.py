@@ -100,7 +100,9 @@ def test_splits_are_by_time_and_histories_are_what_came_before():
             longest[user] = [*known, target]
 
 
-@pytest.mark.parametrize("bad", [{"items": 1}, {"users": 3}, {"repeat": 1.5}, {"first_order": 0.9}, {"collisions": 0.9}])
+@pytest.mark.parametrize(
+    "bad", [{"items": 1}, {"users": 3}, {"repeat": 1.5}, {"first_order": 0.9}, {"collisions": 0.9}]
+)
 def test_impossible_sizes_are_refused(bad):
     with pytest.raises(BenchError, match="dataset:"):
         SyntheticReader(replace(SMALL, **bad))

@@ -45,7 +45,9 @@ def test_protocols_agree_when_no_sid_is_shared():
     rng = np.random.default_rng(4)
     semantic_ids = unique_sids(100)
     rankings, targets = ranked(rng, 200, 50, 100, "sid"), rng.integers(0, 100, 200)
-    assert sid_protocol(rankings, targets, semantic_ids) == pytest.approx(item_protocol(rankings, targets, semantic_ids))
+    assert sid_protocol(rankings, targets, semantic_ids) == pytest.approx(
+        item_protocol(rankings, targets, semantic_ids)
+    )
 
 
 def test_item_protocol_is_the_expectation_over_orders_of_shared_items():

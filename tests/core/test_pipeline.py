@@ -1,0 +1,311 @@
+"""The whole run at toy size: record, determinism, kill and resume, continuation, honesty of the contracts."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from click.testing import CliRunner
+
+from harness import pipeline
+from harness.cli import cli
+from harness.config import resolve
+from harness.data import catalogue
+from harness.errors import BenchError
+from harness.progress import Progress
+from harness.store import Store
+from harness.tracking import Tracker
+from tests.conftest import TINY_SETTINGS
+
+CUTOFFS = ["1", "3", "5", "10", "20", "50"]
+
+
+def words(folder, *more, seed=1, mlflow=False):
+    settings = [word for setting in TINY_SETTINGS for word in ("--set", setting)]
+    plain = [] if mlflow else ["--no-mlflow"]
+    return ["run", "--method", "minionerec", "--category", "Synthetic", "--seed", str(seed), "--runs", str(folder),
+            "--quiet", "--device", "cpu", "--threads", "1", *plain, *settings, *more]  # fmt: skip
+
+
+def bench(*arguments):
+    result = CliRunner().invoke(cli, list(arguments))
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def only(folder):
+    [metrics] = Path(folder).glob("*/*/*/metrics.json")
+    return metrics.parent
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """One finished toy run, with MLflow."""
+    folder = tmp_path_factory.mktemp("finished") / "runs"
+    output = bench(*words(folder, mlflow=True))
+    return only(folder), output
+
+
+def test_the_record_is_whole(finished):
+    directory, output = finished
+    assert (directory / "config.yaml").exists()
+    metrics = json.loads((directory / "metrics.json").read_text())
+    assert list(metrics["stages"]) == ["sft", "grpo"]
+    for stage in metrics["stages"].values():
+        assert set(stage["sid"]) == {f"{m}@{k}" for m in ("HR", "NDCG") for k in CUTOFFS} | {"MRR"}
+        assert set(stage["item"]) == set(stage["sid"])
+        assert stage["invalid"] == 0
+        assert list(stage["levels"]["independent"]) == CUTOFFS
+        assert stage["valid"]["NDCG@10"] > 0
+    assert metrics["Bayes-optimal"]["sid"]["HR@10"] > metrics["stages"]["sft"]["sid"]["HR@10"]
+    manifest = json.loads((directory / "manifest.json").read_text())
+    assert manifest["versions"]["torch"]
+    assert len(manifest["fingerprints"]["data"]) == 64
+    assert manifest["rows"]["test"] > 0
+    assert {"sft/fit", "sft/decode", "grpo/fit", "grpo/decode", "run"} <= set(manifest["done"])
+    table = pd.read_parquet(directory / "rankings/test-grpo.parquet")
+    assert table.columns.tolist() == ["sample", "rank", "sid", "score"]
+    assert len(table) == manifest["rows"]["test"] * 50
+    assert table.groupby("sample")["sid"].nunique().eq(50).all()
+    assert table.groupby("sample")["rank"].first().eq(1).all()
+    assert (directory / "stages/2-grpo/model/model.safetensors").exists()
+    assert not list(directory.rglob("*.pkl"))
+    assert "Bayes-optimal" in output
+
+
+def test_the_report_has_the_replication_logs_tables(finished):
+    report = (finished[0] / "report.md").read_text()
+    titles = ["## Setup", "### Stage sft", "### Stage grpo", "## Full results", "Independent per-level hit rate"]
+    titles += ["Cumulative level accuracy", "Drop-off (top 1)", "Invalid predictions (CC): sft 0, grpo 0"]
+    for title in titles:
+        assert title in report
+    assert report.count("generated (seed 0)") >= 3  # the data caption stands under the tables
+
+
+def test_mlflow_holds_the_same_record(finished):
+    from mlflow.tracking import MlflowClient
+
+    directory, _ = finished
+    client = MlflowClient(f"sqlite:///{directory.parents[3] / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("Synthetic")
+    runs = client.search_runs([experiment.experiment_id])
+    [parent] = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
+    stages = {
+        run.data.tags["stage"]: run for run in runs if run.data.tags.get("mlflow.parentRunId") == parent.info.run_id
+    }
+    assert set(stages) == {"sft", "grpo"}
+    assert all(run.info.status == "FINISHED" for run in runs)
+    metrics = json.loads((directory / "metrics.json").read_text())
+    assert parent.data.metrics["sid.HR_at_10"] == metrics["stages"]["grpo"]["sid"]["HR@10"]
+    assert stages["sft"].data.metrics["sid.HR_at_10"] == metrics["stages"]["sft"]["sid"]["HR@10"]
+    assert len(client.get_metric_history(stages["grpo"].info.run_id, "reward")) > 3
+    assert len(client.get_metric_history(stages["sft"].info.run_id, "eval_NDCG_at_10")) == 4
+    assert parent.data.params["stages.sft.epochs"] == "3.0"
+    manifest = json.loads((directory / "manifest.json").read_text())
+    assert parent.data.tags["data fingerprint"] == manifest["fingerprints"]["data"]
+    assert parent.inputs.dataset_inputs[0].dataset.name == "Synthetic"
+    assert {f.path for f in client.list_artifacts(parent.info.run_id)} >= {"metrics.json", "report.md", "rankings"}
+
+
+def rankings(directory):
+    return [(directory / f"rankings/test-{stage}.parquet").read_bytes() for stage in ("sft", "grpo")]
+
+
+def test_one_seed_gives_the_same_bytes_and_another_seed_others(finished, tmp_path):
+    bench(*words(tmp_path / "again"))
+    bench(*words(tmp_path / "other", seed=2))
+    assert rankings(only(tmp_path / "again")) == rankings(finished[0])
+    assert rankings(only(tmp_path / "other")) != rankings(finished[0])
+
+
+def test_a_finished_run_is_not_done_again(finished):
+    directory, output = finished
+    before = {p: p.stat().st_mtime_ns for p in directory.glob("rankings/*")}
+    again = bench(*words(directory.parents[2], mlflow=True))
+    assert again.splitlines()[:5] == output.splitlines()[:5]
+    assert {p: p.stat().st_mtime_ns for p in directory.glob("rankings/*")} == before
+
+
+@pytest.mark.parametrize(("stage", "number"), [("sft", 1), ("grpo", 2)])
+def test_kill_in_a_stage_then_the_same_command_ends_in_the_same_rankings(finished, tmp_path, stage, number):
+    """SIGKILL once the stage has written a checkpoint that is not its last."""
+    command = [sys.executable, "-m", "harness", *words(tmp_path / "runs")]
+    environment = {k: v for k, v in os.environ.items() if k != "BENCH_PLUGINS"}
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
+    pattern = f"*/*/*/stages/{number}-{stage}/checkpoints/checkpoint-*/trainer_state.json"
+    deadline = time.monotonic() + 300
+    while not list((tmp_path / "runs").glob(pattern)):
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    [manifest] = (tmp_path / "runs").glob("*/*/*/manifest.json")
+    assert f"{stage}/fit" not in json.loads(manifest.read_text())["done"]
+    checkpoint = next((tmp_path / "runs").glob(pattern)).parent
+    kept = checkpoint.parent / "checkpoint-99999"  # a save that the kill cut short
+    kept.mkdir()
+    (kept / "model.safetensors").write_bytes(b"half")
+    bench(*words(tmp_path / "runs"))
+    assert rankings(only(tmp_path / "runs")) == rankings(finished[0])
+
+
+def test_a_third_epoch_goes_on_from_checkpoint_and_optimiser(finished, tmp_path):
+    directory, _ = finished
+    more = ("--from-run", str(directory), "--set", "grpo.epochs=2")
+    bench(*words(tmp_path / "runs", *more))
+    new = only(tmp_path / "runs")
+    first, second = (json.loads((d / "metrics.json").read_text())["stages"] for d in (directory, new))
+    assert second["sft"]["sid"] == first["sft"]["sid"]  # taken over, not trained again
+    assert second["grpo"]["train"]["steps"] == 2 * first["grpo"]["train"]["steps"]
+    states = sorted((new / "stages/2-grpo/checkpoints").glob("*/trainer_state.json"), key=lambda p: p.stat().st_mtime)
+    history = json.loads(states[-1].read_text())["log_history"]
+    steps = [entry["step"] for entry in history if "reward" in entry]
+    assert steps == sorted(steps)
+    assert steps[0] <= first["grpo"]["train"]["steps"] < steps[-1]  # one curve over both runs
+    assert json.loads(states[-1].read_text())["best_model_checkpoint"] is None or str(new) in states[-1].read_text()
+    refused = CliRunner().invoke(cli, words(tmp_path / "x", "--from-run", str(directory)))
+    assert refused.exit_code == 2
+    assert "same settings" in refused.output
+    refused = CliRunner().invoke(cli, words(tmp_path / "x", "--from-run", str(directory), seed=5))
+    assert "differs in seed" in refused.output
+
+
+def test_no_component_sees_a_test_target(plugins, tiny, tmp_path, monkeypatch):
+    """Runs with true and with scrambled test targets end in the same rankings and see the same contexts."""
+    import dataclasses
+
+    found = []
+    for name in ("true", "scrambled"):
+        data = tiny
+        if name == "scrambled":
+            targets = np.random.default_rng(0).permutation(tiny.test.targets)
+            data = dataclasses.replace(tiny, test=dataclasses.replace(tiny.test, targets=targets))
+        recipe = plugins.get("method", "markov")
+        config = resolve(recipe, "Synthetic", 1, [], plugins)
+        run = pipeline.Run(
+            config, data, plugins, Store(tmp_path / name), Progress(quiet=True), "cpu", Tracker(tmp_path, False)
+        )
+        contexts = []
+        original = pipeline._context
+
+        def kept(*arguments, original=original, contexts=contexts):
+            contexts.append(original(*arguments))
+            return contexts[-1]
+
+        with monkeypatch.context() as patch:
+            patch.setattr(pipeline, "_context", kept)
+            pipeline.execute(run)
+        assert contexts
+        for context in contexts:
+            held = [getattr(context, f.name) for f in dataclasses.fields(context)]
+            assert not any(value is data.test or value is data for value in held)
+        found.append((tmp_path / name / "rankings/test-markov.parquet").read_bytes())
+    assert found[0] == found[1]
+
+
+def test_a_decoder_that_breaks_its_contract_is_stopped(plugins, tiny, tmp_path, monkeypatch):
+    from harness.rankings import Rankings
+
+    def cheat(self, model, histories, *_):
+        n = len(histories)
+        return Rankings("item", np.zeros((n, 3), dtype=np.int32), np.zeros((n, 3), dtype=np.float32))
+
+    monkeypatch.setattr(plugins.get("decoder", "rank"), "decode", cheat)
+    config = resolve(plugins.get("method", "popularity"), "Synthetic", 1, [], plugins)
+    run = pipeline.Run(config, tiny, plugins, Store(tmp_path / "r"), Progress(True), "cpu", Tracker(tmp_path, False))
+    with pytest.raises(BenchError, match="a candidate twice for sample 0"):
+        pipeline.execute(run)
+    assert not (tmp_path / "r/metrics.json").exists()
+
+
+def test_a_failure_before_training_leaves_no_directory(plugins, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(cli, words(tmp_path / "runs", "--set", "decoder.beams=5000"))
+    assert result.exit_code == 2
+    assert not list((tmp_path / "runs").rglob("*.json"))
+
+
+def test_a_full_disk_leaves_a_resumable_run(finished, tmp_path, monkeypatch):
+    from harness import store
+
+    real = store.os.replace
+
+    def full(source, target):
+        if "rankings" in str(target):
+            raise OSError(28, "No space left on device", str(target))
+        real(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store.os, "replace", full)
+        failed = CliRunner().invoke(cli, words(tmp_path / "runs"))
+        assert isinstance(failed.exception, OSError)
+    assert not list((tmp_path / "runs").rglob("*.parquet*"))
+    bench(*words(tmp_path / "runs"))
+    assert rankings(only(tmp_path / "runs")) == rankings(finished[0])
+
+
+def test_two_processes_do_not_work_on_one_run(plugins, tmp_path):
+    store = Store(tmp_path / "r")
+    with store.lock(), pytest.raises(BenchError, match="another process"), Store(tmp_path / "r").lock():
+        pass
+
+
+def test_a_runs_config_file_repeats_it(finished, tmp_path):
+    directory, _ = finished
+    config = directory / "config.yaml"
+    assert yaml.safe_load(config.read_text())["stages"][0]["epochs"] == 3.0
+    bench("run", "--config", str(config), "--category", "Synthetic", "--seed", "1", "--runs", str(tmp_path / "runs"),
+          "--no-mlflow", "--quiet", "--device", "cpu")  # fmt: skip
+    assert only(tmp_path / "runs").name == directory.name
+    assert rankings(only(tmp_path / "runs")) == rankings(directory)
+
+
+def test_the_tokenizer_sees_no_test_sample(plugins, tiny, tmp_path, monkeypatch):
+    seen = []
+    given = plugins.get("tokenizer", "given")
+    real = given.tokenize
+    monkeypatch.setattr(given, "tokenize", lambda self, dataset, *a: seen.append(dataset) or real(self, dataset, *a))
+    config = resolve(plugins.get("method", "popularity"), "Synthetic", 1, [], plugins)
+    run = pipeline.Run(config, tiny, plugins, Store(tmp_path / "r"), Progress(True), "cpu", Tracker(tmp_path, False))
+    pipeline.execute(run)
+    assert [len(d.test) for d in seen] == [0]
+    assert seen[0].oracle is None
+
+
+def test_the_leaderboard_chooses_on_valid_and_shows_both_protocols(finished):
+    runs = finished[0].parents[2]
+    bench("run", "--method", "popularity", "--category", "Synthetic", "--no-mlflow", "--quiet", "--runs", str(runs),
+          *[w for s in TINY_SETTINGS if s.startswith("dataset") for w in ("--set", s)])  # fmt: skip
+    text = bench("leaderboard", "--category", "Synthetic", "--runs", str(runs))
+    lines = [line for line in text.splitlines() if line.startswith("| ")]
+    assert sum("| minionerec" in line for line in lines) == 2
+    assert sum("popularity" in line for line in lines) == 2
+    assert sum("Bayes-optimal" in line for line in lines) == 2
+    assert "generated (seed 0)" in text
+    out = runs / "board.md"
+    bench("leaderboard", "--category", "Synthetic", "--runs", str(runs), "--stages", "--output", str(out))
+    assert out.read_text().count("| minionerec") == 4
+
+
+def test_datasets_without_sids_get_them_from_their_texts(plugins, tiny, tmp_path):
+    import dataclasses
+
+    bare = dataclasses.replace(tiny, given=None, oracle=None)
+    config = resolve(plugins.get("method", "popularity"), "Synthetic", 1, ["tokenizer=given"], plugins)
+    run = pipeline.Run(config, bare, plugins, Store(tmp_path / "a"), Progress(True), "cpu", Tracker(tmp_path, False))
+    with pytest.raises(BenchError, match="--set tokenizer=rqkmeans"):
+        pipeline.execute(run)
+    overrides = ["tokenizer=rqkmeans", "tokenizer.codes=8", "tokenizer.dimensions=16"]
+    config = resolve(plugins.get("method", "popularity"), "Synthetic", 1, overrides, plugins)
+    run = pipeline.Run(config, bare, plugins, Store(tmp_path / "b"), Progress(True), "cpu", Tracker(tmp_path, False))
+    result = pipeline.execute(run)
+    assert "sid" in result["stages"]["popularity"]
+    assert catalogue.find(plugins, None)
