@@ -6,10 +6,7 @@ from harness import hookimpl
 @hookimpl
 def bench_trainers():
     """The trainers of the item-id baselines."""
-    from baselines.markov import MarkovTrainer
-    from baselines.popularity import PopularityTrainer
-
-    return {"popularity": PopularityTrainer, "markov": MarkovTrainer}
+    return {"popularity": "baselines.popularity:PopularityTrainer", "markov": "baselines.markov:MarkovTrainer"}
 
 
 @hookimpl

@@ -1,8 +1,9 @@
 """Every hook of the harness: this file is the plugin API.
 
 A plugin implements any of these with ``from harness import hookimpl``. The registration hooks return
-what the plugin offers; a name that two plugins claim is an error that names both. Import torch and
-other heavy packages inside the functions that need them, so that ``bench --help`` stays instant.
+what the plugin offers: components, or their places as ``"package.module:Class"`` strings, which are
+imported only when a run needs them, so that every command stays instant. A name that two plugins
+claim is an error that names both.
 """
 
 import pluggy

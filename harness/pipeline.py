@@ -235,8 +235,8 @@ def _stage(
 def measure(plugins: Plugins, rankings: Rankings, samples: Samples, semantic_ids: SemanticIds | None) -> dict[str, Any]:
     """Every registered metric of rankings against the samples' targets."""
     values = {
-        name: metric(rankings, samples.targets, semantic_ids)
-        for name, (metric, _) in plugins.registry("metric").items()
+        name: plugins.get("metric", name)(rankings, samples.targets, semantic_ids)
+        for name in plugins.registry("metric")
     }
     return {name: value for name, value in values.items() if value is not None}
 

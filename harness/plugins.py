@@ -65,7 +65,7 @@ class Plugins:
     _registries: dict[str, dict[str, tuple[Any, Plugin]]] = field(default_factory=dict)
 
     def registry(self, kind: str) -> dict[str, tuple[Any, Plugin]]:
-        """``{name: (component, plugin)}`` of one kind of :data:`KINDS`.
+        """``{name: (component or its "module:attribute", plugin)}`` of one kind of :data:`KINDS`.
 
         Raises:
             BenchError: two plugins registered the same name, or a hook did not return what it must.
@@ -108,7 +108,14 @@ class Plugins:
         registry = self.registry(kind)
         if name not in registry:
             raise unknown(kind, name, registry, f"(bench {'methods' if kind == 'method' else 'plugins'} lists them)")
-        return registry[name][0]
+        component, plugin = registry[name]
+        if not isinstance(component, str):
+            return component
+        module, _, attribute = component.partition(":")
+        try:
+            return getattr(importlib.import_module(module), attribute)
+        except (ImportError, AttributeError) as error:
+            raise BenchError(f"{kind} '{name}' of plugin {plugin.name} cannot be imported: {error}") from error
 
     def notify(self, hook: str, **arguments: Any) -> None:
         """Call a lifecycle hook on every plugin; a failing observer is reported and passed over."""

@@ -4,10 +4,10 @@ from harness import hookimpl
 
 
 @hookimpl
-def bench_datasets() -> dict[str, type]:
+def bench_datasets() -> dict[str, str]:
     """The three readers of the core."""
-    from harness.data.minionerec import MiniOneRecReader
-    from harness.data.sequences import SequencesReader
-    from harness.data.synthetic import SyntheticReader
-
-    return {"minionerec": MiniOneRecReader, "sequences": SequencesReader, "synthetic": SyntheticReader}
+    return {
+        "minionerec": "harness.data.minionerec:MiniOneRecReader",
+        "sequences": "harness.data.sequences:SequencesReader",
+        "synthetic": "harness.data.synthetic:SyntheticReader",
+    }

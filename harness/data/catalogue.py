@@ -42,8 +42,8 @@ def find(plugins: Plugins, data_dir: str | None) -> list[Category]:
         raise BenchError(f"--data-dir {data_dir} is not a folder")
     found: dict[str, Category] = {}
     for root in [*(r for r in roots(data_dir) if r.is_dir()), None]:
-        for layout, (reader, _) in plugins.registry("dataset").items():
-            for name in reader.categories(root):
+        for layout in plugins.registry("dataset"):
+            for name in plugins.get("dataset", layout).categories(root):
                 found.setdefault(name, Category(name, layout, root))
     return list(found.values())
 

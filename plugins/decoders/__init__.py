@@ -6,8 +6,9 @@ from harness import hookimpl
 @hookimpl
 def bench_decoders():
     """The shipped decoders."""
-    from plugins.decoders.generate import GenerateDecoder
-    from plugins.decoders.rank import RankDecoder
-    from plugins.decoders.search import BeamDecoder, ExactDecoder
-
-    return {"beam": BeamDecoder, "exact": ExactDecoder, "hf-generate": GenerateDecoder, "rank": RankDecoder}
+    return {
+        "beam": "plugins.decoders.search:BeamDecoder",
+        "exact": "plugins.decoders.search:ExactDecoder",
+        "hf-generate": "plugins.decoders.generate:GenerateDecoder",
+        "rank": "plugins.decoders.rank:RankDecoder",
+    }

@@ -6,7 +6,9 @@ from harness import hookimpl
 @hookimpl
 def bench_metrics():
     """The entries of a stage's record in ``metrics.json``."""
-    from plugins.metrics.levels import levels
-    from plugins.metrics.ranking import invalid, item_protocol, sid_protocol
-
-    return {"sid": sid_protocol, "item": item_protocol, "invalid": invalid, "levels": levels}
+    return {
+        "sid": "plugins.metrics.ranking:sid_protocol",
+        "item": "plugins.metrics.ranking:item_protocol",
+        "invalid": "plugins.metrics.ranking:invalid",
+        "levels": "plugins.metrics.levels:levels",
+    }

@@ -9,10 +9,10 @@ from harness import hookimpl
 @hookimpl
 def bench_trainers():
     """The two stages."""
-    from plugins.minionerec.grpo import GrpoTrainer
-    from plugins.minionerec.sft import SftTrainer
-
-    return {"minionerec-sft": SftTrainer, "minionerec-grpo": GrpoTrainer}
+    return {
+        "minionerec-sft": "plugins.minionerec.sft:SftTrainer",
+        "minionerec-grpo": "plugins.minionerec.grpo:GrpoTrainer",
+    }
 
 
 @hookimpl

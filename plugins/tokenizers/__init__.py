@@ -6,7 +6,7 @@ from harness import hookimpl
 @hookimpl
 def bench_tokenizers():
     """``given`` and ``rqkmeans``."""
-    from plugins.tokenizers.given import GivenTokenizer
-    from plugins.tokenizers.rqkmeans import RqKmeansTokenizer
-
-    return {"given": GivenTokenizer, "rqkmeans": RqKmeansTokenizer}
+    return {
+        "given": "plugins.tokenizers.given:GivenTokenizer",
+        "rqkmeans": "plugins.tokenizers.rqkmeans:RqKmeansTokenizer",
+    }
