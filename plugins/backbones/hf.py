@@ -74,7 +74,8 @@ def _add_tokens(model: Any, text_tokenizer: Any, tokens: list[str], seed: int) -
     import torch
     from tokenizers import AddedToken
 
-    known = len(text_tokenizer)
+    # a tokenizer may know more tokens than the checkpoint has rows: what resizing adds is initialised too
+    known = min(len(text_tokenizer), model.get_input_embeddings().weight.shape[0])
     text_tokenizer.add_tokens([AddedToken(token, normalized=False) for token in tokens])
     rows = slice(known, len(text_tokenizer))
     if model.get_input_embeddings().weight.shape[0] < len(text_tokenizer):

@@ -1,0 +1,135 @@
+"""``hf:`` backbones on a small model and tokenizer that the test builds and saves."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from click.testing import CliRunner
+
+from harness.cli import cli
+from harness.errors import BenchError
+from plugins.backbones.hf import HfBackbone, Settings
+from tests.conftest import TINY_SETTINGS
+
+SIDS = ["<a_0>", "<a_1>", "<b_0>", "<b_1>"]
+
+
+def save_model(folder, kind="qwen2", padding=0, generation=None, eos="<|end|>"):
+    """A pretrained-like checkpoint: random weights, a BPE tokenizer, spare rows beyond its vocabulary."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import (
+        AutoModelForCausalLM,
+        GenerationConfig,
+        GPT2Config,
+        LlamaConfig,
+        PreTrainedTokenizerFast,
+        Qwen2Config,
+    )
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=300, special_tokens=["<|end|>"], initial_alphabet=alphabet)
+    tokenizer.train_from_iterator(["### Response: which item comes next"], trainer)
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=eos)
+    fast.save_pretrained(folder)
+    size = len(fast) + padding
+    shared = {"vocab_size": size, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    config = {
+        "qwen2": lambda: Qwen2Config(**shared, num_key_value_heads=1, intermediate_size=64, tie_word_embeddings=False),
+        "llama": lambda: LlamaConfig(**shared, num_key_value_heads=1, intermediate_size=64),
+        "gpt2": lambda: GPT2Config(vocab_size=size, n_embd=32, n_layer=2, n_head=2, n_positions=512),
+    }[kind]()
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(config)
+    if generation:
+        model.generation_config = GenerationConfig(**generation)
+    model.save_pretrained(folder)
+    return folder
+
+
+def build(folder, **settings):
+    return HfBackbone(Settings(**settings), str(folder)).build(SIDS, [], [], seed=3)
+
+
+def test_sid_tokens_are_single_tokens_with_one_rule_of_initialisation(tmp_path):
+    """Also the rows that land on the checkpoint's unused padding rows (spec D15)."""
+    model, text_tokenizer = build(save_model(tmp_path, padding=2))
+    ids = text_tokenizer("".join(SIDS), add_special_tokens=False)["input_ids"]
+    assert len(ids) == len(SIDS)
+    for weight in (model.get_input_embeddings().weight, model.get_output_embeddings().weight):
+        rows, old = weight[ids], weight[: min(ids)]
+        distances = (rows - old.mean(0)).norm(dim=1) / old.std(0).norm()
+        assert ((distances > 0.05) & (distances < 0.2)).all()
+        assert len(torch.unique(rows, dim=0)) == len(SIDS)
+    assert text_tokenizer.pad_token_id is not None
+    torch.manual_seed(99)  # nothing may hang on the state that a process happens to be in
+    again, _ = build(tmp_path)
+    for one, other in zip(model.parameters(), again.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_a_tokenizer_larger_than_the_checkpoint_leaves_no_row_to_chance(tmp_path):
+    folder = save_model(tmp_path, padding=-3)
+    torch.manual_seed(1)
+    one, _ = build(folder)
+    torch.manual_seed(2)
+    other, _ = build(folder)
+    assert torch.equal(one.get_input_embeddings().weight, other.get_input_embeddings().weight)
+
+
+def test_freezing_trains_the_new_rows_only(tmp_path):
+    model, text_tokenizer = build(save_model(tmp_path), freeze=True)
+    ids = text_tokenizer("".join(SIDS), add_special_tokens=False)["input_ids"]
+    before = {name: weight.detach().clone() for name, weight in model.named_parameters()}
+    optimiser = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=1.0)
+    model(input_ids=torch.tensor([ids]), labels=torch.tensor([ids])).loss.backward()
+    optimiser.step()
+    for name, weight in model.named_parameters():
+        changed = (weight != before[name]).reshape(len(weight), -1).any(1)
+        if "embed" in name or "lm_head" in name:
+            assert changed[ids].any()
+            changed[ids] = False
+        assert not changed.any(), name
+
+
+@pytest.mark.parametrize(
+    ("location", "message"), [(None, "needs a model"), ("/no/where", "cannot be loaded"), ("SAVED", "no end token")]
+)
+def test_a_model_that_cannot_be_used_is_one_line(tmp_path, location, message):
+    if location == "SAVED":
+        location = str(save_model(tmp_path, eos=None))
+    with pytest.raises(BenchError, match=message) as error:
+        HfBackbone(Settings(), location).build(SIDS, [], [], 0)
+    assert "\n" not in error.value.message
+
+
+@pytest.mark.parametrize("kind", ["qwen2", "llama", "gpt2"])
+def test_a_whole_run_on_a_pretrained_backbone_inherits_no_generation_setting(tmp_path, kind):
+    """The checkpoint wants to sample with a repetition penalty (spec D2); beam and generate agree all the same."""
+    wild = {"do_sample": True, "temperature": 0.7, "top_k": 20, "top_p": 0.8, "repetition_penalty": 1.1}
+    folder = save_model(tmp_path / "model", kind, generation=wild)
+    settings = [s for s in TINY_SETTINGS if not s.startswith("backbone") and "tasks" not in s]
+    settings += [
+        f"backbone=hf:{folder}", "prompts=instruction", "sft.packed=false", "sft.epochs=0.2", "grpo.epochs=0.2",
+        "sft.tasks={next_sid: 1, title_to_sid: 1, sid_to_title: 1, sid_history_to_title: 1, titles_to_sid: 1}",
+        "grpo.tasks={next_sid: 1, title_to_sid: 1, description_to_sid: 1}", "dataset.items=60", "dataset.users=40",
+        "sft.eval_every=0.5", "grpo.eval_every=0.5", "sft.select=loss", "sft.cutoff=256",
+    ]  # fmt: skip
+    sets = [word for s in settings for word in ("--set", s)]
+    command = ["run", "--method", "minionerec", "--category", "Synthetic", "--no-mlflow", "--quiet", "--threads", "1"]
+    found, scores = {}, {}
+    for decoder in ("beam", "hf-generate"):
+        more = ["--set", f"decoder={decoder}", "--set", "decoder.beams=50", "--runs", str(tmp_path / decoder)]
+        result = CliRunner().invoke(cli, [*command, *sets, *more])
+        assert result.exit_code == 0, (result.output, result.exception)
+        [metrics] = Path(tmp_path / decoder).glob("*/*/*/metrics.json")
+        found[decoder] = json.loads(metrics.read_text())["stages"]
+        assert found[decoder]["grpo"]["invalid"] == 0
+        [rankings] = Path(tmp_path / decoder).glob("*/*/*/rankings/test-sft.parquet")
+        scores[decoder] = pd.read_parquet(rankings)["score"].to_numpy()
+    np.testing.assert_allclose(scores["beam"], scores["hf-generate"], atol=1e-4)
