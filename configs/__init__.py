@@ -1,1 +1,1 @@
-"""Shipped settings: recipes of methods, facts of datasets, launchers."""
+"""Shipped settings: recipes of methods and facts of datasets."""

@@ -49,10 +49,9 @@ class Context:
     """All that a stage may see: train and valid samples, never a test sample.
 
     Attributes:
-        directory: the stage's own directory, where it keeps checkpoints and leaves its model.
+        directory: the stage's own directory, where it keeps checkpoints and leaves its model; it holds
+            another run's checkpoints where that run is continued (``--from-run``).
         previous: the directory of the stage before, or None.
-        continued: True where `directory` already holds another run's finished state of this stage
-            (``--from-run``), to be trained further.
         backbone: the causal-LM builder of the recipe, or None.
         prompts: the prompt style of the recipe, shared by all stages and the test.
         probe: decodes valid samples with the recipe's decoder and returns its metrics,
@@ -69,7 +68,6 @@ class Context:
     prompts: str
     directory: Path
     previous: Path | None
-    continued: bool
     seed: int
     device: str
     probe: Callable[[Any], dict[str, float]]

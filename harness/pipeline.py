@@ -7,7 +7,6 @@ as done is never redone; a stage that was interrupted goes on from its last chec
 from __future__ import annotations
 
 import dataclasses
-import platform
 import shutil
 import time
 from collections.abc import Callable
@@ -24,7 +23,7 @@ from harness.data.dataset import Dataset, Samples
 from harness.errors import BenchError
 from harness.plugins import Plugins
 from harness.progress import Progress
-from harness.provenance import provenance
+from harness.provenance import peak_memory_gib, provenance
 from harness.rankings import Rankings
 from harness.semantic_ids import SemanticIds
 from harness.store import Store
@@ -98,14 +97,15 @@ def _execute(
     with keep.lock():
         semantic_ids = _tokenize(run, tokenizer)
         _begin(run, semantic_ids)
-        continued = _take_over(run, from_run) if from_run else set()
+        if from_run:
+            _take_over(run, from_run)
         _check(run, semantic_ids, backbone, decoder, trainers)
         run.plugins.notify("bench_run_started", run=run.info)
         with run.tracker.run(run, semantic_ids):
             result: dict[str, Any] = {"stages": {}}
             previous: Path | None = None
             for number, (stage, trainer) in enumerate(zip(config.stages, trainers, strict=True), start=1):
-                context = _context(run, stage, number, previous, stage.name in continued, semantic_ids, backbone)
+                context = _context(run, stage, number, previous, semantic_ids, backbone)
                 with run.tracker.stage(stage.name):
                     result["stages"][stage.name] = _stage(run, stage, trainer, decoder, context, semantic_ids)
                 previous = context.directory
@@ -123,7 +123,7 @@ def _check(run: Run, semantic_ids: SemanticIds | None, backbone: Any, decoder: A
         decoder.check(run.dataset.items, semantic_ids)
     previous = None
     for number, (stage, trainer) in enumerate(zip(run.config.stages, trainers, strict=True), start=1):
-        context = _context(run, stage, number, previous, False, semantic_ids, backbone)
+        context = _context(run, stage, number, previous, semantic_ids, backbone)
         if hasattr(trainer, "check"):
             trainer.check(context)
         previous = context.directory
@@ -188,7 +188,6 @@ def _context(
         prompts=run.config.prompts,
         directory=folder,
         previous=previous,
-        continued=continued,
         seed=run.config.seed,
         device=run.device,
         probe=_probe(run, semantic_ids),
@@ -217,6 +216,7 @@ def _stage(
         with store.replace_file(keep.rankings(name)) as path:
             rankings.write(path, semantic_ids)
         facts = {"seconds": round(seconds, 1), "users per second": round(len(histories) / seconds, 1)}
+        facts["peak memory GiB"] = round(peak_memory_gib(), 2)
         keep.finish(f"{name}/decode", **facts, valid=context.probe(model))
     rankings = Rankings.read(keep.rankings(name), semantic_ids)
     if len(rankings.ids) != len(run.dataset.test):
@@ -284,15 +284,15 @@ def bayes_optimal(plugins: Plugins, dataset: Dataset, semantic_ids: SemanticIds 
     return result
 
 
-def _take_over(run: Run, source: Path) -> set[str]:
-    """Copy the stages of a finished run; returns the names of those to train further.
+def _take_over(run: Run, source: Path) -> None:
+    """Copy the stages of a finished run: up to the first whose settings differ, which is trained further.
 
     Raises:
         BenchError: the run is not finished, or is of other data, SIDs, stages or backbone.
     """
     keep = run.store
-    if (taken := keep.finished("from")) is not None:
-        return set(taken["continued"])
+    if keep.finished("from") is not None:
+        return
     other = Store(source)
     manifest, config = other.manifest, run.config.as_dict()
     if "run" not in manifest.get("done", {}):
@@ -317,15 +317,14 @@ def _take_over(run: Run, source: Path) -> set[str]:
                 shutil.copyfile(other.rankings(stage.name), path)
             for step in ("fit", "decode"):
                 keep.finish(f"{stage.name}/{step}", **other.finished(f"{stage.name}/{step}") or {})
-    keep.finish("from", run=str(source.resolve()), continued=[run.config.stages[first].name])
-    return {run.config.stages[first].name}
+    keep.finish("from", run=str(source.resolve()), continued=run.config.stages[first].name)
 
 
 def _record(run: Run, result: dict[str, Any], semantic_ids: SemanticIds | None) -> None:
     """Write ``metrics.json`` and ``report.md``, and log both."""
     keep = run.store
     store.write_json(keep.directory / store.METRICS, result)
-    keep.note(finished=time.strftime("%Y-%m-%dT%H:%M:%S%z"), host=platform.node())
+    keep.note(finished=time.strftime("%Y-%m-%dT%H:%M:%S%z"))
     store.write_text(keep.directory / "report.md", report.markdown(run.config.as_dict(), keep.manifest, result))
     files = [store.CONFIG, store.MANIFEST, store.METRICS, "report.md", store.SEMANTIC_IDS]
     present = [keep.directory / name for name in files if (keep.directory / name).exists()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,6 +45,8 @@ def run(
     from harness.store import Store
     from harness.tracking import Tracker
 
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise BenchError("a run is one process so far; start bench itself, not through a launcher of several processes")
     if (method is None) == (config is None):
         raise BenchError("give --method NAME (bench methods lists them) or --config FILE")
     recipe = _recipe(config) if config else plugins.get("method", str(method))
@@ -78,7 +81,6 @@ def _recipe(file: str) -> dict[str, Any]:
 def _quieten() -> None:
     """Keep libraries' chatter off the terminal: the harness has its own progress."""
     import logging
-    import os
     import warnings
 
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")

@@ -133,10 +133,18 @@ def test_a_finished_run_is_not_done_again(finished):
     assert {p: p.stat().st_mtime_ns for p in directory.glob("rankings/*")} == before
 
 
-@pytest.mark.parametrize(("stage", "number"), [("sft", 1), ("grpo", 2)])
-def test_kill_in_a_stage_then_the_same_command_ends_in_the_same_rankings(finished, tmp_path, stage, number):
+MOVING = ["--set", "grpo.sync_reference=true", "--set", "grpo.sync_steps=5", "--set", "grpo.beta=0.5",
+          "--set", "grpo.learning_rate=1e-3"]  # fmt: skip
+
+
+@pytest.mark.parametrize(("stage", "number", "more"), [("sft", 1, []), ("grpo", 2, []), ("grpo", 2, MOVING)])
+def test_kill_in_a_stage_then_the_same_command_ends_in_the_same_rankings(finished, tmp_path, stage, number, more):
     """SIGKILL once the stage has written a checkpoint that is not its last."""
-    command = [sys.executable, "-m", "harness", *words(tmp_path / "runs")]
+    expected = finished[0]
+    if more:
+        bench(*words(tmp_path / "whole", *more))
+        expected = only(tmp_path / "whole")
+    command = [sys.executable, "-m", "harness", *words(tmp_path / "runs", *more)]
     environment = {k: v for k, v in os.environ.items() if k != "BENCH_PLUGINS"}
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
     pattern = f"*/*/*/stages/{number}-{stage}/checkpoints/checkpoint-*/trainer_state.json"
@@ -153,8 +161,8 @@ def test_kill_in_a_stage_then_the_same_command_ends_in_the_same_rankings(finishe
     kept = checkpoint.parent / "checkpoint-99999"  # a save that the kill cut short
     kept.mkdir()
     (kept / "model.safetensors").write_bytes(b"half")
-    bench(*words(tmp_path / "runs"))
-    assert rankings(only(tmp_path / "runs")) == rankings(finished[0])
+    bench(*words(tmp_path / "runs", *more))
+    assert rankings(only(tmp_path / "runs")) == rankings(expected)
 
 
 def test_a_third_epoch_goes_on_from_checkpoint_and_optimiser(finished, tmp_path):
