@@ -174,7 +174,7 @@ def _tokenize(run: Run, tokenizer: Any) -> SemanticIds | None:
 
 
 def _context(
-    run: Run, stage: Stage, number: int, previous: Path | None, continued: bool,
+    run: Run, stage: Stage, number: int, previous: Path | None,
     semantic_ids: SemanticIds | None, backbone: Any,
 ) -> Context:  # fmt: skip
     folder = run.store.stage(number, stage.name)
