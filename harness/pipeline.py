@@ -25,11 +25,10 @@ from harness.plugins import Plugins
 from harness.progress import Progress
 from harness.provenance import peak_memory_gib, provenance
 from harness.rankings import Rankings
+from harness.report import BAYES
 from harness.semantic_ids import SemanticIds
 from harness.store import Store
 from harness.tracking import Tracker
-
-BAYES = "Bayes-optimal"
 
 
 @dataclasses.dataclass
@@ -51,9 +50,12 @@ class Run:
         return RunInfo(config.method, config.category, config.seed, self.store.directory, config.as_dict())
 
 
-def directory(root: Path, config: RunConfig, dataset: Dataset) -> Path:
-    """``runs/<category>/<method>/seed<seed>-<hash>``; the hash covers settings and data."""
-    return root / config.category / config.method / f"seed{config.seed}-{config.hash(data=dataset.fingerprint)}"
+def directory(root: Path, config: RunConfig, dataset: Dataset, from_run: Path | None = None) -> Path:
+    """``runs/<category>/<method>/seed<seed>-<hash>``: a hash of settings, data, given SIDs and the run gone on from."""
+    given = dataset.given.fingerprint if dataset.given is not None else None
+    origin = str(from_run.resolve()) if from_run else None
+    name = f"seed{config.seed}-{config.hash(data=dataset.fingerprint, given=given, origin=origin)}"
+    return root / config.category / config.method / name
 
 
 def execute(run: Run, from_run: Path | None = None) -> dict[str, Any]:
@@ -111,7 +113,7 @@ def _execute(
                 previous = context.directory
             if run.dataset.oracle is not None:
                 result[BAYES] = bayes_optimal(run.plugins, run.dataset, semantic_ids)
-            _record(run, result, semantic_ids)
+            _record(run, result)
         keep.finish("run")
     run.plugins.notify("bench_run_finished", run=run.info, result=result)
     return result
@@ -320,7 +322,7 @@ def _take_over(run: Run, source: Path) -> None:
     keep.finish("from", run=str(source.resolve()), continued=run.config.stages[first].name)
 
 
-def _record(run: Run, result: dict[str, Any], semantic_ids: SemanticIds | None) -> None:
+def _record(run: Run, result: dict[str, Any]) -> None:
     """Write ``metrics.json`` and ``report.md``, and log both."""
     keep = run.store
     store.write_json(keep.directory / store.METRICS, result)

@@ -53,7 +53,8 @@ def run(
     resolved = resolve(recipe, category, seed, overrides, plugins)
     dataset = catalogue.read(plugins, category, data_dir, resolved.dataset)
     progress = Progress(quiet)
-    directory = pipeline.directory(Path(runs), resolved, dataset)
+    origin = Path(from_run) if from_run else None
+    directory = pipeline.directory(Path(runs), resolved, dataset, origin)
     if not debug_mode():
         _quieten()
     chosen = _device(device, threads)
@@ -62,7 +63,7 @@ def run(
     )
     progress.say(f"{resolved.method} on {category} ({dataset.caption or 'as read'}), seed {seed} → {directory}")
     try:
-        result = pipeline.execute(this, Path(from_run) if from_run else None)
+        result = pipeline.execute(this, origin)
     except KeyboardInterrupt:
         click.echo("\nInterrupted; the same command goes on where it was.", err=True)
         sys.exit(130)

@@ -165,6 +165,14 @@ def test_kill_in_a_stage_then_the_same_command_ends_in_the_same_rankings(finishe
     assert rankings(only(tmp_path / "runs")) == rankings(expected)
 
 
+def test_accumulated_micro_batches_are_one_large_batch(finished, tmp_path):
+    bench(*words(tmp_path / "runs", "--set", "grpo.batch=32", "--set", "grpo.accumulation=2"))
+    scores = [
+        pd.read_parquet(d / "rankings/test-grpo.parquet")["score"] for d in (finished[0], only(tmp_path / "runs"))
+    ]
+    np.testing.assert_allclose(*scores, atol=1e-2)
+
+
 def test_a_third_epoch_goes_on_from_checkpoint_and_optimiser(finished, tmp_path):
     directory, _ = finished
     more = ("--from-run", str(directory), "--set", "grpo.epochs=2")
