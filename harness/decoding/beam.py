@@ -80,11 +80,14 @@ def beam_search(
 def child_log_probs(
     logits: torch.Tensor, tokens: torch.Tensor, exists: torch.Tensor, renormalise: bool
 ) -> torch.Tensor:
-    """Log-probabilities ``[batch, beams, width]`` of the children, from logits ``[batch, beams, vocab]``."""
+    """Log-probabilities ``[batch, beams, width]`` of the children, from logits ``[batch, beams, vocab]`` (used up)."""
     values = logits.gather(2, tokens).float()
     if renormalise:
         return values - torch.where(exists, values, DEAD).logsumexp(2, keepdim=True)
-    return values - logits.float().logsumexp(2, keepdim=True)
+    # in place: the logits are the largest tensor of a step, and nobody reads them again
+    logits = logits.float()
+    peak = logits.amax(2, keepdim=True)
+    return values - (logits.sub_(peak).exp_().sum(2, keepdim=True).log() + peak)
 
 
 def top(scores: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -23,7 +23,7 @@ class BeamSettings:
 
     beams: int = setting(50, "beams, all of them returned (the paper: 50)")
     renormalise: bool = setting(False, "divide by the legal tokens' probability at each step")
-    batch_tokens: int = setting(8192, "positions computed at once (prompts and beams); bounds memory")
+    batch_tokens: int = setting(4096, "positions computed at once (prompts and beams); bounds memory")
 
 
 @dataclass(frozen=True)
