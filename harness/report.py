@@ -19,8 +19,12 @@ _TEXT = ("name", "trainer")
 def table(headers: list[str], rows: list[list[Any]]) -> str:
     """A GitHub markdown table; floats get four digits."""
     shown = [[_cell(value) for value in row] for row in rows]
-    align = ["left"] + ["right"] * (len(headers) - 1)
+    align = ["right" if all(_numeric(row[i]) for row in rows) and i else "left" for i in range(len(headers))]
     return tabulate(shown, headers=headers, tablefmt="github", colalign=align if shown else None, disable_numparse=True)
+
+
+def _numeric(value: Any) -> bool:
+    return value is None or isinstance(value, (int, float)) or str(value).strip("*+-%").replace(".", "").isdigit()
 
 
 def _cell(value: Any) -> str:
@@ -110,11 +114,15 @@ def _named(component: dict[str, Any] | None) -> str | None:
 
 def _stage(stage: dict[str, Any], result: dict[str, Any]) -> str:
     settings = table(["Parameter", "Value"], [[k, str(v)] for k, v in stage.items() if k not in _TEXT])
-    facts = [f"{k}: {_cell(v)}" for k, v in (result.get("train") or {}).items()]
-    facts += [f"decode {k}: {_cell(v)}" for k, v in (result.get("decode") or {}).items()]
+    facts = [f"{k}: {_fact(v)}" for k, v in (result.get("train") or {}).items()]
+    facts += [f"decode {k}: {_fact(v)}" for k, v in (result.get("decode") or {}).items()]
     valid = ", ".join(f"{k} {_cell(v)}" for k, v in (result.get("valid") or {}).items())
     lines = [f"- {fact}" for fact in [*facts, f"valid: {valid}" if valid else ""] if fact]
     return settings + "\n\n" + "\n".join(lines)
+
+
+def _fact(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) and abs(value) < 1 else f"{value:,}" if value is not None else "—"
 
 
 def _reported(config: dict[str, Any], stages: dict[str, Any], under: str) -> list[str]:
