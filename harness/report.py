@@ -24,7 +24,8 @@ def table(headers: list[str], rows: list[list[Any]]) -> str:
 
 
 def _numeric(value: Any) -> bool:
-    return value is None or isinstance(value, (int, float)) or str(value).strip("*+-%").replace(".", "").isdigit()
+    digits = str(value).strip("*+-%").replace(".", "").replace(",", "")
+    return value is None or isinstance(value, (int, float)) or digits.isdigit()
 
 
 def _cell(value: Any) -> str:

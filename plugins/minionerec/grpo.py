@@ -101,7 +101,7 @@ class GrpoTrainer:
             if rate and task not in SID_TASKS:
                 known = ", ".join(SID_TASKS)
                 raise BenchError(f"grpo.tasks.{task}: its answer is no SID and cannot be rewarded; use {known}")
-        n = len(self._examples(context, _prompts(context)))
+        n = len(self._examples(context, Prompts.of(context)))
         step = settings.batch * settings.accumulation // settings.generations
         if n < step:
             raise BenchError(f"grpo has {n} prompts, one step takes {step}; lower grpo.batch or grpo.accumulation")
@@ -111,11 +111,11 @@ class GrpoTrainer:
         from datasets import Dataset
 
         settings = self.settings
-        prompts = _prompts(context)
+        prompts = Prompts.of(context)
         assert context.previous is not None  # as check has made sure
         model, text_tokenizer = training.load_model(context.previous, context.device)
         training.disable_dropout(model)  # ratio and KL compare the policy with itself, not with its noise
-        generative = GenerativeModel(model, text_tokenizer, prompts.semantic_ids, prompts.next_sid, settings.cutoff)
+        generative = prompts.generative(model, text_tokenizer, settings.cutoff)
         start = self._start_metric(context, generative)
         examples = self._examples(context, prompts)
         rows = {
@@ -135,9 +135,7 @@ class GrpoTrainer:
         trainer.context, trainer.reward, trainer.rollout_tokens = context, self.reward, settings.rollout_tokens
         trainer.trie = Trie(generative.sid_tokens, context.device)
         trainer.codes = torch.from_numpy(prompts.semantic_ids.distinct).to(context.device)
-        trainer.as_model = lambda policy: GenerativeModel(
-            policy, text_tokenizer, prompts.semantic_ids, prompts.next_sid, settings.cutoff
-        )
+        trainer.as_model = lambda policy: prompts.generative(policy, text_tokenizer, settings.cutoff)
         started = time.monotonic()
         training.train(trainer, context)
         state = trainer.state
@@ -160,10 +158,8 @@ class GrpoTrainer:
     def load(self, context: Context) -> GenerativeModel:
         """The trained model."""
         model, text_tokenizer = training.load_model(context.directory, context.device)
-        prompts = _prompts(context)
-        return GenerativeModel(
-            model.eval(), text_tokenizer, prompts.semantic_ids, prompts.next_sid, self.settings.cutoff
-        )
+        prompts = Prompts.of(context)
+        return prompts.generative(model.eval(), text_tokenizer, self.settings.cutoff)
 
     def _examples(self, context: Context, prompts: Prompts) -> list[Example]:
         found = prompts.examples(self.settings.tasks, context.train, self.settings.text_characters, context.seed)
@@ -341,7 +337,3 @@ class SharedPromptGRPOTrainer(training.ProbeSelection, GRPOTrainer):
 
 def _unused(*_: Any, **__: Any) -> list[float]:
     raise AssertionError("rewards are computed by group, not by TRL")
-
-
-def _prompts(context: Context) -> Prompts:
-    return Prompts(context.prompts or "instruction", context.items, context.needs_semantic_ids("minionerec"))

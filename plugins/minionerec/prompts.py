@@ -9,11 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
+from harness.components import Context
 from harness.data.dataset import Histories, Items, Samples
 from harness.errors import BenchError, unknown
+from harness.generative import GenerativeModel
 from harness.semantic_ids import SemanticIds
 
 SAMPLE_TASKS = ("next_sid", "sid_history_to_title", "titles_to_title", "titles_to_sid")
@@ -62,6 +65,16 @@ class Prompts:
             raise unknown("prompt style", style, STYLES, "(--set prompts=…)")
         self.style, self.items, self.semantic_ids = style, items, semantic_ids
         self._sids = [semantic_ids.strings[i] for i in semantic_ids.of_item.tolist()]
+
+    @classmethod
+    def of(cls, context: Context) -> Prompts:
+        """The prompts of a stage's context."""
+        semantic_ids = context.needs_semantic_ids("minionerec")
+        return cls(context.prompts or "instruction", context.items, semantic_ids)
+
+    def generative(self, model: Any, text_tokenizer: Any, cutoff: int) -> GenerativeModel:
+        """A causal LM as decoders take it: asked for the next SID in this wording."""
+        return GenerativeModel(model, text_tokenizer, self.semantic_ids, self.next_sid, cutoff)
 
     @property
     def special_tokens(self) -> list[str]:

@@ -61,7 +61,7 @@ class SftTrainer:
 
     def check(self, context: Context) -> None:
         """Settings must fit the prompts, and leave something to train on."""
-        settings, prompts = self.settings, _prompts(context)
+        settings, prompts = self.settings, Prompts.of(context)
         if context.backbone is None and context.previous is None:
             raise BenchError("stage sft needs a backbone; add --set backbone=nano")
         if settings.packed and prompts.style != "compact":
@@ -77,7 +77,7 @@ class SftTrainer:
     def fit(self, context: Context) -> dict[str, Any]:
         """Train on the mixture; leave the best checkpoint's model in the stage directory."""
         settings = self.settings
-        prompts = _prompts(context)
+        prompts = Prompts.of(context)
         model, text_tokenizer = self._start(context, prompts)
         rows = self._rows(context.train, prompts, text_tokenizer, context.seed)
         valid = _example_rows(
@@ -109,7 +109,7 @@ class SftTrainer:
             ],
         )  # fmt: skip
         trainer.context, trainer.smoothing, trainer.probed = context, settings.label_smoothing, larger
-        trainer.as_model = lambda policy: _generative(policy, text_tokenizer, prompts, settings.cutoff)
+        trainer.as_model = lambda policy: prompts.generative(policy, text_tokenizer, settings.cutoff)
         started = time.monotonic()
         training.train(trainer, context)
         training.save_model(trainer.accelerator.unwrap_model(trainer.model), text_tokenizer, context.directory)
@@ -128,7 +128,7 @@ class SftTrainer:
     def load(self, context: Context) -> GenerativeModel:
         """The trained model."""
         model, text_tokenizer = training.load_model(context.directory, context.device)
-        return _generative(model.eval(), text_tokenizer, _prompts(context), self.settings.cutoff)
+        return Prompts.of(context).generative(model.eval(), text_tokenizer, self.settings.cutoff)
 
     def _start(self, context: Context, prompts: Prompts) -> tuple[Any, Any]:
         """The model to train: the last stage's, or a fresh backbone."""
@@ -233,11 +233,3 @@ def _example_rows(examples: list[Example], prompts: Prompts, text_tokenizer: Any
         labels = ([IGNORED] * len(question) + answer + end)[-cutoff:]
         rows.append(Row(tokens, labels))
     return rows
-
-
-def _prompts(context: Context) -> Prompts:
-    return Prompts(context.prompts or "instruction", context.items, context.needs_semantic_ids("minionerec"))
-
-
-def _generative(model: Any, text_tokenizer: Any, prompts: Prompts, cutoff: int) -> GenerativeModel:
-    return GenerativeModel(model, text_tokenizer, prompts.semantic_ids, prompts.next_sid, cutoff)

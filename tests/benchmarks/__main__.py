@@ -165,7 +165,7 @@ def help_row() -> dict[str, object]:
         lambda: subprocess.run([sys.executable, "-m", "harness", "--help"], capture_output=True, check=True),
         lambda: subprocess.run([sys.executable, "-c", "pass"], capture_output=True, check=True),
     )
-    return row("bench --help / an empty Python", fast, usual, "s", usual / fast, "–")
+    return row("bench --help, beside an empty Python process", fast, usual, "s", usual / fast, "–")
 
 
 if __name__ == "__main__":
