@@ -48,7 +48,8 @@ def test_a_short_run_learns_and_every_prediction_is_in_the_catalogue(run):
     stages = store.read_json(run / "metrics.json")["stages"]
     assert [stage["invalid"] for stage in stages.values()] == [0, 0]
     assert stages["sft"]["sid"]["HR@10"] > 0.045  # chance has 0.003, popularity 0.059; a 16th of the training here
-    assert stages["sft"]["sid"]["HR@1"] > stages["sft"]["item"]["HR@1"]  # an SID of two listing twins counts twice
+    sid, item = stages["sft"]["sid"], stages["sft"]["item"]
+    assert all(sid[name] >= item[name] for name in sid)  # what is credited to a shared SID is split among its items
     assert "train: reconstructed (28,609/36,259 rows)" in (run / "report.md").read_text()
     assert "Discrepancy analysis" in (run / "report.md").read_text()
 
