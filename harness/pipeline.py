@@ -126,7 +126,7 @@ def _check(run: Run, semantic_ids: SemanticIds | None, backbone: Any, decoder: A
     previous = None
     for number, (stage, trainer) in enumerate(zip(run.config.stages, trainers, strict=True), start=1):
         context = _context(run, stage, number, previous, semantic_ids, backbone)
-        if hasattr(trainer, "check"):
+        if hasattr(trainer, "check") and run.store.finished(f"{stage.name}/fit") is None:
             trainer.check(context)
         previous = context.directory
 

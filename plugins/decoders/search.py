@@ -59,7 +59,8 @@ class BeamDecoder:
         def search(lm: Any, ids: Any, mask: Any, trie: Any) -> Any:
             return beam_search(lm, ids, mask, trie, settings.beams, settings.renormalise)
 
-        extra = settings.beams * max(1, len(semantic_ids.distinct[0]) - 1 if semantic_ids else 1)
+        model = needs_generative(model, "beam")
+        extra = settings.beams * max(1, model.semantic_ids.n_levels - 1)
         return _decode(search, model, histories, settings.beams, settings.batch_tokens, extra, device, progress)
 
 
@@ -86,6 +87,7 @@ class ExactDecoder:
         def search(lm: Any, ids: Any, mask: Any, trie: Any) -> Any:
             return exact_search(lm, ids, mask, trie, settings.beams, settings.chunk, settings.renormalise)
 
+        model = needs_generative(model, "exact")
         return _decode(
             search, model, histories, settings.beams, settings.batch_tokens, settings.chunk, device, progress
         )
@@ -110,7 +112,7 @@ def needs_generative(model: Any, decoder: str) -> GenerativeModel:
 
 
 def _decode(
-    search: Callable[..., Any], model: Any, histories: Histories, beams: int, budget: int, extra: int,
+    search: Callable[..., Any], model: GenerativeModel, histories: Histories, beams: int, budget: int, extra: int,
     device: str, progress: Progress,
 ) -> Rankings:  # fmt: skip
     import torch
@@ -118,7 +120,6 @@ def _decode(
     from harness.decoding.shared_prompt import pad_left
     from harness.decoding.trie import Trie
 
-    model = needs_generative(model, "beam")
     trie = Trie(model.sid_tokens, device)
     check_beams(beams, model.semantic_ids)
     prompts = model.encode(histories)

@@ -143,7 +143,7 @@ class Prompts:
         if self.style == "instruction":
             line, question = _TASKS[task]
             joined = ", ".join(f'"{p}"' if task.startswith("title") else p for p in parts)
-            body = f"### Instruction:\n{line}\n\n### User Input:\n{question.format('{}').replace('{}', joined)}"
+            body = f"### Instruction:\n{line}\n\n### User Input:\n{question.replace('{}', joined)}"
             return f"{_INTRODUCTION}\n\n{body}\n\n### Response:\n"
         opening, closing = {
             "next_sid": ("<|next|>", ""),
