@@ -1,12 +1,23 @@
-"""Baselines, one file each: a model that scores items, ranked over the whole catalogue."""
+"""Baselines, one file each: floors that count, and neural models of item ids; all rank the whole catalogue."""
 
 from harness import hookimpl
+
+FLOORS = ("popularity", "recency", "markov", "skip-markov", "itemknn", "ease", "tfidf", "hybrid")
 
 
 @hookimpl
 def bench_trainers():
-    """The trainers of the item-id baselines."""
-    return {"popularity": "baselines.popularity:PopularityTrainer", "markov": "baselines.markov:MarkovTrainer"}
+    """The trainers of the baselines."""
+    return {
+        "popularity": "baselines.popularity:PopularityTrainer",
+        "recency": "baselines.recency:RecencyTrainer",
+        "markov": "baselines.markov:MarkovTrainer",
+        "skip-markov": "baselines.skip_markov:SkipMarkovTrainer",
+        "itemknn": "baselines.itemknn:ItemKnnTrainer",
+        "ease": "baselines.ease:EaseTrainer",
+        "tfidf": "baselines.tfidf:TfidfTrainer",
+        "hybrid": "baselines.hybrid:HybridTrainer",
+    }
 
 
 @hookimpl
@@ -14,4 +25,4 @@ def bench_methods():
     """Their recipes."""
     from harness.config import shipped
 
-    return [shipped("methods", f"{name}.yaml") for name in ("popularity", "markov")]
+    return [shipped("methods", f"{name}.yaml") for name in FLOORS]

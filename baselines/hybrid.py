@@ -1,0 +1,78 @@
+"""``hybrid``: skip-markov + w · tfidf, each scaled by its row's maximum. Unlearned, seconds.
+
+The floor that every claim of a language model's knowledge is measured against: transitions carry what
+was bought after what, titles carry what is alike.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+from annotated_types import Ge
+
+from baselines.item_to_item import ItemToItem, Share
+from baselines.skip_markov import Settings as SkipMarkovSettings
+from baselines.skip_markov import SkipMarkovTrainer
+from baselines.tfidf import Settings as TfidfSettings
+from baselines.tfidf import TfidfTrainer, TitleMatch, needs_titles
+from harness.components import Context, setting
+from harness.data.dataset import Histories
+
+
+@dataclass(frozen=True)
+class Settings(SkipMarkovSettings):
+    """Settings of ``skip-markov``, and of the titles beside it."""
+
+    titles: Annotated[float, Ge(0)] = setting(1.3, "weight of the title match, both scaled to a maximum of 1")
+    title_decay: Share = setting(0.4, "decay of the title match by each step back in the history")
+
+
+class HybridTrainer:
+    """Fits both parts."""
+
+    Settings = Settings
+
+    def __init__(self, settings: Settings):
+        self.settings = settings
+        self.chain = SkipMarkovTrainer(settings)
+        self.match = TfidfTrainer(TfidfSettings(decay=settings.title_decay, reach=settings.reach, popularity=0.0))
+
+    def check(self, context: Context) -> None:
+        """There must be titles."""
+        needs_titles(context.items, "hybrid")
+
+    def fit(self, context: Context) -> dict[str, Any]:
+        """Count transitions and weigh words."""
+        return {**self.chain.fit(_within(context, "chain")), **self.match.fit(_within(context, "titles"))}
+
+    def load(self, context: Context) -> Hybrid:
+        """Both parts."""
+        chain, match = self.chain.load(_within(context, "chain")), self.match.load(_within(context, "titles"))
+        return Hybrid(chain, match, self.settings.titles)
+
+
+class Hybrid:
+    """Scores = chain / max(chain) + w · match / max(match), the maxima by row."""
+
+    def __init__(self, chain: ItemToItem, match: TitleMatch, weight: float):
+        self.chain, self.match, self.weight = chain, match, weight
+
+    def score(self, histories: Histories) -> np.ndarray:
+        """``[batch, n_items]``."""
+        return _scaled(self.chain.score(histories)) + self.weight * _scaled(self.match.score(histories))
+
+
+def _scaled(scores: np.ndarray) -> np.ndarray:
+    return scores / np.maximum(scores.max(axis=1, keepdims=True), 1e-12)
+
+
+def _within(context: Context, part: str) -> Context:
+    """The context with a folder of its own inside the stage's."""
+    from dataclasses import replace
+
+    folder: Path = context.directory / part
+    folder.mkdir(parents=True, exist_ok=True)
+    return replace(context, directory=folder)
