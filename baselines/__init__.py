@@ -3,6 +3,7 @@
 from harness import hookimpl
 
 FLOORS = ("popularity", "recency", "markov", "skip-markov", "itemknn", "ease", "tfidf", "hybrid")
+NEURAL = ("gru4rec", "caser", "sasrec", "sasrec-bce", "hstu")
 
 
 @hookimpl
@@ -17,6 +18,10 @@ def bench_trainers():
         "ease": "baselines.ease:EaseTrainer",
         "tfidf": "baselines.tfidf:TfidfTrainer",
         "hybrid": "baselines.hybrid:HybridTrainer",
+        "gru4rec": "baselines.gru4rec:Gru4RecTrainer",
+        "caser": "baselines.caser:CaserTrainer",
+        "sasrec": "baselines.sasrec:SasRecTrainer",
+        "hstu": "baselines.hstu:HstuTrainer",
     }
 
 
@@ -25,4 +30,4 @@ def bench_methods():
     """Their recipes."""
     from harness.config import shipped
 
-    return [shipped("methods", f"{name}.yaml") for name in FLOORS]
+    return [shipped("methods", f"{name}.yaml") for name in (*FLOORS, *NEURAL)]

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from transformers import PrinterCallback, Trainer, TrainerCallback
 
@@ -60,40 +59,6 @@ def collate(rows: Sequence[Row], pad: int) -> dict[str, torch.Tensor]:
         ids[i, : len(row.tokens)] = torch.as_tensor(row.tokens)
         labels[i, : len(row.labels)] = torch.as_tensor(row.labels)
     return {"input_ids": ids, "labels": labels}
-
-
-class LengthBuckets(torch.utils.data.Sampler):
-    """A shuffle that puts rows of like length into one batch; a function of seed and epoch alone.
-
-    So a resumed epoch has the order of the interrupted one.
-    """
-
-    def __init__(self, lengths: Sequence[int], batch: int, seed: int, bucket: int = 32):
-        self.lengths, self.batch, self.seed, self.bucket = np.asarray(lengths), batch, seed, bucket
-        self.epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Called by the training loop at the start of each epoch."""
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        return len(self.lengths)
-
-    def __iter__(self) -> Iterator[int]:
-        rng = np.random.default_rng([self.seed, self.epoch])
-        order = rng.permutation(len(self.lengths))
-        size = self.batch * self.bucket
-        groups: list[np.ndarray] = []
-        for start in range(0, len(order), size):
-            part = order[start : start + size]
-            part = part[np.argsort(self.lengths[part], kind="stable")]
-            groups.extend(part[i : i + self.batch] for i in range(0, len(part), self.batch))
-        full = [g for g in groups if len(g) == self.batch]
-        rest = [g for g in groups if len(g) < self.batch]
-        for i in rng.permutation(len(full)):
-            yield from full[i].tolist()
-        for group in rest:
-            yield from group.tolist()
 
 
 class ProbeSelection:

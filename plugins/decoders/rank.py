@@ -54,6 +54,9 @@ class RankDecoder:
         return Rankings("item", ids.astype(np.int32), scores.astype(np.float32))
 
     def _top(self, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        k = self.settings.k
-        order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
-        return order, np.take_along_axis(scores, order, axis=1)
+        import torch
+
+        from harness.decoding.beam import top
+
+        best, order = top(torch.from_numpy(np.ascontiguousarray(scores, dtype=np.float32)), self.settings.k)
+        return order[:, : self.settings.k].numpy(), best[:, : self.settings.k].numpy()

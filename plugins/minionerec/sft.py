@@ -14,6 +14,7 @@ from torch.nn import functional
 from transformers import EarlyStoppingCallback, Trainer, TrainingArguments
 
 from harness import training
+from harness.batching import LengthBuckets
 from harness.components import Context, setting
 from harness.data.dataset import Samples
 from harness.errors import BenchError
@@ -181,9 +182,9 @@ class _SftTrainer(training.ProbeSelection, Trainer):
         loss = total / (num_items_in_batch if num_items_in_batch is not None else chosen.sum().clamp(min=1))
         return (loss, {"loss": loss}) if return_outputs else loss
 
-    def _get_train_sampler(self, train_dataset: Any = None) -> training.LengthBuckets:
+    def _get_train_sampler(self, train_dataset: Any = None) -> LengthBuckets:
         lengths = [len(row.tokens) for row in self.train_dataset.rows]
-        return training.LengthBuckets(lengths, self.args.per_device_train_batch_size, self.args.seed)
+        return LengthBuckets(lengths, self.args.per_device_train_batch_size, self.args.seed)
 
 
 def packed_rows(samples: Samples, prompts: Prompts, text_tokenizer: Any) -> list[Row]:

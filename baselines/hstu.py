@@ -1,0 +1,103 @@
+"""``hstu``: gated, pointwise-activated attention (Zhai et al., ICML 2024, arXiv 2402.17152).
+
+No softmax over keys and no feed-forward: U, V, Q, K = SiLU(W · norm x); A = SiLU(Q Kᵀ + bias) / n, causal;
+y = W(norm(A V) ⊙ U). The benchmark's files hold no times, so the bias is of positions alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import torch
+from annotated_types import Ge, Lt
+from torch import nn
+from torch.nn import functional
+
+from harness.components import setting
+from harness.losses import Output
+from harness.sequential import ItemLossSettings, ItemModel, SequentialTrainer
+
+EPSILON = 1e-6
+
+
+@dataclass(frozen=True)
+class Settings(ItemLossSettings):
+    """Settings of the network."""
+
+    hidden: Annotated[int, Ge(1)] = setting(64, "width of the item embedding and of the stream")
+    blocks: Annotated[int, Ge(1)] = setting(4, "layers")
+    heads: Annotated[int, Ge(1)] = setting(4, "heads")
+    head_width: Annotated[int, Ge(1)] = setting(16, "width of a head's queries, keys, values and gates")
+    embedding_dropout: Annotated[float, Ge(0), Lt(1)] = setting(0.3, "dropout of the input embeddings")
+    dropout: Annotated[float, Ge(0), Lt(1)] = setting(0.3, "dropout of the gated values")
+    temperature: Annotated[float, Ge(0)] = setting(0.05, "of the cosines between state and items; 0: dot products")
+
+
+class Layer(nn.Module):
+    """One HSTU layer; its attention is divided by `n`, the longest history, whatever the length."""
+
+    def __init__(self, settings: Settings, n: int):
+        super().__init__()
+        self.n, self.heads, self.width, self.dropout = n, settings.heads, settings.head_width, settings.dropout
+        inner = settings.heads * settings.head_width
+        self.project = nn.Linear(settings.hidden, 4 * inner, bias=False)  # U, V, Q, K
+        self.bias = nn.Parameter(torch.empty(n))  # by how many items back the key stands, shared by heads
+        self.mix = nn.Linear(inner, settings.hidden)
+        nn.init.normal_(self.project.weight, std=0.02)
+        nn.init.normal_(self.bias, std=0.02)
+        nn.init.xavier_uniform_(self.mix.weight)
+
+    def forward(self, stream: torch.Tensor, allowed: torch.Tensor) -> torch.Tensor:
+        """``[batch, length, hidden]`` → the same; `allowed` ``[batch, 1, length, length]`` is who sees whom."""
+        batch, length, _ = stream.shape
+        normed = functional.layer_norm(stream, stream.shape[-1:], eps=EPSILON)
+        gate, values, queries, keys = functional.silu(self.project(normed)).chunk(4, dim=-1)
+
+        def split(part: torch.Tensor) -> torch.Tensor:
+            return part.view(batch, length, self.heads, self.width).transpose(1, 2)
+
+        place = torch.arange(length, device=stream.device)
+        back = (place[:, None] - place[None, :]).clamp(min=0, max=self.n - 1)
+        weights = functional.silu(split(queries) @ split(keys).transpose(2, 3) + self.bias[back]) / self.n
+        attended = (weights * allowed) @ split(values)  # [batch, heads, length, width]
+        attended = attended.transpose(1, 2).reshape(batch, length, -1)
+        gated = gate * functional.layer_norm(attended, attended.shape[-1:], eps=EPSILON)
+        return stream + self.mix(functional.dropout(gated, self.dropout, self.training))
+
+
+class Hstu(ItemModel):
+    """Item and position embeddings, layers; cosines between the last state and the items."""
+
+    def __init__(self, n_items: int, length: int, settings: Settings):
+        super().__init__(settings)
+        width = settings.hidden
+        embedding = nn.Embedding(n_items + 1, width, padding_idx=n_items)
+        self.positions = nn.Embedding(length, width)
+        nn.init.normal_(embedding.weight[:n_items], std=0.02)
+        nn.init.trunc_normal_(self.positions.weight, std=width**-0.5)
+        self.layers = nn.ModuleList(Layer(settings, length) for _ in range(settings.blocks))
+        self.output = Output(embedding, temperature=settings.temperature)
+
+    def states(self, items: torch.Tensor) -> torch.Tensor:
+        """``[batch, hidden]``: the stream at the last item."""
+        length = items.shape[1]
+        real = items != self.output.n_items
+        back = torch.arange(length - 1, -1, -1, device=items.device)  # 0 is the most recent
+        stream = self.output.embedding(items) * self.settings.hidden**0.5 + self.positions(back)
+        stream = functional.dropout(stream, self.settings.embedding_dropout, self.training)
+        lower = torch.ones(length, length, dtype=torch.bool, device=items.device).tril()
+        allowed = (real[:, None, :] & lower)[:, None]  # padding is masked as a key in every layer
+        for layer in self.layers:
+            stream = layer(stream, allowed)
+        return stream[:, -1]
+
+
+class HstuTrainer(SequentialTrainer):
+    """Stage trainer ``hstu``."""
+
+    Settings = Settings
+
+    def build(self, n_items: int, max_history: int) -> Hstu:
+        """A fresh network."""
+        return Hstu(n_items, max_history, self.settings)
