@@ -3,7 +3,7 @@
 from harness import hookimpl
 
 FLOORS = ("popularity", "recency", "markov", "skip-markov", "itemknn", "ease", "tfidf", "hybrid")
-NEURAL = ("gru4rec", "caser", "sasrec", "sasrec-bce", "hstu")
+NEURAL = ("gru4rec", "caser", "sasrec", "sasrec-bce", "hstu", "tiger")
 
 
 @hookimpl
@@ -22,6 +22,7 @@ def bench_trainers():
         "caser": "baselines.caser:CaserTrainer",
         "sasrec": "baselines.sasrec:SasRecTrainer",
         "hstu": "baselines.hstu:HstuTrainer",
+        "tiger": "baselines.tiger:TigerTrainer",
     }
 
 

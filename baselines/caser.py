@@ -40,7 +40,7 @@ class Caser(ItemModel):
         self.vertical = nn.Linear(length, settings.vertical, bias=False)
         self.horizontal = nn.ModuleList(nn.Conv1d(width, settings.horizontal, height + 1) for height in range(length))
         self.dense = nn.Linear(settings.vertical * width + settings.horizontal * length, width)
-        self.output = Output(embedding, bias=True)
+        self.output = Output(embedding, bias=True, temperature=settings.temperature)
 
     def states(self, items: torch.Tensor) -> torch.Tensor:
         """``[batch, hidden]``."""

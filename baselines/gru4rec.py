@@ -38,7 +38,7 @@ class Gru4Rec(ItemModel):
         nn.init.normal_(embedding.weight[:n_items], std=width**-0.5)
         between = settings.dropout if settings.layers > 1 else 0.0
         self.gru = nn.GRU(width, width, settings.layers, batch_first=True, dropout=between)
-        self.output = Output(embedding, bias=True)
+        self.output = Output(embedding, bias=True, temperature=settings.temperature)
 
     def states(self, items: torch.Tensor) -> torch.Tensor:
         """``[batch, hidden]``: the recurrent state after the last item; padding is never read."""

@@ -34,7 +34,6 @@ class Settings(ItemLossSettings):
     norm: Literal["pre", "paper"] = setting(
         "pre", "pre: norm_first blocks; paper: keys and values not normalised, normalised residuals"
     )
-    temperature: Annotated[float, Ge(0)] = setting(0.0, "0: dot products; else cosines over this temperature")
 
 
 class Block(nn.Module):

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 RECIPE_KEYS = {
     "name", "summary", "group", "reference", "reported", "dataset",
-    "tokenizer", "backbone", "prompts", "stages", "decoder", "probe",
+    "tokenizer", "backbone", "prompts", "stages", "decoder", "probe", "search",
 }  # fmt: skip
 GROUPS = ("floor", "traditional", "generative", "llm", "ours")
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -17,9 +17,32 @@ from harness.errors import BenchError
 from harness.semantic_ids import SemanticIds
 
 
+@runtime_checkable
+class Generator(Protocol):
+    """What decoders of semantic IDs take: a model, and how histories become its input.
+
+    Attributes:
+        model: what :func:`harness.decoding.beam.beam_search` takes.
+        semantic_ids: the SIDs.
+        sid_tokens: ``[n_leaves, n_levels]`` token ids of what is decoded.
+        leaves: whether a row of `sid_tokens` is a distinct SID or an item.
+        pad: the token id that fills inputs on the left (it is masked everywhere).
+    """
+
+    model: Any
+    semantic_ids: SemanticIds
+    sid_tokens: np.ndarray
+    leaves: Literal["sid", "item"]
+    pad: int
+
+    def encode(self, histories: Histories) -> list[list[int]]:
+        """The input of each history as token ids."""
+        ...
+
+
 @dataclass
 class GenerativeModel:
-    """What decoders of semantic IDs take.
+    """A :class:`Generator` that is a causal language model reading prompts.
 
     Attributes:
         model: a Hugging Face causal LM in eval mode.
@@ -33,6 +56,7 @@ class GenerativeModel:
     semantic_ids: SemanticIds
     prompt: Callable[[Sequence[Sequence[int]]], list[str]]
     max_prompt: int = 512
+    leaves: Literal["sid", "item"] = "sid"
 
     @cached_property
     def sid_tokens(self) -> np.ndarray:

@@ -119,6 +119,37 @@ def _execute(
     return result
 
 
+def search(run: Run) -> dict[str, float]:
+    """Train a run's stages and return the valid metrics of the last; for tuning, so no test sample is read.
+
+    What is left of the stages is gone on with, as in :func:`execute`.
+    """
+    decoder, tokenizer, backbone, trainers = _make(run)
+    run = dataclasses.replace(run, dataset=without_test(run.dataset))
+    with run.store.lock():
+        semantic_ids = _tokenize(run, tokenizer)
+        _begin(run, semantic_ids)
+        _check(run, semantic_ids, backbone, decoder, trainers)
+        with run.tracker.run(run, semantic_ids):
+            previous: Path | None = None
+            for number, (stage, trainer) in enumerate(zip(run.config.stages, trainers, strict=True), start=1):
+                context = _context(run, stage, number, previous, semantic_ids, backbone)
+                with run.tracker.stage(stage.name):
+                    if run.store.finished(f"{stage.name}/fit") is None:
+                        started = time.monotonic()
+                        facts = trainer.fit(context)
+                        run.store.finish(f"{stage.name}/fit", seconds=round(time.monotonic() - started, 1), **facts)
+                    valid = context.probe(trainer.load(context))
+                    run.tracker.stage_result({"valid": valid})
+                previous = context.directory
+    return valid
+
+
+def without_test(dataset: Dataset) -> Dataset:
+    """The dataset as components may see it: no test sample, no oracle."""
+    return dataclasses.replace(dataset, test=dataset.test.take(np.arange(0)), oracle=None)
+
+
 def _check(run: Run, semantic_ids: SemanticIds | None, backbone: Any, decoder: Any, trainers: list[Any]) -> None:
     """Let components refuse settings that do not fit the data, before hours of work."""
     if hasattr(decoder, "check"):
@@ -162,8 +193,7 @@ def _tokenize(run: Run, tokenizer: Any) -> SemanticIds | None:
     path = run.store.directory / store.SEMANTIC_IDS
     if path.exists():
         return SemanticIds.from_json(path.read_text(encoding="utf-8"))
-    hidden = dataclasses.replace(run.dataset, test=run.dataset.test.take(np.arange(0)), oracle=None)
-    semantic_ids: SemanticIds | None = tokenizer.tokenize(hidden, run.config.seed, run.progress)
+    semantic_ids: SemanticIds | None = tokenizer.tokenize(without_test(run.dataset), run.config.seed, run.progress)
     if semantic_ids is None:
         return None
     if semantic_ids.codes.shape[0] != len(run.dataset.items):

@@ -54,6 +54,9 @@ class ItemLossSettings(LoopSettings):
     negatives: Annotated[int, Ge(1)] = setting(256, "uniform negatives a target, for every loss but full")
     calibration: Annotated[float, Ge(0), Lt(1.0001)] = setting(0.75, "t of gbce, 0 (plain BCE) to 1 (unbiased)")
     label_smoothing: Annotated[float, Ge(0), Lt(1)] = setting(0.0, "label smoothing of the full softmax")
+    temperature: Annotated[float, Ge(0)] = setting(
+        0.0, "0: scores are dot products with item embeddings; else cosines over this temperature"
+    )
 
 
 class Trainable(Protocol):

@@ -26,8 +26,10 @@ MOST = 500  # characters of a parameter
 class Tracker:
     """Logs a run to MLflow; with ``enabled`` off it logs nothing."""
 
-    def __init__(self, root: Path, enabled: bool = True):
+    def __init__(self, root: Path, enabled: bool = True, suffix: str = ""):
         self.enabled = enabled
+        self.suffix = suffix
+        """Behind the category in the experiment's name."""
         self.uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(root.parent / 'mlflow.db').resolve()}"
         self.artifact_root = (root.parent / "mlartifacts").resolve()
         self._client: Any = None
@@ -108,12 +110,13 @@ class Tracker:
         mlflow.set_tracking_uri(self.uri)
         self._client, self._store = MlflowClient(tracking_uri=self.uri), run.store
         category = run.config.category
-        experiment = self._client.get_experiment_by_name(category)
+        name = category + self.suffix
+        experiment = self._client.get_experiment_by_name(name)
         local = self.artifact_root.as_uri() if self.uri.startswith("sqlite") else None
         self._experiment = (
             experiment.experiment_id
             if experiment
-            else self._client.create_experiment(category, artifact_location=local)
+            else self._client.create_experiment(name, artifact_location=local)
         )
         known = run.store.manifest.get("mlflow", {})
         with contextlib.suppress(mlflow.exceptions.MlflowException):
@@ -135,7 +138,7 @@ class Tracker:
             **{f"version.{k}": v for k, v in manifest["versions"].items()},
             **{f"hardware.{k}": str(v) for k, v in manifest["hardware"].items()},
         }
-        name = f"{run.config.method} seed {run.config.seed}"
+        name = f"{run.config.method} seed {run.config.seed}{self.suffix}"
         self._run = self._client.create_run(self._experiment, run_name=name, tags=tags).info.run_id
         run.store.note(mlflow={"run": self._run})
         self._parameters(run.config.as_dict())

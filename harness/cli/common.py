@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -93,3 +94,45 @@ set_option = click.option(
     help="Change a setting, e.g. decoder.beams=20 (repeatable).",
 )
 runs_option = click.option("--runs", default="runs", show_default=True, metavar="DIR", help="Where runs are recorded.")
+mlflow_option = click.option("--no-mlflow", is_flag=True, help="Do not log to MLflow.")
+quiet_option = click.option("--quiet", is_flag=True, help="No progress.")
+
+
+def device_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """``--device`` and ``--threads``."""
+    function = click.option("--threads", default=0, help="CPU threads.  [default: as many as there are cores]")(function)
+    return click.option("--device", default="auto", show_default=True, help="auto, cpu, or cuda.")(function)
+
+
+def quieten() -> None:
+    """Keep libraries' chatter off the terminal: the harness has its own progress."""
+    import logging
+    import warnings
+
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    warnings.filterwarnings("ignore", category=UserWarning, module="torch|trl|transformers|accelerate")
+    for name in ("transformers", "accelerate", "trl", "datasets"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.disable_progress_bar()
+    transformers_logging.set_verbosity_error()
+
+
+def prepare_device(device: str, threads: int) -> str:
+    """The torch device of ``--device``, after setting the number of CPU threads."""
+    import torch
+
+    from harness.errors import BenchError
+
+    if threads:
+        torch.set_num_threads(threads)
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise BenchError(f"--device {device}: this torch finds no CUDA device; use --device cpu")
+    if device.split(":")[0] not in ("cpu", "cuda"):
+        raise BenchError(f"--device {device}: known are auto, cpu and cuda")
+    return device

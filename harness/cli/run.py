@@ -9,7 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness.cli.common import data_dir_option, debug_mode, runs_option, set_option, with_plugins
+from harness.cli.common import (
+    data_dir_option,
+    debug_mode,
+    device_options,
+    mlflow_option,
+    prepare_device,
+    quiet_option,
+    quieten,
+    runs_option,
+    set_option,
+    with_plugins,
+)
 
 if TYPE_CHECKING:
     from harness.plugins import Plugins
@@ -24,10 +35,9 @@ if TYPE_CHECKING:
 @data_dir_option
 @runs_option
 @click.option("--from-run", metavar="DIR", help="Go on from a finished run's checkpoints (with a --set that differs).")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, or cuda.")
-@click.option("--threads", default=0, help="CPU threads.  [default: as many as there are cores]")
-@click.option("--no-mlflow", is_flag=True, help="Do not log to MLflow.")
-@click.option("--quiet", is_flag=True, help="No progress.")
+@device_options
+@mlflow_option
+@quiet_option
 @with_plugins
 def run(
     plugins: Plugins, method: str | None, config: str | None, category: str, seed: int, overrides: tuple[str, ...],
@@ -56,8 +66,8 @@ def run(
     origin = Path(from_run) if from_run else None
     directory = pipeline.directory(Path(runs), resolved, dataset, origin)
     if not debug_mode():
-        _quieten()
-    chosen = _device(device, threads)
+        quieten()
+    chosen = prepare_device(device, threads)
     this = pipeline.Run(
         resolved, dataset, plugins, Store(directory), progress, chosen, Tracker(Path(runs), not no_mlflow)
     )
@@ -77,36 +87,3 @@ def _recipe(file: str) -> dict[str, Any]:
 
     content = read_yaml(Path(file))
     return read_recipe({k: v for k, v in content.items() if k not in ("category", "seed") and v not in (None, "")})
-
-
-def _quieten() -> None:
-    """Keep libraries' chatter off the terminal: the harness has its own progress."""
-    import logging
-    import warnings
-
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
-    warnings.filterwarnings("ignore", category=FutureWarning)
-    warnings.filterwarnings("ignore", category=UserWarning, module="torch|trl|transformers|accelerate")
-    for name in ("transformers", "accelerate", "trl", "datasets"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    from transformers.utils import logging as transformers_logging
-
-    transformers_logging.disable_progress_bar()
-    transformers_logging.set_verbosity_error()
-
-
-def _device(device: str, threads: int) -> str:
-    import torch
-
-    from harness.errors import BenchError
-
-    if threads:
-        torch.set_num_threads(threads)
-    if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise BenchError(f"--device {device}: this torch finds no CUDA device; use --device cpu")
-    if device.split(":")[0] not in ("cpu", "cuda"):
-        raise BenchError(f"--device {device}: known are auto, cpu and cuda")
-    return device

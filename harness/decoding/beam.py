@@ -46,7 +46,7 @@ def beam_search(
     """
     batch = len(ids)
     device = ids.device
-    cache, logits = prefill(model, ids, mask)
+    cache, mask, logits = prefill(model, ids, mask)
     logits = logits[:, None]  # [batch, alive beams, vocab]
     nodes = torch.zeros(batch, 1, dtype=torch.long, device=device)
     scores = torch.zeros(batch, 1, device=device)

@@ -22,7 +22,7 @@ def exact_search(
     """The true best k leaves of each prompt ``[batch, P]``; `chunk` nodes are fed at a time (memory)."""
     batch = len(ids)
     device = ids.device
-    cache, logits = prefill(model, ids, mask)
+    cache, mask, logits = prefill(model, ids, mask)
     lengths = mask.sum(1, keepdim=True)
     scores = torch.zeros(batch, 1, device=device)  # [batch, nodes of this depth]
     n_nodes = 1

@@ -8,7 +8,7 @@ losses of RL. It knows token ids only.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -39,8 +39,25 @@ def positions(mask: torch.Tensor) -> torch.Tensor:
     return (mask.long().cumsum(1) - 1).clamp(min=0)
 
 
-def prefill(model: Any, ids: torch.Tensor, mask: torch.Tensor) -> tuple[Any, torch.Tensor]:
-    """Compute prompts ``[batch, P]`` once: the cache, and the logits ``[batch, vocab]`` that follow them."""
+class Prefill(NamedTuple):
+    """Prompts computed once.
+
+    Attributes:
+        cache: what the model's next call takes as ``past_key_values``.
+        mask: ``[batch, P]``, the cache's places that a continuation sees.
+        logits: ``[batch, vocab]``, they predict the first token.
+    """
+
+    cache: Any
+    mask: torch.Tensor
+    logits: torch.Tensor
+
+
+def prefill(model: Any, ids: torch.Tensor, mask: torch.Tensor) -> Prefill:
+    """Compute prompts ``[batch, P]`` once, by the model's own ``prefill`` where it has one."""
+    if hasattr(model, "prefill"):
+        own: Prefill = model.prefill(ids, mask)
+        return own
     from transformers import DynamicCache
 
     cache = DynamicCache(config=model.config)
@@ -48,7 +65,7 @@ def prefill(model: Any, ids: torch.Tensor, mask: torch.Tensor) -> tuple[Any, tor
         input_ids=ids, attention_mask=causal(mask)[:, None], position_ids=positions(mask),
         past_key_values=cache, use_cache=True, logits_to_keep=1,
     )  # fmt: skip
-    return out.past_key_values, out.logits[:, -1]
+    return Prefill(out.past_key_values, mask, out.logits[:, -1])
 
 
 def completion_logits(

@@ -14,7 +14,8 @@ import numpy as np
 
 from harness.components import setting
 from harness.data.dataset import Histories, Items
-from harness.generative import batches
+from harness.errors import BenchError
+from harness.generative import GenerativeModel, batches
 from harness.progress import Progress
 from harness.rankings import Rankings
 from harness.semantic_ids import SemanticIds
@@ -50,7 +51,8 @@ class GenerateDecoder:
 
         from harness.decoding.shared_prompt import pad_left
 
-        model = needs_generative(model, "hf-generate")
+        if not isinstance(needs_generative(model, "hf-generate"), GenerativeModel):
+            raise BenchError("decoder hf-generate takes a causal language model; set decoder=beam")
         beams, levels = self.settings.beams, model.sid_tokens.shape[1]
         allowed: dict[tuple[int, ...], list[int]] = defaultdict(list)
         for row in np.unique(model.sid_tokens, axis=0).tolist():

@@ -11,7 +11,7 @@ import numpy as np
 from harness.components import setting
 from harness.data.dataset import Histories, Items
 from harness.errors import BenchError
-from harness.generative import GenerativeModel, batches
+from harness.generative import Generator, batches
 from harness.progress import Progress
 from harness.rankings import Rankings
 from harness.semantic_ids import SemanticIds
@@ -60,7 +60,7 @@ class BeamDecoder:
             return beam_search(lm, ids, mask, trie, settings.beams, settings.renormalise)
 
         model = needs_generative(model, "beam")
-        extra = settings.beams * max(1, model.semantic_ids.n_levels - 1)
+        extra = settings.beams * max(1, model.sid_tokens.shape[1] - 1)
         return _decode(search, model, histories, settings.beams, settings.batch_tokens, extra, device, progress)
 
 
@@ -104,15 +104,15 @@ def check_beams(beams: int, semantic_ids: SemanticIds | None) -> None:
         )
 
 
-def needs_generative(model: Any, decoder: str) -> GenerativeModel:
+def needs_generative(model: Any, decoder: str) -> Generator:
     """The model, or the error that names a decoder for it."""
-    if not isinstance(model, GenerativeModel):
+    if not isinstance(model, Generator):
         raise BenchError(f"decoder {decoder} takes a generative model, this method trains none; set decoder=rank")
     return model
 
 
 def _decode(
-    search: Callable[..., Any], model: GenerativeModel, histories: Histories, beams: int, budget: int, extra: int,
+    search: Callable[..., Any], model: Generator, histories: Histories, beams: int, budget: int, extra: int,
     device: str, progress: Progress,
 ) -> Rankings:  # fmt: skip
     import torch
@@ -131,4 +131,4 @@ def _decode(
             found = search(model.model, tokens, mask, trie)
             ids[rows], scores[rows] = found.leaves.cpu().numpy(), found.scores.cpu().numpy()
             bar.update(len(rows))
-    return Rankings("sid", ids, scores)
+    return Rankings(model.leaves, ids, scores)

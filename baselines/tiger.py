@@ -1,0 +1,150 @@
+"""``tiger``: an encoder–decoder over semantic IDs, trained from scratch (Rajput et al., arXiv 2305.05065).
+
+A history's SIDs go in, the next item's SID comes out, by the engine's constrained beam. No user token:
+users of the test split are not all in train (GRID, arXiv 2507.22224, drops it too).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import torch
+from annotated_types import Ge, Gt, Lt
+from torch.nn import functional
+
+from harness import sequential
+from harness.components import Context, setting
+from harness.data.dataset import Histories
+from harness.decoding.encoder_decoder import SharedEncoder
+from harness.errors import BenchError
+from harness.semantic_ids import SemanticIds
+from harness.sequential import LoopSettings
+
+PAD = 0
+"""Padding of the encoder's input, and the token that starts the decoder, as T5 has it."""
+
+
+@dataclass(frozen=True)
+class Settings(LoopSettings):
+    """Settings of the model (in brackets: the paper's value)."""
+
+    hidden: Annotated[int, Ge(1)] = setting(128, "width of the stream (128)")
+    layers: Annotated[int, Ge(1)] = setting(2, "blocks of the encoder, and of the decoder (4)")
+    heads: Annotated[int, Ge(1)] = setting(4, "attention heads (6)")
+    head_width: Annotated[int, Ge(1)] = setting(32, "width of a head (64)")
+    intermediate: Annotated[int, Ge(1)] = setting(512, "width of the feed-forward (1024)")
+    dropout: Annotated[float, Ge(0), Lt(1)] = setting(0.2, "dropout (0.1)")
+    label_smoothing: Annotated[float, Ge(0), Lt(1)] = setting(0.0, "label smoothing (0)")
+    temperature: Annotated[float, Gt(0)] = setting(1.0, "divides the logits in training (1)")
+    collision_level: bool = setting(
+        False, "a further level that tells items on one SID apart; ranks items then, not SIDs (yes)"
+    )
+
+
+class TigerTrainer:
+    """Stage trainer ``tiger``."""
+
+    Settings = Settings
+
+    def __init__(self, settings: Settings):
+        self.settings = settings
+
+    def check(self, context: Context) -> None:
+        """There must be SIDs."""
+        context.needs_semantic_ids("tiger")
+
+    def fit(self, context: Context) -> dict[str, Any]:
+        """Train; leave the best weights by valid in the stage directory."""
+        model = self._fresh(context)
+        semantic_ids = context.needs_semantic_ids("tiger")
+        return sequential.train(context, model, self.settings, lambda m: SidTranslator(m, semantic_ids))
+
+    def load(self, context: Context) -> SidTranslator:
+        """The trained model."""
+        model = self._fresh(context)
+        sequential.load_weights(model, context.directory)
+        return SidTranslator(model.eval(), context.needs_semantic_ids("tiger"))
+
+    def _fresh(self, context: Context) -> Tiger:
+        codes = context.needs_semantic_ids("tiger").codes
+        if self.settings.collision_level:
+            codes = with_collision_level(codes)
+        return sequential.seeded(lambda: Tiger(codes, self.settings), context.seed).to(context.device)
+
+
+class Tiger(torch.nn.Module):
+    """T5 over SID tokens; token ids are offset by level, so that a code of one level is none of another."""
+
+    def __init__(self, codes: np.ndarray, settings: Settings):
+        super().__init__()
+        from transformers import T5Config, T5ForConditionalGeneration
+
+        self.settings = settings
+        tokens, size = token_ids(codes)
+        padding = np.full((1, tokens.shape[1]), PAD, dtype=np.int64)
+        self.register_buffer("tokens", torch.from_numpy(np.concatenate([tokens, padding])))  # [n_items + 1, levels]
+        self.t5 = T5ForConditionalGeneration(
+            T5Config(
+                vocab_size=size, d_model=settings.hidden, d_kv=settings.head_width, d_ff=settings.intermediate,
+                num_layers=settings.layers, num_decoder_layers=settings.layers, num_heads=settings.heads,
+                dropout_rate=settings.dropout, pad_token_id=PAD, decoder_start_token_id=PAD, eos_token_id=None,
+                tie_word_embeddings=True, use_cache=False,
+            )
+        )  # fmt: skip
+
+    def inputs(self, items: torch.Tensor) -> torch.Tensor:
+        """Encoder tokens ``[batch, length · levels]`` of item ids ``[batch, length]``."""
+        return self.tokens[items].flatten(1)
+
+    def loss(self, items: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Cross-entropy of the target's tokens, each given those before it."""
+        ids = self.inputs(items)
+        labels = self.tokens[targets]  # [batch, levels]
+        logits = self.t5(input_ids=ids, attention_mask=(ids != PAD).long(), labels=labels).logits
+        return functional.cross_entropy(
+            logits.flatten(0, 1) / self.settings.temperature, labels.flatten(),
+            label_smoothing=self.settings.label_smoothing,
+        )  # fmt: skip
+
+
+class SidTranslator:
+    """A trained :class:`Tiger` as decoders of SIDs take it (:class:`harness.generative.Generator`)."""
+
+    def __init__(self, model: Tiger, semantic_ids: SemanticIds):
+        self.model = SharedEncoder(model.t5)
+        self.semantic_ids = semantic_ids
+        self.pad = PAD
+        table = model.tokens[:-1].cpu().numpy()
+        self._tokens = table
+        self.leaves: Literal["sid", "item"] = "item" if model.settings.collision_level else "sid"
+        first = np.unique(semantic_ids.of_item, return_index=True)[1]
+        self.sid_tokens = table if self.leaves == "item" else table[first]
+
+    def encode(self, histories: Histories) -> list[list[int]]:
+        """The SIDs of each history, oldest first, as tokens."""
+        return [self._tokens[history].ravel().tolist() for history in histories.lists()]
+
+
+def token_ids(codes: np.ndarray) -> tuple[np.ndarray, int]:
+    """Token ids ``[n_items, levels]`` (int64) of codes, level by level from 1, and the size of the vocabulary."""
+    columns, start = [], PAD + 1
+    for column in codes.T:
+        known, place = np.unique(column, return_inverse=True)
+        columns.append(start + place)
+        start += len(known)
+    return np.column_stack(columns).astype(np.int64), start
+
+
+def with_collision_level(codes: np.ndarray) -> np.ndarray:
+    """Codes with one more level that numbers the items on one SID in the order of their ids."""
+    _, group, sizes = np.unique(codes, axis=0, return_inverse=True, return_counts=True)
+    group = group.reshape(-1)
+    order = np.argsort(group, kind="stable")
+    starts = np.r_[0, np.cumsum(sizes)[:-1]]
+    number = np.empty(len(codes), dtype=codes.dtype)
+    number[order] = np.arange(len(codes)) - np.repeat(starts, sizes)
+    if number.max() > 255:
+        raise BenchError(f"{number.max() + 1} items share one SID; a collision level holds at most 256")
+    return np.column_stack([codes, number])

@@ -1,0 +1,98 @@
+"""``bench tune``: search a method's settings on valid."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from harness.cli.common import (
+    data_dir_option,
+    debug_mode,
+    device_options,
+    mlflow_option,
+    prepare_device,
+    quieten,
+    quiet_option,
+    runs_option,
+    set_option,
+    with_plugins,
+)
+
+if TYPE_CHECKING:
+    from harness.plugins import Plugins
+
+
+@click.command()
+@click.option("--method", required=True, metavar="NAME", help="A method of bench methods.")
+@click.option("--category", required=True, metavar="NAME", help="A category of bench data list.")
+@click.option("--trials", default=20, show_default=True, type=click.IntRange(min=1), help="Trials in all.")
+@click.option("--space", metavar="FILE", help="YAML of settings and their ranges, in place of the recipe's own.")
+@click.option("--no-prune", is_flag=True, help="Train every trial to its end.")
+@click.option("--seed", default=42, show_default=True, help="Random seed of the search and of each trial.")
+@click.option("--record", metavar="FILE", help="Also write the search's record (JSON) to this file.")
+@set_option
+@data_dir_option
+@runs_option
+@device_options
+@mlflow_option
+@quiet_option
+@with_plugins
+def tune(
+    plugins: Plugins, method: str, category: str, trials: int, space: str | None, no_prune: bool, seed: int,
+    record: str | None, overrides: tuple[str, ...], data_dir: str | None, runs: str, device: str, threads: int,
+    no_mlflow: bool, quiet: bool,
+) -> None:  # fmt: skip
+    """Search a method's settings for the best valid NDCG@10; test is never read.
+
+    The same command again goes on where it was, and counts the trials already done.
+    """
+    from harness import store, tuning
+    from harness.config import read_yaml, resolve
+    from harness.data import catalogue
+    from harness.progress import Progress
+    from harness.report import table
+
+    recipe = plugins.get("method", method)
+    where = f"{space}" if space else f"method {method}"
+    ranges = tuning.check_space(read_yaml(Path(space)) if space else recipe.get("search"), where)
+    config = resolve(recipe, category, seed, overrides, plugins)
+    dataset = catalogue.read(plugins, category, data_dir, config.dataset)
+    if not debug_mode():
+        quieten()
+    progress = Progress(quiet)
+    directory = Path(runs) / category / method / "tuning"
+    search = tuning.Search(
+        recipe, category, seed, overrides, ranges, dataset, plugins, directory,
+        prepare_device(device, threads), not no_mlflow, progress,
+    )  # fmt: skip
+
+    def report(entry: dict[str, Any]) -> None:
+        valid = f"{entry['valid'][tuning.METRIC]:.4f}" if entry["valid"] else "—"
+        settings = " ".join(f"{k}={_short(v)}" for k, v in entry["settings"].items())
+        progress.say(f"trial {entry['number']} {entry['state']} {valid} ({entry['seconds']} s) {settings}")
+
+    progress.say(f"tune {method} on {category} ({dataset.caption or 'as read'}): valid {tuning.METRIC}, {directory}")
+    try:
+        found = tuning.run(search, trials, not no_prune, report)
+    except KeyboardInterrupt:
+        click.echo("\nInterrupted; the same command goes on where it was.", err=True)
+        sys.exit(130)
+    keys = list(ranges)
+    ranked = sorted((t for t in found["trials"] if t["valid"]), key=lambda t: -t["valid"][tuning.METRIC])
+    rows = [
+        [t["number"], t["state"], t["valid"][tuning.METRIC], t["seconds"], *(_short(t["settings"].get(k)) for k in keys)]
+        for t in ranked[:10]
+    ]
+    click.echo(table(["trial", "state", f"valid {tuning.METRIC}", "s", *(k.split(".")[-1] for k in keys)], rows))
+    click.echo("\nbest: " + " ".join(f"--set {k}={_short(v)}" for k, v in found["best"]["settings"].items()))
+    click.echo(f"record: {directory / tuning.RECORD}\nrecipe: {directory / 'tuned.yaml'} (bench run --config …)")
+    if record:
+        store.write_json(Path(record), found)
+        click.echo(f"record: {record}")
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,89 @@
+"""An encoder–decoder model under the engine: the encoder's output is the shared prompt.
+
+A beam is again a position of its user's row, now of the decoder's: it sees the start token, its own
+ancestors and itself, and every position reads the one encoded history. T5's relative positions are
+taken along a beam's own ancestry, not along the row.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from harness.decoding.shared_prompt import Prefill
+
+
+@dataclass
+class _Encoded:
+    """What steps need of a batch: cache, encoded prompts ``[batch, P, d]`` and their additive mask."""
+
+    cache: Any
+    states: torch.Tensor
+    hidden_padding: torch.Tensor
+
+    def crop(self, length: int) -> None:
+        """Take the last ``-length`` decoder positions out of the cache."""
+        self.cache.self_attention_cache.crop(length)
+
+
+@dataclass(frozen=True)
+class _Logits:
+    logits: torch.Tensor
+
+
+class SharedEncoder:
+    """A T5 model (``T5ForConditionalGeneration``) as :func:`harness.decoding.beam.beam_search` takes it."""
+
+    def __init__(self, model: Any):
+        self.model = model
+
+    def prefill(self, ids: torch.Tensor, mask: torch.Tensor) -> Prefill:
+        """Encode prompts ``[batch, P]`` once and feed the decoder its start token."""
+        from transformers import DynamicCache, EncoderDecoderCache
+
+        states = self.model.encoder(input_ids=ids, attention_mask=mask.long()).last_hidden_state
+        cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
+        encoded = _Encoded(cache, states, _additive(mask[:, None, None, :], states.dtype))
+        start = torch.full_like(ids[:, :1], self.model.config.decoder_start_token_id)
+        seen = torch.ones_like(mask[:, :1])
+        logits = self._decode(start, seen[:, None, None, :], encoded)
+        return Prefill(encoded, seen, logits[:, -1])
+
+    def __call__(
+        self, input_ids: torch.Tensor, attention_mask: torch.Tensor, past_key_values: _Encoded, **_: Any
+    ) -> _Logits:
+        """Logits ``[batch, q, vocab]`` of tokens ``[batch, q]`` under a boolean mask ``[batch, 1, q, keys]``."""
+        return _Logits(self._decode(input_ids, attention_mask, past_key_values))
+
+    def _decode(self, tokens: torch.Tensor, mask: torch.Tensor, encoded: _Encoded) -> torch.Tensor:
+        decoder = self.model.decoder
+        hidden = decoder.embed_tokens(tokens)
+        bias = self._bias(mask)  # [batch, heads, q, keys]
+        additive = _additive(mask, hidden.dtype)
+        for block in decoder.block:
+            hidden = block(
+                hidden, attention_mask=additive, position_bias=bias, encoder_hidden_states=encoded.states,
+                encoder_attention_mask=encoded.hidden_padding, past_key_values=encoded.cache,
+            )[0]  # fmt: skip
+        hidden = decoder.final_layer_norm(hidden)
+        if self.model.config.scale_decoder_outputs:
+            hidden = hidden * self.model.model_dim**-0.5
+        return self.model.lm_head(hidden)
+
+    def _bias(self, mask: torch.Tensor) -> torch.Tensor:
+        """T5's bias by how many tokens back a key stands among those that its query sees (itself the last)."""
+        attention = self.model.decoder.block[0].layer[0].SelfAttention
+        place = mask.squeeze(1).long().cumsum(2)  # [batch, q, keys]: 1 for the first key seen
+        relative = torch.where(mask.squeeze(1), place - place[..., -1:], 0)
+        buckets = attention._relative_position_bucket(
+            relative, bidirectional=False, num_buckets=attention.relative_attention_num_buckets,
+            max_distance=attention.relative_attention_max_distance,
+        )  # fmt: skip
+        return attention.relative_attention_bias(buckets).permute(0, 3, 1, 2)
+
+
+def _additive(mask: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """0 where a boolean mask allows, the lowest number where it does not."""
+    return torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill(~mask, torch.finfo(dtype).min)

@@ -1,0 +1,297 @@
+"""Hyperparameter search on valid: a study of trials, resumable, every trial in MLflow (Optuna).
+
+A space is a mapping from settings, written as for ``--set``, to what they may be: a list of choices, or
+``{low: …, high: …, log: true, step: …}``. No trial sees a test sample: the dataset is handed over without.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from harness import pipeline, store
+from harness.config import RunConfig, resolve
+from harness.data.dataset import Dataset
+from harness.errors import BenchError, unknown
+from harness.plugins import Plugins
+from harness.progress import Progress
+from harness.provenance import provenance
+from harness.store import Store
+from harness.tracking import Tracker
+
+METRIC = "NDCG@10"
+RANGE = ("low", "high", "log", "step")
+RECORD = "search.json"
+
+
+@dataclass
+class Search:
+    """A search: a method's recipe on one category, over a space."""
+
+    recipe: dict[str, Any]
+    category: str
+    seed: int
+    overrides: tuple[str, ...]
+    space: dict[str, Any]
+    dataset: Dataset
+    plugins: Plugins
+    directory: Path
+    device: str
+    mlflow: bool
+    progress: Progress
+
+    def config(self, settings: dict[str, Any]) -> RunConfig:
+        """The run of a trial."""
+        written = [f"{key}={yaml.safe_dump(value, default_flow_style=True).splitlines()[0]}" for key, value in settings.items()]
+        return resolve(self.recipe, self.category, self.seed, [*self.overrides, *written], self.plugins)
+
+
+def check_space(space: Any, where: str) -> dict[str, Any]:
+    """A search space, checked.
+
+    Raises:
+        BenchError: it is empty, or an entry is neither choices nor a range.
+    """
+    if not isinstance(space, dict) or not space:
+        raise BenchError(
+            f"{where} gives no search space; write one, e.g. 'sasrec.dropout: {{low: 0.1, high: 0.6}}', "
+            "and give it with --space FILE"
+        )
+    for key, entry in space.items():
+        if isinstance(entry, list) and entry:
+            continue
+        if not isinstance(entry, dict) or not {"low", "high"} <= set(entry):
+            raise BenchError(f"{where}: {key} must be a list of choices or {{low: …, high: …}}, not {entry!r}")
+        for name in entry:
+            if name not in RANGE:
+                raise unknown("key", f"{key}.{name}", [f"{key}.{n}" for n in RANGE], f"in {where}")
+        numbers = [entry["low"], entry["high"], entry.get("step", 1)]
+        if not all(isinstance(n, (int, float)) and not isinstance(n, bool) for n in numbers) or numbers[0] > numbers[1]:
+            raise BenchError(f"{where}: {key} needs numbers with low ≤ high, not {entry!r}")
+        if entry.get("log") and (entry["low"] <= 0 or "step" in entry):
+            raise BenchError(f"{where}: {key} is logarithmic; give low above 0 and no step")
+    return space
+
+
+def run(search: Search, trials: int, prune: bool = True, report: Callable[[dict[str, Any]], None] = lambda _: None) -> dict[str, Any]:
+    """Search until `trials` trials are done (those of earlier calls count) and return the record.
+
+    The recipe's own settings are the first trial. Several processes may work on one search at once.
+
+    Args:
+        prune: stop a trial whose valid curve is below the median of those before it.
+        report: called with each finished trial as in the record.
+
+    Raises:
+        BenchError: Optuna is not installed, or the search in the directory has another space or data.
+    """
+    optuna = _optuna()
+    search.directory.mkdir(parents=True, exist_ok=True)
+    study = _study(optuna, search, prune)
+    _revive(optuna, study, search)
+    done = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
+
+    def objective(trial: Any) -> float:
+        settings = {key: _suggest(trial, key, entry) for key, entry in search.space.items()}
+        return _trial(optuna, search, trial, settings)
+
+    def finished(study: Any, trial: Any) -> None:
+        report(_entry(trial))
+        write_record(search, study)
+        if len(study.get_trials(deepcopy=False, states=done)) >= trials:
+            study.stop()
+
+    if len(study.get_trials(deepcopy=False, states=done)) < trials:
+        study.optimize(objective, callbacks=[finished], catch=())
+    return write_record(search, study)
+
+
+def write_record(search: Search, study: Any) -> dict[str, Any]:
+    """The search as plain values, also written to ``search.json`` and the best as ``tuned.yaml``."""
+    entries = [_entry(t) for t in study.get_trials(deepcopy=False) if t.state.is_finished()]
+    complete = [e for e in entries if e["state"] == "complete"]
+    if not complete:
+        return {}
+    best = max(complete, key=lambda e: (e["valid"][METRIC], -e["number"]))
+    record = {
+        "method": search.recipe["name"],
+        "category": search.category,
+        "caption": search.dataset.caption,
+        "data": search.dataset.fingerprint,
+        "metric": f"valid {METRIC}",
+        "seed": search.seed,
+        "fixed": list(search.overrides),
+        "space": search.space,
+        "best": best,
+        "trials": entries,
+        "date": time.strftime("%F"),
+        **provenance(search.device),
+    }
+    store.write_json(search.directory / RECORD, record)
+    tuned = search.config(best["settings"]).as_dict()
+    kept = {k: v for k, v in tuned.items() if k not in ("category", "seed") and v not in (None, "", {})}
+    store.write_text(search.directory / "tuned.yaml", yaml.safe_dump(kept, sort_keys=False))
+    return record
+
+
+def _optuna() -> Any:
+    try:
+        import optuna
+    except ImportError:
+        raise BenchError("bench tune needs Optuna: pip install 'genrec-bench[tune]'") from None
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    return optuna
+
+
+def _study(optuna: Any, search: Search, prune: bool) -> Any:
+    import warnings
+
+    warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
+    path = search.directory / "study.db"
+    name = search.recipe["name"]
+    storage = optuna.storages.RDBStorage(f"sqlite:///{path}", engine_kwargs={"connect_args": {"timeout": 60}})
+    pruner = optuna.pruners.MedianPruner(4, 4, n_min_trials=3) if prune else optuna.pruners.NopPruner()
+    study = optuna.create_study(
+        storage=storage, study_name=name, direction="maximize", load_if_exists=True, pruner=pruner
+    )
+    n = len(study.get_trials(deepcopy=False))
+    study.sampler = optuna.samplers.TPESampler(
+        seed=search.seed + n, multivariate=True, constant_liar=True, n_startup_trials=6
+    )
+    identity = {"space": search.space, "data": search.dataset.fingerprint, "fixed": list(search.overrides)}
+    known = study.user_attrs.get("identity")
+    if known is None:
+        study.set_user_attr("identity", identity)
+        study.enqueue_trial(_defaults(search))
+    elif known != identity:
+        differs = next(k for k in identity if known[k] != identity[k])
+        raise BenchError(
+            f"{search.directory} holds a search with another {'--set' if differs == 'fixed' else differs}; "
+            "go on with the same one, or move the folder away"
+        )
+    return study
+
+
+def _defaults(search: Search) -> dict[str, Any]:
+    """The recipe's own values of the space's settings, where the space holds them."""
+    config = search.config({}).as_dict()
+    sections = {stage["name"]: stage for stage in config["stages"]} | {k: config[k] for k in config if k != "stages"}
+    values = {}
+    for key, entry in search.space.items():
+        place: Any = sections
+        for part in key.split("."):
+            if not isinstance(place, dict) or part not in place:
+                raise BenchError(f"the search space names {key}, which is no setting of {config['name']}")
+            place = place[part]
+        inside = place in entry if isinstance(entry, list) else entry["low"] <= place <= entry["high"]
+        if inside:
+            values[key] = place
+    return values
+
+
+def _suggest(trial: Any, key: str, entry: Any) -> Any:
+    if isinstance(entry, list):
+        return trial.suggest_categorical(key, entry)
+    whole = all(isinstance(entry[k], int) for k in ("low", "high"))
+    if whole:
+        return trial.suggest_int(key, entry["low"], entry["high"], step=int(entry.get("step", 1)), log=bool(entry.get("log")))
+    return trial.suggest_float(key, entry["low"], entry["high"], step=entry.get("step"), log=bool(entry.get("log")))
+
+
+class _TrialTracker(Tracker):
+    """MLflow, and the valid curve of the last stage to the study."""
+
+    trial: Any
+    pruned: type[Exception]
+    last_stage: str
+    current = ""
+
+    @contextlib.contextmanager
+    def stage(self, name: str) -> Any:
+        """Remember which stage logs."""
+        self.current = name
+        with super().stage(name):
+            yield
+
+    def log(self, numbers: dict[str, float], step: int) -> None:
+        """Log; stop the trial where it is below the median."""
+        super().log(numbers, step)
+        if f"eval_{METRIC}" in numbers and self.current == self.last_stage:
+            self.trial.report(numbers[f"eval_{METRIC}"], step)
+            if self.trial.should_prune():
+                raise self.pruned
+
+
+def _trial(optuna: Any, search: Search, trial: Any, settings: dict[str, Any]) -> float:
+    config = search.config(settings)
+    keep = Store(search.directory / "trials" / config.hash())
+    tracker = _TrialTracker(search.directory.parents[2], search.mlflow, " tuning")
+    tracker.trial, tracker.pruned, tracker.last_stage = trial, optuna.TrialPruned, config.stages[-1].name
+    trial.set_user_attr("settings", settings)
+    started = time.monotonic()
+    lock = _lock(search.directory, trial.number)
+    try:
+        valid = pipeline.search(
+            pipeline.Run(config, search.dataset, search.plugins, keep, Progress(quiet=True), search.device, tracker)
+        )
+        trial.set_user_attr("valid", valid)
+        for stage in config.stages:
+            facts = keep.finished(f"{stage.name}/fit") or {}
+            trial.set_user_attr(stage.name, {k: v for k, v in facts.items() if not isinstance(v, str)})
+        return valid[METRIC]
+    except BenchError as error:
+        if trial.number == 0:
+            raise
+        trial.set_user_attr("error", error.format_message())  # a combination that the method refuses
+        raise optuna.TrialPruned from error
+    finally:
+        trial.set_user_attr("seconds", round(time.monotonic() - started, 1))
+        lock.close()
+        if not isinstance(_current_exception(), KeyboardInterrupt):
+            shutil.rmtree(keep.directory, ignore_errors=True)  # the record is the study; weights are not kept
+
+
+def _current_exception() -> BaseException | None:
+    import sys
+
+    return sys.exc_info()[1]
+
+
+def _lock(directory: Path, number: int) -> Any:
+    """Hold a trial while it runs: a killed process lets go of it."""
+    file = open(directory / f".trial-{number}.lock", "w")  # noqa: SIM115
+    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return file
+
+
+def _revive(optuna: Any, study: Any, search: Search) -> None:
+    """Trials that a kill left open are closed, and their settings tried again (from their checkpoints)."""
+    for trial in study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.RUNNING,)):
+        try:
+            _lock(search.directory, trial.number).close()
+        except OSError:
+            continue  # another process is at it
+        study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
+        study.enqueue_trial(trial.params)
+
+
+def _entry(trial: Any) -> dict[str, Any]:
+    """A trial as the record has it."""
+    attributes = dict(trial.user_attrs)
+    curve = [trial.intermediate_values[k] for k in sorted(trial.intermediate_values)]
+    return {
+        "number": trial.number,
+        "state": trial.state.name.lower(),
+        "settings": attributes.pop("settings", trial.params),
+        "valid": attributes.pop("valid", {METRIC: max(curve)} if curve else None),
+        "seconds": attributes.pop("seconds", None),
+        **attributes,
+    }
