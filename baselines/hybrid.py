@@ -26,7 +26,7 @@ from harness.data.dataset import Histories
 class Settings(SkipMarkovSettings):
     """Settings of ``skip-markov``, and of the titles beside it."""
 
-    titles: Annotated[float, Ge(0)] = setting(1.3, "weight of the title match, both scaled to a maximum of 1")
+    title_weight: Annotated[float, Ge(0)] = setting(1.3, "weight of the title match, both scaled to a maximum of 1")
     title_decay: Share = setting(0.4, "decay of the title match by each step back in the history")
 
 
@@ -51,7 +51,7 @@ class HybridTrainer:
     def load(self, context: Context) -> Hybrid:
         """Both parts."""
         chain, match = self.chain.load(_within(context, "chain")), self.match.load(_within(context, "titles"))
-        return Hybrid(chain, match, self.settings.titles)
+        return Hybrid(chain, match, self.settings.title_weight)
 
 
 class Hybrid:

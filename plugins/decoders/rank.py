@@ -19,7 +19,7 @@ from harness.semantic_ids import SemanticIds
 class Settings:
     """Settings of the ranking."""
 
-    k: int = setting(50, "candidates returned")
+    k: int = setting(50, "candidates returned; where items share SIDs, as many more as k distinct SIDs take")
     batch: int = setting(512, "users scored at once; bounds memory at batch × items")
 
 
@@ -48,15 +48,39 @@ class RankDecoder:
             for start in range(0, len(histories), self.settings.batch):
                 rows = slice(start, start + self.settings.batch)
                 scores = model.score(Histories(histories.items[rows], histories.lengths[rows]))
-                parts.append(self._top(scores))
+                parts.append(_top(scores, self._enough(semantic_ids)))
                 bar.update(len(scores))
         ids, scores = (np.concatenate(column) for column in zip(*parts, strict=True))
-        return Rankings("item", ids.astype(np.int32), scores.astype(np.float32))
+        width = self._needed(ids, semantic_ids)
+        return Rankings("item", ids[:, :width].astype(np.int32), scores[:, :width].astype(np.float32))
 
-    def _top(self, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        import torch
+    def _enough(self, semantic_ids: SemanticIds | None) -> int:
+        """As many items as k distinct SIDs can take at most: the k largest groups."""
+        k = self.settings.k
+        if semantic_ids is None:
+            return k
+        return int(np.sort(semantic_ids.group_sizes)[::-1][:k].sum())
 
-        from harness.decoding.beam import top
+    def _needed(self, ids: np.ndarray, semantic_ids: SemanticIds | None) -> int:
+        """The least width, k or more, at which every row has k distinct SIDs (or all there are)."""
+        k = self.settings.k
+        if semantic_ids is None or ids.shape[1] == k:
+            return k
+        sids = semantic_ids.of_item[ids]
+        order = np.argsort(sids, axis=1, kind="stable")
+        ordered = np.take_along_axis(sids, order, axis=1)
+        new = np.ones(sids.shape, dtype=bool)
+        np.put_along_axis(new, order[:, 1:], ordered[:, 1:] != ordered[:, :-1], axis=1)
+        distinct = new.cumsum(axis=1)  # [n, width] distinct SIDs so far
+        wanted = min(k, len(semantic_ids.distinct))
+        return max(k, int((distinct < wanted).sum(axis=1).max()) + 1)
 
-        best, order = top(torch.from_numpy(np.ascontiguousarray(scores, dtype=np.float32)), self.settings.k)
-        return order[:, : self.settings.k].numpy(), best[:, : self.settings.k].numpy()
+
+def _top(scores: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Ids and scores ``[n, k]`` of the best items, equal scores in the order of item ids."""
+    import torch
+
+    from harness.decoding.beam import top
+
+    best, order = top(torch.from_numpy(np.ascontiguousarray(scores, dtype=np.float32)), k)
+    return order[:, :k].numpy(), best[:, :k].numpy()

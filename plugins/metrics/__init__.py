@@ -10,5 +10,6 @@ def bench_metrics():
         "sid": "plugins.metrics.ranking:sid_protocol",
         "item": "plugins.metrics.ranking:item_protocol",
         "invalid": "plugins.metrics.ranking:invalid",
+        "intervals": "plugins.metrics.ranking:intervals",
         "levels": "plugins.metrics.levels:levels",
     }

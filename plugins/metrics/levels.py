@@ -9,7 +9,7 @@ import numpy as np
 
 from harness.rankings import Rankings
 from harness.semantic_ids import SemanticIds
-from plugins.metrics.ranking import CUTOFFS
+from plugins.metrics.ranking import CUTOFFS, distinct_sids
 
 
 def levels(rankings: Rankings, targets: np.ndarray, semantic_ids: SemanticIds | None) -> dict[str, Any] | None:
@@ -21,9 +21,7 @@ def levels(rankings: Rankings, targets: np.ndarray, semantic_ids: SemanticIds | 
     """
     if semantic_ids is None:
         return None
-    sids = (
-        rankings.ids if rankings.kind == "sid" else np.where(rankings.ids < 0, -1, semantic_ids.of_item[rankings.ids])
-    )
+    sids = distinct_sids(rankings, semantic_ids)
     codes = semantic_ids.distinct[sids]  # [n, k, levels]; -1 is masked below
     same = (codes == semantic_ids.codes[targets][:, None]) & (sids >= 0)[..., None]
     depth = same.cumprod(axis=2).sum(axis=2)  # [n, k] leading levels that match

@@ -3,9 +3,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from baselines.markov import Markov
-from baselines.markov import Settings as MarkovSettings
-from harness.data.dataset import Items, Samples
+from harness.data.dataset import Items
 from harness.errors import BenchError
 from harness.progress import Progress
 from plugins.tokenizers.given import GivenTokenizer
@@ -57,34 +55,3 @@ def test_given_is_what_the_data_ships(tiny):
     with pytest.raises(BenchError, match="tokenizer=rqkmeans"):
         GivenTokenizer(GivenTokenizer.Settings()).tokenize(bare, 0, QUIET)
     assert GivenTokenizer(GivenTokenizer.Settings(optional=True)).tokenize(bare, 0, QUIET) is None
-
-
-def test_markov_by_hand():
-    from scipy.sparse import csr_matrix
-
-    counts = csr_matrix(np.array([[0, 3, 1], [0, 0, 2], [0, 0, 0]], dtype=np.float32))
-    model = Markov(counts, np.array([0.0, 3.0, 3.0]), MarkovSettings(decay=0.5, reach=2, popularity=0.0))
-    histories = Samples.build(["u", "v"], [[2, 0, 1], [0]], [0, 0], 10).histories
-    np.testing.assert_allclose(model.score(histories), [[0, 0.375, 1 + 0.125], [0, 0.75, 0.25]], atol=1e-6)
-
-
-def test_floors_order_as_theory_says(plugins, tmp_path):
-    """popularity < markov < the true distribution, on the generated category."""
-    from harness import pipeline
-    from harness.config import resolve
-    from harness.data import catalogue
-    from harness.store import Store
-    from harness.tracking import Tracker
-
-    data = catalogue.read(plugins, "Synthetic", None, {})
-    found = {}
-    for method in ("popularity", "markov"):
-        config = resolve(plugins.get("method", method), "Synthetic", 0, [], plugins)
-        run = pipeline.Run(config, data, plugins, Store(tmp_path / method), QUIET, "cpu", Tracker(tmp_path, False))
-        result = pipeline.execute(run)
-        found[method] = result["stages"][method]["item"]["HR@10"]
-    optimal = result["Bayes-optimal"]["item"]["HR@10"]
-    share = np.bincount(data.train.targets, minlength=len(data.items))
-    top = set(np.argsort(-share, kind="stable")[:10].tolist())
-    assert found["popularity"] == pytest.approx(np.mean([t in top for t in data.test.targets.tolist()]))
-    assert found["popularity"] < found["markov"] - 0.05 < optimal - 0.1

@@ -1,0 +1,33 @@
+"""Runs a method on the generated category through the pipeline, for tests."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from harness import pipeline
+from harness.config import resolve
+from harness.data import catalogue
+from harness.progress import Progress
+from harness.store import Store
+from harness.tracking import Tracker
+
+
+@dataclass
+class Finished:
+    dataset: Any
+    item: dict[str, float]
+    sid: dict[str, float] | None
+    optimal: float
+    """The Bayes-optimal HR@10, item protocol."""
+    result: dict[str, Any]
+
+
+def run(plugins, method, folder, settings=(), category="Synthetic", data_dir=None, seed=0):
+    config = resolve(plugins.get("method", method), category, seed, settings, plugins)
+    data = catalogue.read(plugins, category, data_dir, config.dataset)
+    this = pipeline.Run(
+        config, data, plugins, Store(folder / f"{method}-{seed}"), Progress(quiet=True), "cpu", Tracker(folder, False)
+    )
+    result = pipeline.execute(this)
+    last = list(result["stages"].values())[-1]
+    optimal = result.get("Bayes-optimal", {}).get("item", {}).get("HR@10", float("nan"))
+    return Finished(data, last["item"], last.get("sid"), optimal, result)
