@@ -8,7 +8,7 @@ import sys
 import click
 
 from harness import __version__
-from harness.cli import data, leaderboard, plugins, run, show, tune
+from harness.cli import data, leaderboard, plugins, run, show, suite, tune
 from harness.cli.common import LazyPlugins, plugin_options
 
 
@@ -40,6 +40,7 @@ def cli(ctx: click.Context, debug: bool, **_: object) -> None:
 
 
 cli.add_command(run.run)
+cli.add_command(suite.suite)
 cli.add_command(tune.tune)
 cli.add_command(data.data)
 cli.add_command(plugins.methods)

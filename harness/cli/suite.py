@@ -1,0 +1,149 @@
+"""``bench suite``: a grid of methods and seeds on one category."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from harness.cli.common import LazyPlugins, data_dir_option, mlflow_option, quiet_option, runs_option, with_plugins
+
+if TYPE_CHECKING:
+    from harness.plugins import Plugins
+    from harness.suite import Planned
+
+category_option = click.option("--category", required=True, metavar="NAME", help="A category of bench data list.")
+only_option = click.option("--only", multiple=True, metavar="ROW", help="Only these rows of the suite (repeatable).")
+seeds_option = click.option("--seeds", type=int, metavar="N", help="Only the first N of the suite's seeds.")
+output_option = click.option("--output", metavar="DIR", help="Write the table and its data to NAME.md and NAME.json there.")
+
+
+@click.group()
+def suite() -> None:
+    """Run a grid of methods and seeds, and make one table of it."""
+
+
+@suite.command("list")
+def list_() -> None:
+    """List the suites, a line each."""
+    from harness import suite as suites
+
+    for name in suites.shipped():
+        found = suites.read(name)
+        click.echo(f"{name:<12} {len(found.entries)} rows × up to {len(found.seeds)} seeds: {found.summary}")
+
+
+@suite.command()
+@click.argument("name")
+@category_option
+@only_option
+@seeds_option
+@click.option("--dry-run", is_flag=True, help="Print the plan with an estimate of time, and run nothing.")
+@output_option
+@data_dir_option
+@runs_option
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, or cuda.")
+@click.option("--threads", default=0, help="CPU threads of a run.  [default: as many as there are cores]")
+@mlflow_option
+@quiet_option
+@with_plugins
+def run(
+    plugins: Plugins, name: str, category: str, only: tuple[str, ...], seeds: int | None, dry_run: bool,
+    output: str | None, data_dir: str | None, runs: str, device: str, threads: int, no_mlflow: bool, quiet: bool,
+) -> None:  # fmt: skip
+    """Run a suite: what is recorded is skipped, a failure is passed over, a table ends it.
+
+    NAME is a suite of bench suite list, or a file of that form.
+    """
+    from harness import suite as suites
+    from harness.progress import Progress
+
+    chosen = suites.select(suites.read(name), only, seeds)
+    planned = suites.plan(chosen, category, data_dir, Path(runs), plugins)
+    if dry_run:
+        _print(planned)
+        return
+    words = ["--category", category, "--runs", runs, "--device", device, "--threads", str(threads)]
+    words += ["--data-dir", data_dir] if data_dir else []
+    words += ["--no-mlflow"] if no_mlflow else []
+    words += [word for file in LazyPlugins.of(click.get_current_context()).files for word in ("--plugin", file)]
+    progress = Progress(quiet)
+    live = sys.stderr.isatty() and not quiet
+
+    def watch(run: Planned, seconds: float) -> None:
+        if live:
+            about = f" of about {suites.duration(run.seconds)}" if run.seconds else ""
+            click.echo(f"\r\033[K{run.entry.label} seed {run.seed}: {suites.duration(seconds)}{about}", nl=False, err=True)
+
+    def say(line: str) -> None:
+        progress.say(("\r\033[K" if live else "") + line)
+
+    try:
+        outcome = suites.execute(planned, words, Path(runs) / category / "suites" / chosen.name, say, watch)
+    except KeyboardInterrupt:
+        click.echo("\nInterrupted; the same command goes on where it was.", err=True)
+        sys.exit(130)
+    if outcome.done:
+        _table(chosen, planned, category, output)
+    for failed, problem in outcome.failed:
+        click.echo(f"failed: {failed.entry.label} seed {failed.seed}: {problem}", err=True)
+    if outcome.failed:
+        sys.exit(1)
+
+
+@suite.command()
+@click.argument("name")
+@category_option
+@only_option
+@seeds_option
+@output_option
+@data_dir_option
+@runs_option
+@with_plugins
+def table(
+    plugins: Plugins, name: str, category: str, only: tuple[str, ...], seeds: int | None, output: str | None,
+    data_dir: str | None, runs: str,
+) -> None:  # fmt: skip
+    """The table of what is recorded of a suite; nothing is run."""
+    from harness import suite as suites
+    from harness.errors import BenchError
+
+    chosen = suites.select(suites.read(name), only, seeds)
+    planned = suites.plan(chosen, category, data_dir, Path(runs), plugins)
+    if not any(run.recorded for run in planned):
+        raise BenchError(f"no run of suite {chosen.name} on {category} is recorded in {runs}; bench suite run {name} …")
+    _table(chosen, planned, category, output)
+
+
+def _table(chosen: object, planned: list[Planned], category: str, output: str | None) -> None:
+    from harness import store
+    from leaderboard import comparison
+
+    found = comparison.collect([run for run in planned if run.recorded])
+    text = comparison.markdown(found, category)
+    missing = [f"{run.entry.label} seed {run.seed}" for run in planned if not run.recorded]
+    if missing:
+        text += f"\nNot recorded: {', '.join(missing)}.\n"
+    click.echo(text)
+    if output:
+        folder = Path(output)
+        store.write_text(folder / f"{chosen.name}.md", text)  # type: ignore[attr-defined]
+        store.write_json(folder / f"{chosen.name}.json", comparison.as_json(found, category))  # type: ignore[attr-defined]
+        click.echo(f"wrote {folder / chosen.name}.md and .json")  # type: ignore[attr-defined]
+
+
+def _print(planned: list[Planned]) -> None:
+    from harness import suite as suites
+    from harness.report import table
+
+    rows = []
+    for run in planned:
+        state = run.problem or ("recorded" if run.recorded else "to run")
+        basis = "recorded runs" if run.measured else "suite file"
+        left = not run.recorded and not run.problem
+        rows.append([run.entry.label, str(run.seed), state, suites.duration(run.seconds) if left else None, basis if left else None])
+    click.echo(table(["row", "seed", "state", "about", "estimate from"], rows))
+    left = [run for run in planned if not run.recorded and not run.problem]
+    click.echo(f"\n{len(left)} of {len(planned)} runs to do, about {suites.duration(sum(r.seconds for r in left))}")
