@@ -44,7 +44,7 @@ class Gru4Rec(ItemModel):
         """``[batch, hidden]``: the recurrent state after the last item; padding is never read."""
         s = self.settings
         lengths = (items != self.output.n_items).sum(1)
-        batch, longest = items.shape
+        longest = items.shape[1]
         if int(lengths.min()) < longest:  # from left padding to right, and packed
             place = torch.arange(longest, device=items.device) + (longest - lengths)[:, None]
             items = items.gather(1, place.clamp(max=longest - 1))

@@ -79,7 +79,7 @@ class Context:
         if self.semantic_ids is None:
             from harness.errors import BenchError
 
-            raise BenchError(f"{who} needs semantic IDs and the recipe has no tokenizer; add --set tokenizer=given")
+            raise BenchError(f"{who} needs semantic IDs and has none; give --tokenizer given or --tokenizer rqkmeans")
         return self.semantic_ids
 
 

@@ -137,9 +137,9 @@ class SequentialTrainer:
         return Scorer(model.eval(), len(context.items), context.device)
 
     def _fresh(self, context: Context) -> ItemModel:
-        return seeded(
-            lambda: self.build(len(context.items), context.train.histories.items.shape[1]), context.seed
-        ).to(context.device)
+        return seeded(lambda: self.build(len(context.items), context.train.histories.items.shape[1]), context.seed).to(
+            context.device
+        )
 
 
 def seeded(build: Callable[[], Any], seed: int) -> Any:
@@ -178,7 +178,7 @@ def train(
     targets = torch.from_numpy(context.train.targets.astype(np.int64))
     optimiser = torch.optim.AdamW(_groups(model, settings.weight_decay), lr=settings.learning_rate)
     steps = math.ceil(n / settings.batch)
-    sampler = LengthBuckets(lengths, settings.batch, context.seed)
+    sampler = LengthBuckets(lengths.tolist(), settings.batch, context.seed)
     state = _resume(context.directory, model, optimiser) or _State()
     spent = time.monotonic() - state.seconds
     with context.progress.bar(settings.epochs * steps, label or context.directory.name, "step") as bar:
@@ -315,9 +315,7 @@ def _save(directory: Path, model: torch.nn.Module, optimiser: torch.optim.Optimi
     tensors |= {f"best/{k}": v for k, v in (state.best_weights or {}).items()}
     for i, values in optimiser.state_dict()["state"].items():
         tensors |= {f"optimiser/{i}/{k}": v for k, v in values.items()}
-    facts = {
-        k: getattr(state, k) for k in ("epoch", "best", "best_epoch", "probes_since_best", "seconds")
-    }
+    facts = {k: getattr(state, k) for k in ("epoch", "best", "best_epoch", "probes_since_best", "seconds")}
     with replace_file(directory / CHECKPOINT) as path:
         save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, path, {"state": json.dumps(facts)})
 

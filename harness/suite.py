@@ -99,7 +99,12 @@ def read(name: str) -> Suite:
         if key not in KEYS:
             raise unknown("key", str(key), KEYS, f"in {where}")
     seeds = content.get("seeds", [42])
-    if not isinstance(seeds, list) or not seeds or not all(type(s) is int for s in seeds) or len(set(seeds)) < len(seeds):
+    if (
+        not isinstance(seeds, list)
+        or not seeds
+        or not all(type(s) is int for s in seeds)
+        or len(set(seeds)) < len(seeds)
+    ):
         raise BenchError(f"{where}: seeds must be a list of different whole numbers, not {seeds!r}")
     if not isinstance(content.get("methods"), list) or not content["methods"]:
         raise BenchError(f"{where} lacks 'methods', a list of {{method: NAME}}")
@@ -160,9 +165,7 @@ def plan(suite: Suite, category: str, data_dir: str | None, runs: Path, plugins:
     for entry in suite.entries:
         for seed in suite.seeds[: entry.seeds]:
             try:
-                resolved = config.resolve(
-                    plugins.get("method", entry.method), category, seed, entry.overrides, plugins
-                )
+                resolved = config.resolve(plugins.get("method", entry.method), category, seed, entry.overrides, plugins)
                 key = repr(sorted(resolved.dataset.items()))
                 if key not in datasets:
                     datasets[key] = catalogue.read(plugins, category, data_dir, resolved.dataset)
@@ -172,7 +175,9 @@ def plan(suite: Suite, category: str, data_dir: str | None, runs: Path, plugins:
                 seconds = _measured(runs, entry.method, category, len(dataset.train))
                 guess = entry.minutes * 60 * len(dataset.train) / REFERENCE_ROWS
                 planned.append(
-                    Planned(entry, seed, directory, recorded, guess if seconds is None else seconds, seconds is not None)
+                    Planned(
+                        entry, seed, directory, recorded, guess if seconds is None else seconds, seconds is not None
+                    )
                 )
             except BenchError as error:
                 planned.append(Planned(entry, seed, Path(), False, 0.0, False, error.format_message()))
@@ -224,7 +229,10 @@ def execute(
                 run.recorded = True
                 outcome.done.append(run)
                 left = sum(r.seconds for r in planned[number:] if not r.recorded and not r.problem)
-                say(f"{title}: {_shown(run)} in {duration(seconds)}" + (f"; left: about {duration(left)}" if left else ""))
+                say(
+                    f"{title}: {_shown(run)} in {duration(seconds)}"
+                    + (f"; left: about {duration(left)}" if left else "")
+                )
     return outcome
 
 

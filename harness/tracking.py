@@ -114,9 +114,7 @@ class Tracker:
         experiment = self._client.get_experiment_by_name(name)
         local = self.artifact_root.as_uri() if self.uri.startswith("sqlite") else None
         self._experiment = (
-            experiment.experiment_id
-            if experiment
-            else self._client.create_experiment(name, artifact_location=local)
+            experiment.experiment_id if experiment else self._client.create_experiment(name, artifact_location=local)
         )
         known = run.store.manifest.get("mlflow", {})
         with contextlib.suppress(mlflow.exceptions.MlflowException):

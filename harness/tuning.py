@@ -50,7 +50,9 @@ class Search:
 
     def config(self, settings: dict[str, Any]) -> RunConfig:
         """The run of a trial."""
-        written = [f"{key}={yaml.safe_dump(value, default_flow_style=True).splitlines()[0]}" for key, value in settings.items()]
+        written = [
+            f"{key}={yaml.safe_dump(value, default_flow_style=True).splitlines()[0]}" for key, value in settings.items()
+        ]
         return resolve(self.recipe, self.category, self.seed, [*self.overrides, *written], self.plugins)
 
 
@@ -81,7 +83,9 @@ def check_space(space: Any, where: str) -> dict[str, Any]:
     return space
 
 
-def run(search: Search, trials: int, prune: bool = True, report: Callable[[dict[str, Any]], None] = lambda _: None) -> dict[str, Any]:
+def run(
+    search: Search, trials: int, prune: bool = True, report: Callable[[dict[str, Any]], None] = lambda _: None
+) -> dict[str, Any]:
     """Search until `trials` trials are done (those of earlier calls count) and return the record.
 
     The recipe's own settings are the first trial. Several processes may work on one search at once.
@@ -202,7 +206,9 @@ def _suggest(trial: Any, key: str, entry: Any) -> Any:
         return trial.suggest_categorical(key, entry)
     whole = all(isinstance(entry[k], int) for k in ("low", "high"))
     if whole:
-        return trial.suggest_int(key, entry["low"], entry["high"], step=int(entry.get("step", 1)), log=bool(entry.get("log")))
+        return trial.suggest_int(
+            key, entry["low"], entry["high"], step=int(entry.get("step", 1)), log=bool(entry.get("log"))
+        )
     return trial.suggest_float(key, entry["low"], entry["high"], step=entry.get("step"), log=bool(entry.get("log")))
 
 

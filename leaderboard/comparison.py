@@ -156,7 +156,9 @@ def _caption(rows: list[Row], protocol: str) -> str:
         f"SIDs {', '.join(sids) or 'none'}",
         f"seeds {', '.join(str(s) for s in sorted({run['seed'] for run in runs}))}",
         f"code {', '.join(sorted({run['revision'] for run in runs}))}",
-        "means over seeds; 95 %: bootstrap over test samples, bounds averaged over seeds; ±: standard deviation over seeds",
+        "means over seeds",
+        "95 %: bootstrap over test samples, bounds averaged over seeds",
+        "±: standard deviation over seeds",
     ]
     if reported.rows(first["category"]):
         parts.append("paper: MiniOneRec's Table 1, the published train split, as printed and not measured here")

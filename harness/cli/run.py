@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 @click.option("--config", metavar="FILE", help="A recipe file instead of a method (e.g. a run's config.yaml).")
 @click.option("--category", required=True, metavar="NAME", help="A category of bench data list.")
 @click.option("--seed", default=42, show_default=True, help="Random seed of the run.")
+@click.option(
+    "--tokenizer", metavar="NAME", help="Where semantic IDs come from: given, rqkmeans, … (as --set tokenizer=NAME)."
+)
 @set_option
 @data_dir_option
 @runs_option
@@ -40,8 +43,8 @@ if TYPE_CHECKING:
 @quiet_option
 @with_plugins
 def run(
-    plugins: Plugins, method: str | None, config: str | None, category: str, seed: int, overrides: tuple[str, ...],
-    data_dir: str | None, runs: str, from_run: str | None, device: str, threads: int, no_mlflow: bool, quiet: bool,
+    plugins: Plugins, method: str | None, config: str | None, category: str, seed: int, tokenizer: str | None,
+    overrides: tuple[str, ...], data_dir: str | None, runs: str, from_run: str | None, device: str, threads: int, no_mlflow: bool, quiet: bool,
 ) -> None:  # fmt: skip
     """Train, decode and measure a method; the same command again goes on where it was.
 
@@ -59,6 +62,7 @@ def run(
         raise BenchError("a run is one process so far; start bench itself, not through a launcher of several processes")
     if (method is None) == (config is None):
         raise BenchError("give --method NAME (bench methods lists them) or --config FILE")
+    overrides = (f"tokenizer={tokenizer}", *overrides) if tokenizer else overrides
     recipe = _recipe(config) if config else plugins.get("method", str(method))
     resolved = resolve(recipe, category, seed, overrides, plugins)
     dataset = catalogue.read(plugins, category, data_dir, resolved.dataset)

@@ -12,12 +12,14 @@ from harness.cli.common import LazyPlugins, data_dir_option, mlflow_option, quie
 
 if TYPE_CHECKING:
     from harness.plugins import Plugins
-    from harness.suite import Planned
+    from harness.suite import Planned, Suite
 
 category_option = click.option("--category", required=True, metavar="NAME", help="A category of bench data list.")
 only_option = click.option("--only", multiple=True, metavar="ROW", help="Only these rows of the suite (repeatable).")
 seeds_option = click.option("--seeds", type=int, metavar="N", help="Only the first N of the suite's seeds.")
-output_option = click.option("--output", metavar="DIR", help="Write the table and its data to NAME.md and NAME.json there.")
+output_option = click.option(
+    "--output", metavar="DIR", help="Write the table and its data to NAME.md and NAME.json there."
+)
 
 
 @click.group()
@@ -75,7 +77,9 @@ def run(
     def watch(run: Planned, seconds: float) -> None:
         if live:
             about = f" of about {suites.duration(run.seconds)}" if run.seconds else ""
-            click.echo(f"\r\033[K{run.entry.label} seed {run.seed}: {suites.duration(seconds)}{about}", nl=False, err=True)
+            click.echo(
+                f"\r\033[K{run.entry.label} seed {run.seed}: {suites.duration(seconds)}{about}", nl=False, err=True
+            )
 
     def say(line: str) -> None:
         progress.say(("\r\033[K" if live else "") + line)
@@ -117,7 +121,7 @@ def table(
     _table(chosen, planned, category, output)
 
 
-def _table(chosen: object, planned: list[Planned], category: str, output: str | None) -> None:
+def _table(chosen: Suite, planned: list[Planned], category: str, output: str | None) -> None:
     from harness import store
     from leaderboard import comparison
 
@@ -129,9 +133,9 @@ def _table(chosen: object, planned: list[Planned], category: str, output: str | 
     click.echo(text)
     if output:
         folder = Path(output)
-        store.write_text(folder / f"{chosen.name}.md", text)  # type: ignore[attr-defined]
-        store.write_json(folder / f"{chosen.name}.json", comparison.as_json(found, category))  # type: ignore[attr-defined]
-        click.echo(f"wrote {folder / chosen.name}.md and .json")  # type: ignore[attr-defined]
+        store.write_text(folder / f"{chosen.name}.md", text)
+        store.write_json(folder / f"{chosen.name}.json", comparison.as_json(found, category))
+        click.echo(f"wrote {folder / chosen.name}.md and .json")
 
 
 def _print(planned: list[Planned]) -> None:
@@ -143,7 +147,16 @@ def _print(planned: list[Planned]) -> None:
         state = run.problem or ("recorded" if run.recorded else "to run")
         basis = "recorded runs" if run.measured else "suite file"
         left = not run.recorded and not run.problem
-        rows.append([run.entry.label, str(run.seed), state, suites.duration(run.seconds) if left else None, basis if left else None])
+        rows.append(
+            [
+                run.entry.label,
+                str(run.seed),
+                state,
+                suites.duration(run.seconds) if left else None,
+                basis if left else None,
+            ]
+        )
     click.echo(table(["row", "seed", "state", "about", "estimate from"], rows))
-    left = [run for run in planned if not run.recorded and not run.problem]
-    click.echo(f"\n{len(left)} of {len(planned)} runs to do, about {suites.duration(sum(r.seconds for r in left))}")
+    open_ = [run for run in planned if not run.recorded and not run.problem]
+    about = suites.duration(sum(run.seconds for run in open_))
+    click.echo(f"\n{len(open_)} of {len(planned)} runs to do, about {about}")

@@ -14,8 +14,8 @@ from harness.cli.common import (
     device_options,
     mlflow_option,
     prepare_device,
-    quieten,
     quiet_option,
+    quieten,
     runs_option,
     set_option,
     with_plugins,
@@ -83,7 +83,13 @@ def tune(
     keys = list(ranges)
     ranked = sorted((t for t in found["trials"] if t["valid"]), key=lambda t: -t["valid"][tuning.METRIC])
     rows = [
-        [t["number"], t["state"], t["valid"][tuning.METRIC], t["seconds"], *(_short(t["settings"].get(k)) for k in keys)]
+        [
+            t["number"],
+            t["state"],
+            t["valid"][tuning.METRIC],
+            t["seconds"],
+            *(_short(t["settings"].get(k)) for k in keys),
+        ]
         for t in ranked[:10]
     ]
     click.echo(table(["trial", "state", f"valid {tuning.METRIC}", "s", *(k.split(".")[-1] for k in keys)], rows))

@@ -96,7 +96,9 @@ class ExactDecoder:
 def check_beams(beams: int, semantic_ids: SemanticIds | None) -> None:
     """Refuse more beams than the catalogue has SIDs, and a recipe without SIDs."""
     if semantic_ids is None:
-        raise BenchError("this decoder needs semantic IDs and the recipe has no tokenizer; add --set tokenizer=given")
+        raise BenchError(
+            "this decoder needs semantic IDs and there are none; give --tokenizer given or --tokenizer rqkmeans"
+        )
     n_sids = len(semantic_ids.distinct)
     if not 1 <= beams <= n_sids:
         raise BenchError(

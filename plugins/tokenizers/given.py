@@ -33,5 +33,5 @@ class GivenTokenizer:
             BenchError: the data has none.
         """
         if dataset.given is None and not self.settings.optional:
-            raise BenchError(f"{dataset.category} comes without semantic IDs; make them with --set tokenizer=rqkmeans")
+            raise BenchError(f"{dataset.category} comes without semantic IDs; make them with --tokenizer rqkmeans")
         return dataset.given

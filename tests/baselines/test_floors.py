@@ -151,7 +151,9 @@ def test_hybrid_adds_both_scaled_by_their_maxima(tmp_path):
     chain = fitted("skip-markov", CHAIN, tmp_path / "a", decay=0.6, **settings).score(histories([0, 1]))
     match = fitted("tfidf", CHAIN, tmp_path / "b", decay=0.4, popularity=0.0).score(histories([0, 1]))
     both = fitted("hybrid", CHAIN, tmp_path / "c", decay=0.6, title_decay=0.4, title_weight=1.3, **settings)
-    np.testing.assert_allclose(both.score(histories([0, 1])), chain / chain.max() + 1.3 * match / match.max(), atol=1e-6)
+    np.testing.assert_allclose(
+        both.score(histories([0, 1])), chain / chain.max() + 1.3 * match / match.max(), atol=1e-6
+    )
     cold = both.score(histories([4]))
     assert np.isfinite(cold).all()
 

@@ -216,11 +216,14 @@ def context(samples, n_items, folder, seed=0):
         scores = model.score(samples.histories)
         own = scores[np.arange(len(samples)), samples.targets][:, None]
         rank = (scores > own).sum(1)
-        return {"HR@1": float((rank == 0).mean()), "NDCG@10": float(np.where(rank < 10, 1 / np.log2(rank + 2), 0).mean())}
+        return {
+            "HR@1": float((rank == 0).mean()),
+            "NDCG@10": float(np.where(rank < 10, 1 / np.log2(rank + 2), 0).mean()),
+        }
 
     return SimpleNamespace(
-        items=[""] * n_items, train=samples, valid=samples, semantic_ids=None, directory=folder, seed=seed, device="cpu",
-        probe=probe, log=lambda numbers, step: None, progress=Progress(quiet=True),
+        items=[""] * n_items, train=samples, valid=samples, semantic_ids=None, directory=folder, seed=seed,
+        device="cpu", probe=probe, log=lambda numbers, step: None, progress=Progress(quiet=True),
     )  # fmt: skip
 
 

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from harness.training import IGNORED, LengthBuckets, collate
+from harness.batching import LengthBuckets
+from harness.training import IGNORED, collate
 from plugins.minionerec.prompts import Prompts
 from plugins.minionerec.sft import _example_rows, packed_rows
 

@@ -52,6 +52,6 @@ def test_the_offline_sentence_encoder_embeds_texts(tiny):
 def test_given_is_what_the_data_ships(tiny):
     assert GivenTokenizer(GivenTokenizer.Settings()).tokenize(tiny, 0, QUIET) is tiny.given
     bare = dataclasses.replace(tiny, given=None)
-    with pytest.raises(BenchError, match="tokenizer=rqkmeans"):
+    with pytest.raises(BenchError, match="--tokenizer rqkmeans"):
         GivenTokenizer(GivenTokenizer.Settings()).tokenize(bare, 0, QUIET)
     assert GivenTokenizer(GivenTokenizer.Settings(optional=True)).tokenize(bare, 0, QUIET) is None
