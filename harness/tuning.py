@@ -279,14 +279,20 @@ def _lock(directory: Path, number: int) -> Any:
 
 
 def _revive(optuna: Any, study: Any, search: Search) -> None:
-    """Trials that a kill left open are closed, and their settings tried again (from their checkpoints)."""
-    for trial in study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.RUNNING,)):
-        try:
-            _lock(search.directory, trial.number).close()
-        except OSError:
-            continue  # another process is at it
-        study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
-        study.enqueue_trial(trial.params)
+    """Trials that an interrupt or a kill cut short are closed, and their settings tried again, once each."""
+    states = optuna.trial.TrialState
+    tried_again = list(study.user_attrs.get("tried again", []))
+    for trial in study.get_trials(deepcopy=False, states=(states.RUNNING, states.FAIL)):
+        if trial.state == states.RUNNING:
+            try:
+                _lock(search.directory, trial.number).close()
+            except OSError:
+                continue  # another process is at it
+            study.tell(trial.number, state=states.FAIL)
+        if trial.number not in tried_again:
+            tried_again.append(trial.number)
+            study.set_user_attr("tried again", tried_again)
+            study.enqueue_trial(trial.params)
 
 
 def _entry(trial: Any) -> dict[str, Any]:

@@ -31,9 +31,7 @@ if TYPE_CHECKING:
 @click.option("--config", metavar="FILE", help="A recipe file instead of a method (e.g. a run's config.yaml).")
 @click.option("--category", required=True, metavar="NAME", help="A category of bench data list.")
 @click.option("--seed", default=42, show_default=True, help="Random seed of the run.")
-@click.option(
-    "--tokenizer", metavar="NAME", help="Where semantic IDs come from: given, rqkmeans, … (as --set tokenizer=NAME)."
-)
+@click.option("--tokenizer", metavar="NAME", help="Where semantic IDs come from: given, rqkmeans, …")
 @set_option
 @data_dir_option
 @runs_option
@@ -44,7 +42,8 @@ if TYPE_CHECKING:
 @with_plugins
 def run(
     plugins: Plugins, method: str | None, config: str | None, category: str, seed: int, tokenizer: str | None,
-    overrides: tuple[str, ...], data_dir: str | None, runs: str, from_run: str | None, device: str, threads: int, no_mlflow: bool, quiet: bool,
+    overrides: tuple[str, ...], data_dir: str | None, runs: str, from_run: str | None, device: str, threads: int,
+    no_mlflow: bool, quiet: bool,
 ) -> None:  # fmt: skip
     """Train, decode and measure a method; the same command again goes on where it was.
 

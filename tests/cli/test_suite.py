@@ -1,0 +1,132 @@
+"""A suite: plan, skip, failure, resume, table."""
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from harness import suite
+from harness.cli import cli
+
+SIZES = ["dataset.items=60", "dataset.users=120"]
+SUITE = """
+name: small
+seeds: [1, 2]
+methods:
+  - {{method: popularity, seeds: 1, minutes: 0.1, set: [{sizes}]}}
+  - {{method: tfidf, seeds: 1, set: [{sizes}]}}
+  - {{method: sasrec, label: broken, seeds: 1, set: [{sizes}, sasrec.hidden=33]}}
+  - {{method: sasrec, set: [{sizes}, sasrec.epochs=2, sasrec.hidden=16, sasrec.blocks=1]}}
+""".format(sizes=", ".join(SIZES))
+
+
+def bench(*words):
+    return CliRunner().invoke(cli, list(words))
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("suite")
+    (folder / "small.yaml").write_text(SUITE)
+    words = ["suite", "run", str(folder / "small.yaml"), "--category", "Synthetic", "--runs", str(folder / "runs"),
+             "--device", "cpu", "--threads", "1", "--no-mlflow", "--output", str(folder / "out")]  # fmt: skip
+    plan = bench(*words, "--dry-run")
+    return folder, words, plan, bench(*words)
+
+
+def test_a_dry_run_prints_the_plan_and_does_nothing(finished):
+    _, _, plan, _ = finished
+    assert plan.exit_code == 0
+    assert "5 runs to do" in plan.output or "4 of 5 runs to do" in plan.output
+    assert "suite file" in plan.output
+
+
+def test_a_failure_is_reported_and_the_others_are_done(finished):
+    folder, _, _, result = finished
+    assert result.exit_code == 1
+    assert "failed: broken seed 1: sasrec.hidden = 33 is no multiple of sasrec.heads = 2" in result.output
+    assert len(list((folder / "runs").glob("Synthetic/*/*/metrics.json"))) == 4
+    assert "[4/5] sasrec seed 1: item HR@10" in result.output
+
+
+def test_what_is_recorded_is_skipped_and_the_plan_knows_its_time(finished):
+    folder, words, _, _ = finished
+    before = {p: p.stat().st_mtime_ns for p in (folder / "runs").glob("Synthetic/*/*/metrics.json")}
+    again = bench(*words)
+    assert again.output.count(": recorded") == 4
+    assert {p: p.stat().st_mtime_ns for p in (folder / "runs").glob("Synthetic/*/*/metrics.json")} == before
+    for path in before:
+        if path.parent.parent.name == "popularity":
+            path.unlink()
+            manifest = path.parent / "manifest.json"
+            content = json.loads(manifest.read_text())
+            del content["done"]["run"]
+            manifest.write_text(json.dumps(content))
+    plan = bench(*words, "--dry-run")
+    assert "2 of 5 runs to do" in plan.output
+    redone = bench(*words)
+    assert "popularity seed 1: item" in redone.output
+
+
+def test_the_table_has_means_intervals_and_a_caption(finished):
+    folder, _, _, result = finished
+    text = (folder / "out/small.md").read_text()
+    assert text.strip() in result.output
+    assert "## SID protocol" in text
+    assert "## Item protocol" in text
+    assert "generated (seed 0)" in text
+    assert "seeds 1, 2" in text
+    assert "Not recorded: broken seed 1" in text
+    assert "Bayes-optimal" in text
+    runs = json.loads((folder / "out/small.json").read_text())["runs"]
+    assert [run["label"] for run in runs] == ["popularity", "tfidf", "sasrec", "sasrec"]
+    pair = [run for run in runs if run["label"] == "sasrec"]
+    mean = sum(run["metrics"]["item"]["HR@10"] for run in pair) / 2
+    assert f"{mean:.4f}" in text
+    for run in runs:
+        low, high = run["intervals"]["item"]["HR@10"]
+        assert low <= run["metrics"]["item"]["HR@10"] <= high
+        assert run["revision"]
+        assert run["settings"]["stages"]
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ("methods: [{method: popularity, sedes: 1}]", "did you mean seeds"),
+        ("metods: []", "did you mean methods"),
+        ("seeds: []\nmethods: [{method: popularity}]", "seeds must be a list"),
+        ("methods: [{method: popularity, seeds: 2}]", "must lie in 1–1"),
+        ("methods: [{method: popularity}, {method: popularity}]", "twice"),
+        ("methods: [{name: x}]", "{method: NAME}"),
+        ("methods: [{method: popularity, minutes: soon}]", "must be a number"),
+        ("methods: [{method: popularity, set: a=1}]", "must be a list of 'key=value'"),
+        ("name: x", "lacks 'methods'"),
+    ],
+)
+def test_a_bad_suite_file_is_one_line(content, expected, tmp_path):
+    (tmp_path / "s.yaml").write_text(content)
+    result = bench("suite", "run", str(tmp_path / "s.yaml"), "--category", "Synthetic", "--runs", str(tmp_path / "r"))
+    assert result.exit_code == 2
+    assert expected in result.output
+    assert result.output.count("Error: ") == 1
+    assert not (tmp_path / "r").exists()
+
+
+def test_unknown_suites_rows_and_categories_are_one_line(tmp_path):
+    assert "did you mean table1" in bench("suite", "run", "tabel1", "--category", "Synthetic").output
+    assert "of suite table1" in bench("suite", "run", "table1", "--category", "Synthetic", "--only", "sasrek").output
+    assert "looked in" in bench("suite", "run", "table1", "--category", "Nothing").output
+    result = bench("suite", "table", "table1", "--category", "Synthetic", "--runs", str(tmp_path))
+    assert result.exit_code == 2
+    assert "bench suite run table1" in result.output
+
+
+def test_every_shipped_suite_resolves(plugins):
+    for name in suite.shipped():
+        found = suite.read(name)
+        planned = suite.plan(found, "Synthetic", None, Path("/nonexistent"), plugins)
+        assert not [run.problem for run in planned if run.problem]
+        assert [e.label for e in found.entries][:8] == ["popularity", "recency", "markov", "skip-markov", "itemknn",
+                                                        "ease", "tfidf", "hybrid"]  # fmt: skip
