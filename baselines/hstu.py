@@ -48,20 +48,24 @@ class Layer(nn.Module):
         nn.init.normal_(self.bias, std=0.02)
         nn.init.xavier_uniform_(self.mix.weight)
 
-    def forward(self, stream: torch.Tensor, allowed: torch.Tensor) -> torch.Tensor:
-        """``[batch, length, hidden]`` → the same; `allowed` ``[batch, 1, length, length]`` is who sees whom."""
+    def forward(self, stream: torch.Tensor, allowed: torch.Tensor, last: int) -> torch.Tensor:
+        """``[batch, length, hidden]`` → the `last` positions of it, ``[batch, last, hidden]``.
+
+        `allowed` ``[batch, 1, length, length]`` is who sees whom.
+        """
         batch, length, _ = stream.shape
         normed = functional.layer_norm(stream, stream.shape[-1:], eps=EPSILON)
         gate, values, queries, keys = functional.silu(self.project(normed)).chunk(4, dim=-1)
+        stream, gate, queries = stream[:, -last:], gate[:, -last:], queries[:, -last:]
 
         def split(part: torch.Tensor) -> torch.Tensor:
-            return part.view(batch, length, self.heads, self.width).transpose(1, 2)
+            return part.view(batch, part.shape[1], self.heads, self.width).transpose(1, 2)
 
         place = torch.arange(length, device=stream.device)
-        back = (place[:, None] - place[None, :]).clamp(min=0, max=self.n - 1)
+        back = (place[-last:, None] - place).clamp(min=0, max=self.n - 1)
         weights = functional.silu(split(queries) @ split(keys).transpose(2, 3) + self.bias[back]) / self.n
-        attended = (weights * allowed) @ split(values)  # [batch, heads, length, width]
-        attended = attended.transpose(1, 2).reshape(batch, length, -1)
+        attended = (weights * allowed[:, :, -last:]) @ split(values)  # [batch, heads, last, width]
+        attended = attended.transpose(1, 2).reshape(batch, last, -1)
         gated = gate * functional.layer_norm(attended, attended.shape[-1:], eps=EPSILON)
         return stream + self.mix(functional.dropout(gated, self.dropout, self.training))
 
@@ -88,8 +92,8 @@ class Hstu(ItemModel):
         stream = functional.dropout(stream, self.settings.embedding_dropout, self.training)
         lower = torch.ones(length, length, dtype=torch.bool, device=items.device).tril()
         allowed = (real[:, None, :] & lower)[:, None]  # padding is masked as a key in every layer
-        for layer in self.layers:
-            stream = layer(stream, allowed)
+        for number, layer in enumerate(self.layers, start=1):
+            stream = layer(stream, allowed, 1 if number == len(self.layers) else length)  # no more than is read
         return stream[:, -1]
 
 

@@ -53,20 +53,24 @@ class Block(nn.Module):
         self.mix = nn.Linear(width, width)
         self.wide, self.narrow = nn.Linear(width, settings.intermediate), nn.Linear(settings.intermediate, width)
 
-    def forward(self, stream: torch.Tensor, allowed: torch.Tensor) -> torch.Tensor:
-        """``[batch, length, hidden]`` → the same; `allowed` ``[batch, 1, length, length]`` is who sees whom."""
-        batch, length, width = stream.shape
+    def forward(self, stream: torch.Tensor, allowed: torch.Tensor, last: int) -> torch.Tensor:
+        """``[batch, length, hidden]`` → the `last` positions of it, ``[batch, last, hidden]``.
+
+        `allowed` ``[batch, 1, length, length]`` is who sees whom.
+        """
+        batch, _, width = stream.shape
         normed = self.norm_attention(stream)
         source = stream if self.paper else normed
+        stream, normed = stream[:, -last:], normed[:, -last:]
 
         def split(values: torch.Tensor) -> torch.Tensor:
-            return values.view(batch, length, self.heads, -1).transpose(1, 2)
+            return values.view(batch, values.shape[1], self.heads, -1).transpose(1, 2)
 
         attended = functional.scaled_dot_product_attention(
             split(self.query(normed)), split(self.key(source)), split(self.value(source)),
-            attn_mask=allowed, dropout_p=self.dropout if self.training else 0.0,
+            attn_mask=allowed[:, :, -last:], dropout_p=self.dropout if self.training else 0.0,
         )  # fmt: skip
-        mixed = self.mix(attended.transpose(1, 2).reshape(batch, length, width))
+        mixed = self.mix(attended.transpose(1, 2).reshape(batch, last, width))
         stream = (normed if self.paper else stream) + self._drop(mixed)
         normed = self.norm_feed(stream)
         fed = self.narrow(self._drop(torch.relu(self.wide(normed))))
@@ -99,8 +103,8 @@ class SasRec(ItemModel):
         stream = functional.dropout(stream, self.settings.embedding_dropout, self.training)
         allowed = real[:, None, :] & torch.ones(length, length, dtype=torch.bool, device=items.device).tril()
         allowed = (allowed | torch.eye(length, dtype=torch.bool, device=items.device))[:, None]  # padding sees itself
-        for block in self.blocks:
-            stream = block(stream, allowed)
+        for number, block in enumerate(self.blocks, start=1):
+            stream = block(stream, allowed, 1 if number == len(self.blocks) else length)  # no more than is read
         return self.norm(stream[:, -1])
 
 

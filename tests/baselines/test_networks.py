@@ -82,8 +82,8 @@ def test_an_item_of_the_past_does_not_see_the_future():
     for name in ("sasrec", "hstu"):
         model = build(name)
         seen = []
-        last = model.blocks[-1] if name == "sasrec" else model.layers[-1]
-        last.register_forward_hook(lambda layer, given, out, seen=seen: seen.append(out))
+        layers = model.blocks if name == "sasrec" else model.layers
+        layers[-2].register_forward_hook(lambda layer, given, out, seen=seen: seen.append(out))
         model.states(torch.tensor([[1, 2, 3, 4]]))
         model.states(torch.tensor([[1, 2, 3, 9]]))
         torch.testing.assert_close(seen[0][:, :3], seen[1][:, :3], rtol=0, atol=0)
@@ -105,7 +105,9 @@ def test_sasrecs_block_is_torchs_encoder_layer():
             theirs.bias.copy_(mine.bias)
     stream = torch.randn(3, 7, 16, generator=torch.Generator().manual_seed(2))
     lower = torch.ones(7, 7, dtype=torch.bool).tril()
-    torch.testing.assert_close(block(stream, lower[None, None]), layer(stream, src_mask=~lower), atol=1e-5, rtol=1e-5)
+    expected = layer(stream, src_mask=~lower)
+    torch.testing.assert_close(block(stream, lower[None, None], 7), expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(block(stream, lower[None, None], 1), expected[:, -1:], atol=1e-5, rtol=1e-5)
 
 
 def test_the_papers_sasrec_block_written_as_loops():
@@ -113,7 +115,7 @@ def test_the_papers_sasrec_block_written_as_loops():
     block = sequential.seeded(lambda: sasrec.Block(sasrec.Settings(hidden=8, heads=1, intermediate=8, norm="paper")), 1)
     block.eval()
     stream = torch.randn(1, 4, 8, generator=torch.Generator().manual_seed(3))
-    found = block(stream, torch.ones(4, 4, dtype=torch.bool).tril()[None, None])[0]
+    found = block(stream, torch.ones(4, 4, dtype=torch.bool).tril()[None, None], 4)[0]
     x = stream[0]
     for t in range(4):
         normed = block.norm_attention(x[t])
@@ -132,7 +134,9 @@ def test_hstus_layer_written_as_loops():
     layer = sequential.seeded(lambda: hstu.Layer(settings, 10), 4).eval()
     layer.bias.data.normal_()
     stream = torch.randn(2, 5, 8, generator=torch.Generator().manual_seed(5))
-    found = layer(stream, torch.ones(5, 5, dtype=torch.bool).tril()[None, None].expand(2, -1, -1, -1))
+    lower = torch.ones(5, 5, dtype=torch.bool).tril()[None, None].expand(2, -1, -1, -1)
+    found = layer(stream, lower, 5)
+    torch.testing.assert_close(layer(stream, lower, 1), found[:, -1:], atol=1e-6, rtol=1e-6)
 
     def norm(values):
         return (values - values.mean()) / torch.sqrt(values.var(unbiased=False) + 1e-6)
