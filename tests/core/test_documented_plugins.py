@@ -1,0 +1,96 @@
+"""The plugins that the docs print are the files that run here."""
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from harness.cli import cli
+
+ROOT = Path(__file__).parents[2]
+FPMC = ROOT / "tests/external/fpmc.py"
+
+
+def bench(*words):
+    return CliRunner().invoke(cli, [str(word) for word in words])
+
+
+def test_the_docs_print_the_baseline_that_is_tested_and_it_is_short():
+    text = FPMC.read_text()
+    assert f"```python\n{text}```" in (ROOT / "docs/plugins.md").read_text()
+    assert len(text.splitlines()) < 60
+
+
+def test_a_baseline_in_a_file_runs_tunes_and_stands_in_a_suite(tmp_path):
+    sizes = ["dataset.items=60", "dataset.users=200", "fpmc.epochs=20", "fpmc.batch=32", "fpmc.learning_rate=0.01"]
+    sets = [word for size in sizes for word in ("--set", size)]
+    common = ["--plugin", FPMC, "--category", "Synthetic", "--runs", tmp_path / "runs"]
+    common += ["--no-mlflow", "--device", "cpu", "--threads", "1"]
+    done = bench("run", "--method", "fpmc", *common, *sets)
+    assert done.exit_code == 0, done.output
+    [path] = (tmp_path / "runs").glob("Synthetic/fpmc/*/metrics.json")
+    result = json.loads(path.read_text())
+    stage = result["stages"]["fpmc"]
+    assert stage["item"]["HR@10"] > 0.6 * result["Bayes-optimal"]["item"]["HR@10"]
+    assert stage["train"]["best epoch"] > 1
+    tuned = bench("tune", "--method", "fpmc", *common, *sets, "--trials", "2")
+    assert tuned.exit_code == 0, tuned.output
+    assert "best: --set fpmc.hidden=" in tuned.output
+    suite = tmp_path / "mine.yaml"
+    suite.write_text(f"methods:\n  - {{method: popularity, set: [{sizes[0]}, {sizes[1]}]}}\n"
+                     f"  - {{method: fpmc, set: [{', '.join(sizes)}]}}\n")  # fmt: skip
+    ran = bench("suite", "run", suite, *common)
+    assert ran.exit_code == 0, ran.output
+    assert "| fpmc " in ran.output
+
+
+@pytest.mark.parametrize("method", ["popularity", "recency", "markov", "skip-markov", "itemknn", "ease", "gru4rec",
+                                    "caser", "sasrec", "hstu"])  # fmt: skip
+def test_ids_alone_are_enough_for_the_methods_that_say_so(method, tmp_path, monkeypatch):
+    """A category without texts and SIDs, with a user of one purchase and an item that nobody bought."""
+    monkeypatch.setenv("BENCH_DATA", str(bare_category(tmp_path / "data")))
+    sets = ["--set", f"{method}.epochs=1"] if method in ("gru4rec", "caser", "sasrec", "hstu") else []
+    done = bench("run", "--method", method, "--category", "Bare", "--runs", tmp_path / "runs", "--no-mlflow",
+                 "--device", "cpu", "--threads", "1", "--set", "decoder.k=20", *sets)  # fmt: skip
+    assert done.exit_code == 0, done.output
+    [path] = (tmp_path / "runs").glob("Bare/*/*/metrics.json")
+    stage = json.loads(path.read_text())["stages"][method]
+    assert "sid" not in stage
+    assert 0 < stage["item"]["HR@20"] <= 1
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["tfidf", "--set", "decoder.k=20"], "tfidf needs item titles and this category has none"),
+        (["hybrid", "--set", "decoder.k=20"], "hybrid needs item titles and this category has none"),
+        (["tiger"], "Bare comes without semantic IDs; make them with --tokenizer rqkmeans"),
+        (["tiger", "--tokenizer", "rqkmeans"], "Bare has no item texts"),
+        (["tiger", "--tokenizer", "rqkmean"], "did you mean rqkmeans"),
+        (["sasrec"], "the catalogue has 40 items; set decoder.k=40"),
+        (["sasrec", "--set", "sasrec.dropout=1.5"], "setting sasrec.dropout = 1.5"),
+        (["sasrec", "--set", "sasrec.loss=ce"], "setting sasrec.loss = 'ce'"),
+        (["sasrec", "--set", "sasrec.heads=3"], "no multiple of sasrec.heads"),
+        (["markov", "--set", "markov.decay=-1"], "setting markov.decay = -1"),
+        (["ease", "--set", "ease.regularisation=0"], "setting ease.regularisation = 0"),
+    ],
+)
+def test_what_a_category_lacks_is_one_line(words, expected, tmp_path, monkeypatch):
+    monkeypatch.setenv("BENCH_DATA", str(bare_category(tmp_path / "data")))
+    result = bench(
+        "run", "--method", words[0], "--category", "Bare", "--runs", tmp_path / "runs", "--no-mlflow", *words[1:]
+    )
+    assert result.exit_code == 2, result.output
+    assert expected in result.output
+    assert result.output.count("Error: ") == 1
+    assert not list((tmp_path / "runs").rglob("*.json"))
+
+
+def bare_category(folder):
+    """40 items without texts; users of 1 to 8 purchases."""
+    folder.mkdir(parents=True)
+    sequences = {str(u): [(7 * u + 3 * i) % 39 for i in range(u % 8 + 1)] for u in range(60)}
+    (folder / "Bare.inter.json").write_text(json.dumps(sequences))
+    (folder / "Bare.item.json").write_text(json.dumps({str(i): {} for i in range(40)}))
+    return folder
