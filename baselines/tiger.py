@@ -1,7 +1,8 @@
 """``tiger``: an encoder–decoder over semantic IDs, trained from scratch (Rajput et al., arXiv 2305.05065).
 
 A history's SIDs go in, the next item's SID comes out, by the engine's constrained beam. No user token:
-users of the test split are not all in train (GRID, arXiv 2507.22224, drops it too).
+users of the test split are not all in train (GRID, arXiv 2507.22224, drops it too). The encoder is told how
+many items back a token stands: T5's relative positions alone do not say which item is the last.
 """
 
 from __future__ import annotations
@@ -11,8 +12,7 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
-from annotated_types import Ge, Gt, Lt
-from torch.nn import functional
+from annotated_types import Ge, Lt
 
 from harness import sequential
 from harness.components import Context, setting
@@ -26,6 +26,10 @@ PAD = 0
 """Padding of the encoder's input, and the token that starts the decoder, as T5 has it."""
 
 
+START = 0.3
+"""Scale of the first weights. T5's own (1, unit embeddings, a scaled output) suits Adafactor and 200,000 steps."""
+
+
 @dataclass(frozen=True)
 class Settings(LoopSettings):
     """Settings of the model (in brackets: the paper's value)."""
@@ -34,10 +38,13 @@ class Settings(LoopSettings):
     layers: Annotated[int, Ge(1)] = setting(2, "blocks of the encoder, and of the decoder (4)")
     heads: Annotated[int, Ge(1)] = setting(4, "attention heads (6)")
     head_width: Annotated[int, Ge(1)] = setting(32, "width of a head (64)")
-    intermediate: Annotated[int, Ge(1)] = setting(512, "width of the feed-forward (1024)")
+    intermediate: Annotated[int, Ge(1)] = setting(256, "width of the feed-forward (1024)")
     dropout: Annotated[float, Ge(0), Lt(1)] = setting(0.2, "dropout (0.1)")
-    label_smoothing: Annotated[float, Ge(0), Lt(1)] = setting(0.0, "label smoothing (0)")
-    temperature: Annotated[float, Gt(0)] = setting(1.0, "divides the logits in training (1)")
+    softmax: Literal["catalogue", "vocabulary"] = setting(
+        "catalogue",
+        "loss over the tokens that continue a SID of the catalogue (with decoder.renormalise=true), or over all (all)",
+    )
+    label_smoothing: Annotated[float, Ge(0), Lt(1)] = setting(0.0, "label smoothing over the same tokens (0)")
     collision_level: bool = setting(
         False, "a further level that tells items on one SID apart; ranks items then, not SIDs (yes)"
     )
@@ -71,13 +78,14 @@ class TigerTrainer:
         codes = context.needs_semantic_ids("tiger").codes
         if self.settings.collision_level:
             codes = with_collision_level(codes)
-        return sequential.seeded(lambda: Tiger(codes, self.settings), context.seed).to(context.device)
+        longest = context.train.histories.items.shape[1]
+        return sequential.seeded(lambda: Tiger(codes, longest, self.settings), context.seed).to(context.device)
 
 
 class Tiger(torch.nn.Module):
     """T5 over SID tokens; token ids are offset by level, so that a code of one level is none of another."""
 
-    def __init__(self, codes: np.ndarray, settings: Settings):
+    def __init__(self, codes: np.ndarray, longest: int, settings: Settings):
         super().__init__()
         from transformers import T5Config, T5ForConditionalGeneration
 
@@ -85,35 +93,55 @@ class Tiger(torch.nn.Module):
         tokens, size = token_ids(codes)
         padding = np.full((1, tokens.shape[1]), PAD, dtype=np.int64)
         self.register_buffer("tokens", torch.from_numpy(np.concatenate([tokens, padding])))  # [n_items + 1, levels]
+        for level, (prefix, legal) in enumerate(continuations(tokens, size)):
+            self.register_buffer(f"prefix_{level}", torch.from_numpy(prefix), persistent=False)
+            self.register_buffer(f"legal_{level}", torch.from_numpy(legal), persistent=False)
         self.t5 = T5ForConditionalGeneration(
             T5Config(
                 vocab_size=size, d_model=settings.hidden, d_kv=settings.head_width, d_ff=settings.intermediate,
                 num_layers=settings.layers, num_decoder_layers=settings.layers, num_heads=settings.heads,
                 dropout_rate=settings.dropout, pad_token_id=PAD, decoder_start_token_id=PAD, eos_token_id=None,
-                tie_word_embeddings=True, use_cache=False,
+                tie_word_embeddings=True, scale_decoder_outputs=False, use_cache=False, initializer_factor=START,
             )
         )  # fmt: skip
+        self.recency = torch.nn.Embedding(longest, settings.hidden)  # by how many items back a token stands
+        torch.nn.init.normal_(self.recency.weight, std=settings.hidden**-0.5)
+        torch.nn.init.normal_(self.t5.shared.weight, std=settings.hidden**-0.5)
 
     def inputs(self, items: torch.Tensor) -> torch.Tensor:
         """Encoder tokens ``[batch, length · levels]`` of item ids ``[batch, length]``."""
         return self.tokens[items].flatten(1)
 
+    def embed(self, ids: torch.Tensor) -> torch.Tensor:
+        """The encoder's input ``[batch, P, hidden]``: token and recency embeddings of ids ``[batch, P]``, left-padded."""
+        place = torch.arange(ids.shape[1] - 1, -1, -1, device=ids.device) // self.tokens.shape[1]
+        return self.t5.shared(ids) + self.recency(place.clamp(max=self.recency.num_embeddings - 1))
+
     def loss(self, items: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """Cross-entropy of the target's tokens, each given those before it."""
+        """Cross-entropy of the target's tokens, each given those before it; the sum over a SID, the mean over rows."""
         ids = self.inputs(items)
         labels = self.tokens[targets]  # [batch, levels]
-        logits = self.t5(input_ids=ids, attention_mask=(ids != PAD).long(), labels=labels).logits
-        return functional.cross_entropy(
-            logits.flatten(0, 1) / self.settings.temperature, labels.flatten(),
-            label_smoothing=self.settings.label_smoothing,
-        )  # fmt: skip
+        given = self.embed(ids)
+        logits = self.t5(inputs_embeds=given, attention_mask=(ids != PAD).long(), labels=labels).logits
+        legal = torch.ones_like(logits, dtype=torch.bool)
+        if self.settings.softmax == "catalogue":
+            levels = range(labels.shape[1])
+            rows = [getattr(self, f"legal_{lv}")[getattr(self, f"prefix_{lv}")[targets]] for lv in levels]
+            legal = torch.stack(rows, dim=1)  # [batch, levels, vocabulary]
+        log_probs = logits.masked_fill(~legal, float("-inf")).log_softmax(-1)
+        loss = -log_probs.gather(2, labels[..., None]).squeeze(2)
+        smoothing = self.settings.label_smoothing
+        if smoothing:
+            uniform = -log_probs.masked_fill(~legal, 0.0).sum(-1) / legal.sum(-1)
+            loss = (1 - smoothing) * loss + smoothing * uniform
+        return loss.sum(1).mean()
 
 
 class SidTranslator:
     """A trained :class:`Tiger` as decoders of SIDs take it (:class:`harness.generative.Generator`)."""
 
     def __init__(self, model: Tiger, semantic_ids: SemanticIds):
-        self.model = SharedEncoder(model.t5)
+        self.model = SharedEncoder(model.t5, model.embed)
         self.semantic_ids = semantic_ids
         self.pad = PAD
         table = model.tokens[:-1].cpu().numpy()
@@ -135,6 +163,21 @@ def token_ids(codes: np.ndarray) -> tuple[np.ndarray, int]:
         columns.append(start + place)
         start += len(known)
     return np.column_stack(columns).astype(np.int64), start
+
+
+def continuations(tokens: np.ndarray, size: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Level by level, which tokens continue a SID: each item's prefix ``[n_items]`` and the prefixes' legal tokens.
+
+    The second is boolean ``[n_prefixes, size]``.
+    """
+    found = []
+    prefix = np.zeros(len(tokens), dtype=np.int64)
+    for column in tokens.T:
+        legal = np.zeros((int(prefix.max()) + 1, size), dtype=bool)
+        legal[prefix, column] = True
+        found.append((prefix, legal))
+        prefix = np.unique(np.column_stack([prefix, column]), axis=0, return_inverse=True)[1].reshape(-1)
+    return found
 
 
 def with_collision_level(codes: np.ndarray) -> np.ndarray:

@@ -7,6 +7,7 @@ taken along a beam's own ancestry, not along the row.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,14 +37,16 @@ class _Logits:
 class SharedEncoder:
     """A T5 model (``T5ForConditionalGeneration``) as :func:`harness.decoding.beam.beam_search` takes it."""
 
-    def __init__(self, model: Any):
+    def __init__(self, model: Any, embed: Callable[[torch.Tensor], torch.Tensor] | None = None):
+        """`embed` makes the encoder's input of token ids ``[batch, P]``; without it the model's own embedding does."""
         self.model = model
+        self.embed = embed or model.get_input_embeddings()
 
     def prefill(self, ids: torch.Tensor, mask: torch.Tensor) -> Prefill:
         """Encode prompts ``[batch, P]`` once and feed the decoder its start token."""
         from transformers import DynamicCache, EncoderDecoderCache
 
-        states = self.model.encoder(input_ids=ids, attention_mask=mask.long()).last_hidden_state
+        states = self.model.encoder(inputs_embeds=self.embed(ids), attention_mask=mask.long()).last_hidden_state
         cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
         encoded = _Encoded(cache, states, _additive(mask[:, None, None, :], states.dtype))
         start = torch.full_like(ids[:, :1], self.model.config.decoder_start_token_id)

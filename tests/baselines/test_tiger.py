@@ -29,7 +29,7 @@ SIDS = SemanticIds(CODES.astype(np.int32))
 def small(**settings):
     chosen = tiger.Settings(hidden=24, layers=2, heads=2, head_width=8, intermediate=32, **settings)
     codes = tiger.with_collision_level(CODES) if chosen.collision_level else CODES
-    model = sequential.seeded(lambda: tiger.Tiger(codes, chosen), 3).eval()
+    model = sequential.seeded(lambda: tiger.Tiger(codes, 10, chosen), 3).eval()
     for parameter in model.parameters():  # far from uniform, and with a relative bias that matters
         with torch.no_grad(), torch.random.fork_rng():
             torch.manual_seed(parameter.numel())
@@ -47,10 +47,11 @@ HISTORIES = histories([0, 5, 7], [3], [1, 2, 4, 6, 8, 0, 0, 3, 5, 1], [7, 7])
 def teacher_forced(model, history, leaves):
     """log p of each leaf's tokens by the plain model, one leaf at a time."""
     ids = model.inputs(torch.tensor([history]))
+    given = model.embed(ids)
     values = []
     for leaf in leaves:
         labels = torch.from_numpy(np.asarray(leaf))[None]
-        logits = model.t5(input_ids=ids, attention_mask=torch.ones_like(ids), labels=labels).logits
+        logits = model.t5(inputs_embeds=given, attention_mask=torch.ones_like(ids), labels=labels).logits
         values.append(float(logits.log_softmax(-1).gather(2, labels[..., None]).sum().detach()))
     return np.array(values)
 
@@ -67,9 +68,9 @@ def test_beams_and_exact_scores_are_the_plain_models_log_probabilities(collision
     for row, history in enumerate(HISTORIES.lists()):
         expected = teacher_forced(model, history, generator.sid_tokens)
         best = np.argsort(-expected, kind="stable")[:7]
-        np.testing.assert_allclose(exact.scores[row], expected[best], atol=1e-5)
+        np.testing.assert_allclose(exact.scores[row], expected[best], atol=1e-5, rtol=1e-5)
         assert exact.ids[row].tolist() == best.tolist()
-        np.testing.assert_allclose(beams.scores[row], expected[beams.ids[row]], atol=1e-5)
+        np.testing.assert_allclose(beams.scores[row], expected[beams.ids[row]], atol=1e-5, rtol=1e-5)
     if not collision_level:  # seven beams are all leaves
         assert np.array_equal(beams.ids, exact.ids)
     assert beams.kind == ("item" if collision_level else "sid")
@@ -80,9 +81,9 @@ def test_a_beam_sees_only_its_own_ancestors():
     model = small()
     generator = tiger.SidTranslator(model, SIDS)
     ids, mask = pad_left(generator.encode(HISTORIES), 0, "cpu")
-    whole = beam_search(SharedEncoder(model.t5), ids, mask, Trie(generator.sid_tokens), 7)
+    whole = beam_search(SharedEncoder(model.t5, model.embed), ids, mask, Trie(generator.sid_tokens), 7)
     single = Trie(generator.sid_tokens[4:5])
-    alone = beam_search(SharedEncoder(model.t5), ids, mask, single, 1)
+    alone = beam_search(SharedEncoder(model.t5, model.embed), ids, mask, single, 1)
     for row in range(len(ids)):
         place = whole.leaves[row].tolist().index(4)
         assert float(whole.scores[row, place]) == pytest.approx(float(alone.scores[row, 0]), abs=1e-5)
@@ -103,15 +104,38 @@ def test_rankings_do_not_depend_on_batch_or_padding():
     np.testing.assert_allclose(many.scores, few.scores, atol=1e-5)
 
 
-def test_the_loss_is_the_mean_log_probability_of_the_targets_tokens():
-    model = small()
-    items = torch.tensor([[9, 0, 5], [1, 2, 4]])  # 9 is padding
-    targets = torch.tensor([7, 3])
+@pytest.mark.parametrize("softmax", ["vocabulary", "catalogue"])
+def test_the_loss_is_the_log_probability_that_decoding_gives_the_target(softmax):
+    """Over the vocabulary as the plain model has it, over the catalogue as renormalised beams have it."""
+    model = small(softmax=softmax)
+    lists, targets = [[0, 5], [1, 2, 4]], [7, 3]
+    items = torch.tensor([[9, *lists[0]], lists[1]])  # 9 is padding
+    loss = float(model.loss(items, torch.tensor(targets)).detach())
+    leaves = SIDS.of_item[targets]
+    if softmax == "vocabulary":
+        rows = [teacher_forced(model, h, [model.tokens[t].numpy()])[0] for h, t in zip(lists, targets, strict=True)]
+        assert loss == pytest.approx(-np.mean(rows), rel=1e-5)
+    beams = BeamDecoder(BeamSettings(beams=7, renormalise=softmax == "catalogue"))
+    found = beams.decode(tiger.SidTranslator(model, SIDS), histories(*lists), SIDS, "cpu", QUIET)
     rows = [
-        teacher_forced(model, [0, 5], [model.tokens[7].numpy()]),
-        teacher_forced(model, [1, 2, 4], [model.tokens[3].numpy()]),
+        float(scores[ids.tolist().index(leaf)])
+        for ids, scores, leaf in zip(found.ids, found.scores, leaves, strict=True)
     ]
-    assert float(model.loss(items, targets).detach()) == pytest.approx(-np.mean(rows) / 3, abs=1e-5)
+    assert loss == pytest.approx(-np.mean(rows), rel=1e-5)
+    if softmax == "catalogue":  # the seven SIDs have all of the probability
+        np.testing.assert_allclose(np.exp(found.scores).sum(1), 1, atol=1e-5)
+
+
+def test_label_smoothing_spreads_over_legal_tokens_alone():
+    plain, smooth = small(), small(label_smoothing=0.3)
+    items, targets = torch.tensor([[0, 5]]), torch.tensor([7])  # the only SID behind code 2: nothing to smooth after it
+    with torch.no_grad():
+        first = plain.t5(inputs_embeds=plain.embed(plain.inputs(items)), labels=plain.tokens[targets]).logits[0, 0]
+        legal = torch.tensor(sorted(set(plain.tokens[:-1, 0].tolist())))
+        log_probs = first[legal].log_softmax(0)
+        own = log_probs[legal.tolist().index(int(plain.tokens[7, 0]))]
+        expected = -0.7 * own - 0.3 * log_probs.mean()
+        assert float(smooth.loss(items, targets)) == pytest.approx(float(expected), abs=1e-5)
 
 
 def test_tokens_of_one_level_are_none_of_another():
