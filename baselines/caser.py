@@ -40,6 +40,7 @@ class Caser(ItemModel):
         self.vertical = nn.Linear(length, settings.vertical, bias=False)
         self.horizontal = nn.ModuleList(nn.Conv1d(width, settings.horizontal, height + 1) for height in range(length))
         self.dense = nn.Linear(settings.vertical * width + settings.horizontal * length, width)
+        self.mix = nn.Linear(width, width)  # the paper's output layer is its own; ours shares the items' embedding
         self.output = Output(embedding, bias=True, temperature=settings.temperature)
 
     def states(self, items: torch.Tensor) -> torch.Tensor:
@@ -52,7 +53,7 @@ class Caser(ItemModel):
         down = self.vertical(image).flatten(1)  # [batch, hidden · vertical]
         across = [torch.relu(filters(image)).amax(2) for filters in self.horizontal]  # each [batch, horizontal]
         features = functional.dropout(torch.cat([down, *across], dim=1), s.dropout, self.training)
-        return torch.relu(self.dense(features))
+        return self.mix(torch.relu(self.dense(features)))
 
 
 class CaserTrainer(SequentialTrainer):

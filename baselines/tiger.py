@@ -113,7 +113,7 @@ class Tiger(torch.nn.Module):
         return self.tokens[items].flatten(1)
 
     def embed(self, ids: torch.Tensor) -> torch.Tensor:
-        """The encoder's input ``[batch, P, hidden]``: token and recency embeddings of ids ``[batch, P]``, left-padded."""
+        """Token and recency embeddings ``[batch, P, hidden]`` of left-padded ids ``[batch, P]``."""
         place = torch.arange(ids.shape[1] - 1, -1, -1, device=ids.device) // self.tokens.shape[1]
         return self.t5.shared(ids) + self.recency(place.clamp(max=self.recency.num_embeddings - 1))
 
