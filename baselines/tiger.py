@@ -42,7 +42,7 @@ class Settings(LoopSettings):
     dropout: Annotated[float, Ge(0), Lt(1)] = setting(0.2, "dropout (0.1)")
     softmax: Literal["catalogue", "vocabulary"] = setting(
         "catalogue",
-        "loss over the tokens that continue a SID of the catalogue (with decoder.renormalise=true), or over all (all)",
+        "loss, and beam scores, over the tokens that continue a SID of the catalogue, or over all (all)",
     )
     label_smoothing: Annotated[float, Ge(0), Lt(1)] = setting(0.0, "label smoothing over the same tokens (0)")
     collision_level: bool = setting(
@@ -144,6 +144,7 @@ class SidTranslator:
         self.model = SharedEncoder(model.t5, model.embed)
         self.semantic_ids = semantic_ids
         self.pad = PAD
+        self.renormalise = model.settings.softmax == "catalogue"
         table = model.tokens[:-1].cpu().numpy()
         self._tokens = table
         self.leaves: Literal["sid", "item"] = "item" if model.settings.collision_level else "sid"

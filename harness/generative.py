@@ -27,6 +27,7 @@ class Generator(Protocol):
         sid_tokens: ``[n_leaves, n_levels]`` token ids of what is decoded.
         leaves: whether a row of `sid_tokens` is a distinct SID or an item.
         pad: the token id that fills inputs on the left (it is masked everywhere).
+        renormalise: whether it was trained over the tokens that continue a SID alone, and is decoded so.
     """
 
     model: Any
@@ -34,6 +35,7 @@ class Generator(Protocol):
     sid_tokens: np.ndarray
     leaves: Literal["sid", "item"]
     pad: int
+    renormalise: bool
 
     def encode(self, histories: Histories) -> list[list[int]]:
         """The input of each history as token ids."""
@@ -57,6 +59,7 @@ class GenerativeModel:
     prompt: Callable[[Sequence[Sequence[int]]], list[str]]
     max_prompt: int = 512
     leaves: Literal["sid", "item"] = "sid"
+    renormalise: bool = False
 
     @cached_property
     def sid_tokens(self) -> np.ndarray:

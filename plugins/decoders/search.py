@@ -22,7 +22,9 @@ class BeamSettings:
     """Settings of the constrained beam search."""
 
     beams: int = setting(50, "beams, all of them returned (the paper: 50)")
-    renormalise: bool = setting(False, "divide by the legal tokens' probability at each step")
+    renormalise: bool | None = setting(
+        None, "divide by the legal tokens' probability at each step; empty: as the model was trained"
+    )
     batch_tokens: int = setting(4096, "positions computed at once (prompts and beams); bounds memory")
 
 
@@ -31,7 +33,9 @@ class ExactSettings:
     """Settings of the exact scoring."""
 
     beams: int = setting(50, "candidates returned")
-    renormalise: bool = setting(False, "divide by the legal tokens' probability at each step")
+    renormalise: bool | None = setting(
+        None, "divide by the legal tokens' probability at each step; empty: as the model was trained"
+    )
     batch_tokens: int = setting(16384, "positions computed at once; bounds memory")
     chunk: int = setting(512, "trie nodes fed at a time")
 
@@ -54,12 +58,12 @@ class BeamDecoder:
         """The best SIDs of each history."""
         from harness.decoding.beam import beam_search
 
-        settings = self.settings
+        settings, model = self.settings, needs_generative(model, "beam")
+        renormalise = model.renormalise if settings.renormalise is None else settings.renormalise
 
         def search(lm: Any, ids: Any, mask: Any, trie: Any) -> Any:
-            return beam_search(lm, ids, mask, trie, settings.beams, settings.renormalise)
+            return beam_search(lm, ids, mask, trie, settings.beams, renormalise)
 
-        model = needs_generative(model, "beam")
         extra = settings.beams * max(1, model.sid_tokens.shape[1] - 1)
         return _decode(search, model, histories, settings.beams, settings.batch_tokens, extra, device, progress)
 
@@ -82,12 +86,12 @@ class ExactDecoder:
         """The best SIDs of each history."""
         from harness.decoding.exact import exact_search
 
-        settings = self.settings
+        settings, model = self.settings, needs_generative(model, "exact")
+        renormalise = model.renormalise if settings.renormalise is None else settings.renormalise
 
         def search(lm: Any, ids: Any, mask: Any, trie: Any) -> Any:
-            return exact_search(lm, ids, mask, trie, settings.beams, settings.chunk, settings.renormalise)
+            return exact_search(lm, ids, mask, trie, settings.beams, settings.chunk, renormalise)
 
-        model = needs_generative(model, "exact")
         return _decode(
             search, model, histories, settings.beams, settings.batch_tokens, settings.chunk, device, progress
         )

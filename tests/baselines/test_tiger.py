@@ -27,7 +27,9 @@ SIDS = SemanticIds(CODES.astype(np.int32))
 
 
 def small(**settings):
-    chosen = tiger.Settings(hidden=24, layers=2, heads=2, head_width=8, intermediate=32, **settings)
+    chosen = tiger.Settings(
+        hidden=24, layers=2, heads=2, head_width=8, intermediate=32, **{"softmax": "vocabulary", **settings}
+    )
     codes = tiger.with_collision_level(CODES) if chosen.collision_level else CODES
     model = sequential.seeded(lambda: tiger.Tiger(codes, 10, chosen), 3).eval()
     for parameter in model.parameters():  # far from uniform, and with a relative bias that matters
@@ -101,7 +103,7 @@ def test_rankings_do_not_depend_on_batch_or_padding():
     many = BeamDecoder(BeamSettings(beams=5)).decode(generator, HISTORIES, SIDS, "cpu", QUIET)
     few = BeamDecoder(BeamSettings(beams=5, batch_tokens=1)).decode(generator, HISTORIES, SIDS, "cpu", QUIET)
     assert np.array_equal(many.ids, few.ids)
-    np.testing.assert_allclose(many.scores, few.scores, atol=1e-5)
+    np.testing.assert_allclose(many.scores, few.scores, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("softmax", ["vocabulary", "catalogue"])
@@ -115,7 +117,7 @@ def test_the_loss_is_the_log_probability_that_decoding_gives_the_target(softmax)
     if softmax == "vocabulary":
         rows = [teacher_forced(model, h, [model.tokens[t].numpy()])[0] for h, t in zip(lists, targets, strict=True)]
         assert loss == pytest.approx(-np.mean(rows), rel=1e-5)
-    beams = BeamDecoder(BeamSettings(beams=7, renormalise=softmax == "catalogue"))
+    beams = BeamDecoder(BeamSettings(beams=7))
     found = beams.decode(tiger.SidTranslator(model, SIDS), histories(*lists), SIDS, "cpu", QUIET)
     rows = [
         float(scores[ids.tolist().index(leaf)])
@@ -127,7 +129,7 @@ def test_the_loss_is_the_log_probability_that_decoding_gives_the_target(softmax)
 
 
 def test_label_smoothing_spreads_over_legal_tokens_alone():
-    plain, smooth = small(), small(label_smoothing=0.3)
+    plain, smooth = small(), small(label_smoothing=0.3, softmax="catalogue")
     items, targets = torch.tensor([[0, 5]]), torch.tensor([7])  # the only SID behind code 2: nothing to smooth after it
     with torch.no_grad():
         first = plain.t5(inputs_embeds=plain.embed(plain.inputs(items)), labels=plain.tokens[targets]).logits[0, 0]
@@ -160,8 +162,8 @@ def test_it_memorises_rules_that_only_two_items_tell(tmp_path):
     pairs = [(a, b) for a in range(6) for b in range(6)]
     samples = Samples.build([f"{p}" for p in pairs], [list(p) for p in pairs], [int(follows[p]) for p in pairs], 10)
     trainer = tiger.TigerTrainer(
-        tiger.Settings(hidden=48, layers=2, heads=2, head_width=24, intermediate=128, dropout=0.0, epochs=250, batch=12,
-                       learning_rate=2e-3, schedule="cosine", eval_every=250, patience=0, collision_level=True)
+        tiger.Settings(hidden=48, layers=1, heads=2, head_width=24, intermediate=64, dropout=0.0, epochs=60, batch=12,
+                       learning_rate=3e-3, eval_every=60, patience=0, collision_level=True)
     )  # fmt: skip
     given = context(samples, 9, tmp_path)
     given.semantic_ids, given.needs_semantic_ids = SIDS, lambda who: SIDS
