@@ -162,8 +162,8 @@ def test_it_memorises_rules_that_only_two_items_tell(tmp_path):
     pairs = [(a, b) for a in range(6) for b in range(6)]
     samples = Samples.build([f"{p}" for p in pairs], [list(p) for p in pairs], [int(follows[p]) for p in pairs], 10)
     trainer = tiger.TigerTrainer(
-        tiger.Settings(hidden=48, layers=1, heads=2, head_width=24, intermediate=64, dropout=0.0, epochs=60, batch=12,
-                       learning_rate=3e-3, eval_every=60, patience=0, collision_level=True)
+        tiger.Settings(hidden=48, layers=1, heads=2, head_width=24, intermediate=64, dropout=0.0, epochs=150, batch=12,
+                       learning_rate=3e-3, eval_every=150, patience=0, collision_level=True)
     )  # fmt: skip
     given = context(samples, 9, tmp_path)
     given.semantic_ids, given.needs_semantic_ids = SIDS, lambda who: SIDS
