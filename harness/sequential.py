@@ -42,6 +42,9 @@ class LoopSettings:
     warmup: Annotated[float, Ge(0), Lt(1)] = setting(0.0, "warm-up, as a share of `epochs`")
     weight_decay: Annotated[float, Ge(0)] = setting(0.0, "AdamW's weight decay, of matrices only")
     max_grad_norm: Annotated[float, Ge(0)] = setting(5.0, "gradient clipping; 0: none")
+    average: Annotated[float, Ge(0), Lt(1)] = setting(
+        0.0, "decay a step of the running average of weights that is probed and kept; 0: the last weights"
+    )
     eval_every: Annotated[int, Ge(1)] = setting(1, "epochs between two probes of valid")
     patience: Annotated[int, Ge(0)] = setting(8, "probes without a better NDCG@10 before stopping; 0: never")
 
@@ -179,7 +182,9 @@ def train(
     optimiser = torch.optim.AdamW(_groups(model, settings.weight_decay), lr=settings.learning_rate)
     steps = math.ceil(n / settings.batch)
     sampler = LengthBuckets(lengths.tolist(), settings.batch, context.seed)
-    state = _resume(context.directory, model, optimiser) or _State()
+    averaged = _average(model, settings.average) if settings.average else None
+    kept = averaged.module if averaged else model  # what is probed, selected and saved
+    state = _resume(context.directory, model, optimiser, averaged) or _State()
     spent = time.monotonic() - state.seconds
     with context.progress.bar(settings.epochs * steps, label or context.directory.name, "step") as bar:
         bar.update(state.epoch * steps)
@@ -201,6 +206,8 @@ def train(
                 if settings.max_grad_norm:
                     torch.nn.utils.clip_grad_norm_(model.parameters(), settings.max_grad_norm)
                 optimiser.step()
+                if averaged:
+                    averaged.update_parameters(model)
                 total += loss.detach() * len(rows)
                 bar.update(1)
             state.epoch += 1
@@ -211,13 +218,13 @@ def train(
                     "lower the learning rate"
                 )
             if state.epoch % settings.eval_every == 0 or state.epoch == settings.epochs:
-                model.eval()
-                probed = context.probe(as_model(model))
+                kept.eval()
+                probed = context.probe(as_model(kept))
                 numbers |= {f"eval_{name}": value for name, value in probed.items()}
-                state.note(probed["NDCG@10"], model)
+                state.note(probed["NDCG@10"], kept)
                 bar.set_postfix(refresh=False, loss=f"{numbers['loss']:.4f}", valid=f"{probed['NDCG@10']:.4f}")
             state.seconds = time.monotonic() - spent
-            _save(context.directory, model, optimiser, state)
+            _save(context.directory, model, optimiser, averaged, state)
             context.log(numbers, state.epoch)
     with replace_file(context.directory / MODEL) as path:
         save_file(state.best_weights, path)
@@ -309,9 +316,19 @@ def _load(model: torch.nn.Module, saved: dict[str, torch.Tensor]) -> None:
         tensor.copy_(saved[name])
 
 
-def _save(directory: Path, model: torch.nn.Module, optimiser: torch.optim.Optimizer, state: _State) -> None:
-    """One file: weights, best weights, optimiser moments, and where the training stands."""
+def _average(model: torch.nn.Module, decay: float) -> Any:
+    """A running average of a model's parameters; its buffers are the model's own."""
+    from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+    return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay))
+
+
+def _save(
+    directory: Path, model: torch.nn.Module, optimiser: torch.optim.Optimizer, averaged: Any, state: _State
+) -> None:
+    """One file: weights, best and averaged weights, optimiser moments, and where the training stands."""
     tensors = {f"model/{k}": v for k, v in _weights(model).items()}
+    tensors |= {f"averaged/{k}": v for k, v in (_weights(averaged).items() if averaged else ())}
     tensors |= {f"best/{k}": v for k, v in (state.best_weights or {}).items()}
     for i, values in optimiser.state_dict()["state"].items():
         tensors |= {f"optimiser/{i}/{k}": v for k, v in values.items()}
@@ -320,18 +337,20 @@ def _save(directory: Path, model: torch.nn.Module, optimiser: torch.optim.Optimi
         save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, path, {"state": json.dumps(facts)})
 
 
-def _resume(directory: Path, model: torch.nn.Module, optimiser: torch.optim.Optimizer) -> _State | None:
+def _resume(directory: Path, model: torch.nn.Module, optimiser: torch.optim.Optimizer, averaged: Any) -> _State | None:
     """Restore what :func:`_save` wrote; None where there is no checkpoint."""
     path = directory / CHECKPOINT
     if not path.exists():
         return None
     with safe_open(path, "pt") as file:
         facts = json.loads(file.metadata()["state"])
-    parts: dict[str, dict[str, torch.Tensor]] = {"model": {}, "best": {}, "optimiser": {}}
+    parts: dict[str, dict[str, torch.Tensor]] = {"model": {}, "averaged": {}, "best": {}, "optimiser": {}}
     for name, tensor in load_file(path).items():
         part, _, key = name.partition("/")
         parts[part][key] = tensor
     _load(model, parts["model"])
+    if averaged:
+        _load(averaged, parts["averaged"])
     content = optimiser.state_dict()
     content["state"] = {}
     for name, tensor in parts["optimiser"].items():

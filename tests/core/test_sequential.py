@@ -33,13 +33,14 @@ def fit(folder, interrupt=None, probe=None, seed=0, **settings):
     return facts, logged, trainer, given
 
 
-def test_an_interrupted_training_goes_on_to_the_same_weights(tmp_path):
-    whole, logged, _, _ = fit(tmp_path / "whole")
+@pytest.mark.parametrize("average", [0.0, 0.9])
+def test_an_interrupted_training_goes_on_to_the_same_weights(tmp_path, average):
+    whole, logged, _, _ = fit(tmp_path / "whole", average=average)
     with pytest.raises(KeyboardInterrupt):
-        fit(tmp_path / "cut", interrupt=2)
+        fit(tmp_path / "cut", interrupt=2, average=average)
     assert (tmp_path / "cut" / CHECKPOINT).exists()
     assert not (tmp_path / "cut" / MODEL).exists()
-    facts, rest, _, _ = fit(tmp_path / "cut")
+    facts, rest, _, _ = fit(tmp_path / "cut", average=average)
     assert sorted(rest) == [3, 4, 5]
     assert {k: facts[k] for k in facts if "seconds" not in k} == {k: whole[k] for k in whole if "seconds" not in k}
     assert rest[4]["loss"] == logged[4]["loss"]
@@ -53,6 +54,28 @@ def test_one_seed_gives_the_same_weights_and_another_seed_others(tmp_path):
     a, b, c = ((tmp_path / name / MODEL).read_bytes() for name in "abc")
     assert a == b
     assert a != c
+
+
+def test_averaged_weights_are_the_running_average_of_every_step(tmp_path):
+    decay, steps = 0.8, []
+    _, _, trainer, given = fit(tmp_path / "a", epochs=2, average=decay)
+    original = torch.optim.AdamW.step
+
+    def step(self, *arguments, **named):
+        result = original(self, *arguments, **named)
+        steps.append([p.detach().clone() for group in self.param_groups for p in group["params"]])
+        return result
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.optim.AdamW, "step", step)
+        fit(tmp_path / "b", epochs=2)
+    expected = steps[0]
+    for values_ in steps[1:]:
+        expected = [decay * e + (1 - decay) * v for e, v in zip(expected, values_, strict=True)]
+    model = trainer.load(given).model
+    found = [p for group in sequential._groups(model, 0.0) for p in group["params"]]
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one.detach(), other, atol=1e-6, rtol=1e-5)
 
 
 def values(*numbers):
