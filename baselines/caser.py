@@ -14,6 +14,7 @@ from torch import nn
 from torch.nn import functional
 
 from harness.components import setting
+from harness.dropout import dropout
 from harness.losses import Output
 from harness.sequential import ItemLossSettings, ItemModel, SequentialTrainer
 
@@ -49,10 +50,10 @@ class Caser(ItemModel):
         missing = self.length - items.shape[1]
         items = functional.pad(items, (missing, 0), value=padding) if missing >= 0 else items[:, -missing:]
         image = self.output.embedding(items) * (items != padding)[..., None]  # [batch, length, hidden]
-        image = functional.dropout(image, s.embedding_dropout, self.training).transpose(1, 2)
+        image = dropout(image, s.embedding_dropout, self.training).transpose(1, 2)
         down = self.vertical(image).flatten(1)  # [batch, hidden · vertical]
         across = [torch.relu(filters(image)).amax(2) for filters in self.horizontal]  # each [batch, horizontal]
-        features = functional.dropout(torch.cat([down, *across], dim=1), s.dropout, self.training)
+        features = dropout(torch.cat([down, *across], dim=1), s.dropout, self.training)
         return self.mix(torch.relu(self.dense(features)))
 
 

@@ -11,9 +11,9 @@ from typing import Annotated
 import torch
 from annotated_types import Ge, Lt
 from torch import nn
-from torch.nn import functional
 
 from harness.components import setting
+from harness.dropout import dropout
 from harness.losses import Output
 from harness.sequential import ItemLossSettings, ItemModel, SequentialTrainer
 
@@ -48,10 +48,10 @@ class Gru4Rec(ItemModel):
         if int(lengths.min()) < longest:  # from left padding to right, and packed
             place = torch.arange(longest, device=items.device) + (longest - lengths)[:, None]
             items = items.gather(1, place.clamp(max=longest - 1))
-        embedded = functional.dropout(self.output.embedding(items), s.embedding_dropout, self.training)
+        embedded = dropout(self.output.embedding(items), s.embedding_dropout, self.training)
         packed = nn.utils.rnn.pack_padded_sequence(embedded, lengths.cpu(), batch_first=True, enforce_sorted=False)
         _, state = self.gru(packed)  # [layers, batch, hidden]
-        return functional.dropout(state[-1], s.dropout, self.training)
+        return dropout(state[-1], s.dropout, self.training)
 
 
 class Gru4RecTrainer(SequentialTrainer):

@@ -15,6 +15,7 @@ from torch import nn
 from torch.nn import functional
 
 from harness.components import setting
+from harness.dropout import dropout
 from harness.losses import Output
 from harness.sequential import ItemLossSettings, ItemModel, SequentialTrainer
 
@@ -67,7 +68,7 @@ class Layer(nn.Module):
         attended = (weights * allowed[:, :, -last:]) @ split(values)  # [batch, heads, last, width]
         attended = attended.transpose(1, 2).reshape(batch, last, -1)
         gated = gate * functional.layer_norm(attended, attended.shape[-1:], eps=EPSILON)
-        return stream + self.mix(functional.dropout(gated, self.dropout, self.training))
+        return stream + self.mix(dropout(gated, self.dropout, self.training))
 
 
 class Hstu(ItemModel):
@@ -89,7 +90,7 @@ class Hstu(ItemModel):
         real = items != self.output.n_items
         back = torch.arange(length - 1, -1, -1, device=items.device)  # 0 is the most recent
         stream = self.output.embedding(items) * self.settings.hidden**0.5 + self.positions(back)
-        stream = functional.dropout(stream, self.settings.embedding_dropout, self.training)
+        stream = dropout(stream, self.settings.embedding_dropout, self.training)
         lower = torch.ones(length, length, dtype=torch.bool, device=items.device).tril()
         allowed = (real[:, None, :] & lower)[:, None]  # padding is masked as a key in every layer
         for number, layer in enumerate(self.layers, start=1):

@@ -16,6 +16,7 @@ from torch import nn
 from torch.nn import functional
 
 from harness.components import setting
+from harness.dropout import dropout
 from harness.errors import BenchError
 from harness.losses import Output
 from harness.sequential import ItemLossSettings, ItemModel, SequentialTrainer
@@ -77,7 +78,7 @@ class Block(nn.Module):
         return (normed if self.paper else stream) + self._drop(fed)
 
     def _drop(self, values: torch.Tensor) -> torch.Tensor:
-        return functional.dropout(values, self.dropout, self.training)
+        return dropout(values, self.dropout, self.training)
 
 
 class SasRec(ItemModel):
@@ -100,7 +101,7 @@ class SasRec(ItemModel):
         real = items != self.output.n_items
         back = torch.arange(length - 1, -1, -1, device=items.device)  # 0 is the most recent
         stream = self.output.embedding(items) * self.settings.hidden**0.5 + self.positions(back)
-        stream = functional.dropout(stream, self.settings.embedding_dropout, self.training)
+        stream = dropout(stream, self.settings.embedding_dropout, self.training)
         allowed = real[:, None, :] & torch.ones(length, length, dtype=torch.bool, device=items.device).tril()
         allowed = (allowed | torch.eye(length, dtype=torch.bool, device=items.device))[:, None]  # padding sees itself
         for number, block in enumerate(self.blocks, start=1):

@@ -18,6 +18,7 @@ from harness import sequential
 from harness.components import Context, setting
 from harness.data.dataset import Histories
 from harness.decoding.encoder_decoder import SharedEncoder
+from harness.dropout import replace_dropout
 from harness.errors import BenchError
 from harness.semantic_ids import SemanticIds
 from harness.sequential import LoopSettings
@@ -39,7 +40,7 @@ class Settings(LoopSettings):
     heads: Annotated[int, Ge(1)] = setting(4, "attention heads (6)")
     head_width: Annotated[int, Ge(1)] = setting(32, "width of a head (64)")
     intermediate: Annotated[int, Ge(1)] = setting(256, "width of the feed-forward (1024)")
-    dropout: Annotated[float, Ge(0), Lt(1)] = setting(0.2, "dropout (0.1)")
+    dropout: Annotated[float, Ge(0), Lt(1)] = setting(0.2, "dropout, not of attention weights (0.1, also of those)")
     softmax: Literal["catalogue", "vocabulary"] = setting(
         "catalogue",
         "loss, and beam scores, over the tokens that continue a SID of the catalogue, or over all (all)",
@@ -88,6 +89,7 @@ class Tiger(torch.nn.Module):
     def __init__(self, codes: np.ndarray, longest: int, settings: Settings):
         super().__init__()
         from transformers import T5Config, T5ForConditionalGeneration
+        from transformers.models.t5.modeling_t5 import T5Attention
 
         self.settings = settings
         tokens, size = token_ids(codes)
@@ -107,6 +109,10 @@ class Tiger(torch.nn.Module):
         self.recency = torch.nn.Embedding(longest, settings.hidden)  # by how many items back a token stands
         torch.nn.init.normal_(self.recency.weight, std=settings.hidden**-0.5)
         torch.nn.init.normal_(self.t5.shared.weight, std=settings.hidden**-0.5)
+        replace_dropout(self.t5)
+        for module in self.t5.modules():
+            if isinstance(module, T5Attention):
+                module.dropout = 0.0
 
     def inputs(self, items: torch.Tensor) -> torch.Tensor:
         """Encoder tokens ``[batch, length · levels]`` of item ids ``[batch, length]``."""
