@@ -16,7 +16,7 @@ install: $(STAMP)
 
 run: install
 	$(BIN)/bench run --method popularity --category Synthetic
-	$(BIN)/bench run --method markov --category Synthetic
+	$(BIN)/bench run --method hybrid --category Synthetic
 	$(BIN)/bench run --method minionerec --category Synthetic
 	$(BIN)/bench leaderboard --category Synthetic --stages
 

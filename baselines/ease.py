@@ -6,15 +6,16 @@ B minimises ‖X − XB‖² + λ‖B‖² under a zero diagonal: with P = (Xᵀ
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 from annotated_types import Gt
 from scipy import linalg
 from scipy.sparse import csr_matrix
 
-from baselines.item_to_item import ItemToItem, Share, VoteSettings, popularity_shares, user_item
+from baselines.item_to_item import Share, VoteSettings, VoteTrainer, user_item
 from harness.components import Context, setting
+from harness.data.dataset import Samples
 from harness.errors import BenchError
 
 MOST_ITEMS = 40_000
@@ -30,13 +31,10 @@ class Settings(VoteSettings):
     regularisation: Annotated[float, Gt(0)] = setting(30.0, "weight λ of ‖B‖²")
 
 
-class EaseTrainer:
+class EaseTrainer(VoteTrainer):
     """Solves for B."""
 
     Settings = Settings
-
-    def __init__(self, settings: Settings):
-        self.settings = settings
 
     def check(self, context: Context) -> None:
         """The inverse is dense."""
@@ -46,16 +44,9 @@ class EaseTrainer:
                 f"(at most {MOST_ITEMS:,}); use itemknn"
             )
 
-    def fit(self, context: Context) -> dict[str, Any]:
-        """Solve, and keep B."""
-        n = len(context.items)
-        weights = solve(user_item(context.train, n), self.settings.regularisation)
-        model = ItemToItem(weights, popularity_shares(context.train, n), self.settings)
-        return {"rows": len(context.train), **model.save(context.directory)}
-
-    def load(self, context: Context) -> ItemToItem:
-        """The weights."""
-        return ItemToItem.load(context.directory, self.settings)
+    def weights(self, train: Samples, n_items: int) -> np.ndarray:
+        """B."""
+        return solve(user_item(train, n_items), self.settings.regularisation)
 
 
 def solve(bought: csr_matrix, regularisation: float) -> np.ndarray:

@@ -14,6 +14,7 @@ from annotated_types import Ge, Lt
 from torch import nn
 from torch.nn import functional
 
+from baselines.stream import Stream
 from harness.components import setting
 from harness.dropout import dropout
 from harness.losses import Output
@@ -77,24 +78,15 @@ class Hstu(ItemModel):
     def __init__(self, n_items: int, length: int, settings: Settings):
         super().__init__(settings)
         width = settings.hidden
-        embedding = nn.Embedding(n_items + 1, width, padding_idx=n_items)
-        self.positions = nn.Embedding(length, width)
-        nn.init.normal_(embedding.weight[:n_items], std=0.02)
-        nn.init.trunc_normal_(self.positions.weight, std=width**-0.5)
+        self.stream = Stream(n_items, length, width, settings.embedding_dropout, 0.02, width**-0.5)
         self.layers = nn.ModuleList(Layer(settings, length) for _ in range(settings.blocks))
-        self.output = Output(embedding, temperature=settings.temperature)
+        self.output = Output(self.stream.items, temperature=settings.temperature)
 
     def states(self, items: torch.Tensor) -> torch.Tensor:
         """``[batch, hidden]``: the stream at the last item."""
-        length = items.shape[1]
-        real = items != self.output.n_items
-        back = torch.arange(length - 1, -1, -1, device=items.device)  # 0 is the most recent
-        stream = self.output.embedding(items) * self.settings.hidden**0.5 + self.positions(back)
-        stream = dropout(stream, self.settings.embedding_dropout, self.training)
-        lower = torch.ones(length, length, dtype=torch.bool, device=items.device).tril()
-        allowed = (real[:, None, :] & lower)[:, None]  # padding is masked as a key in every layer
+        stream, allowed = self.stream(items)
         for number, layer in enumerate(self.layers, start=1):
-            stream = layer(stream, allowed, 1 if number == len(self.layers) else length)  # no more than is read
+            stream = layer(stream, allowed, 1 if number == len(self.layers) else items.shape[1])  # no more than is read
         return stream[:, -1]
 
 

@@ -15,7 +15,7 @@ from annotated_types import Ge, Le
 from safetensors.numpy import load_file, save_file
 from scipy.sparse import csr_matrix
 
-from harness.components import setting
+from harness.components import Context, setting
 from harness.data.dataset import Histories, Samples
 from harness.store import replace_file
 
@@ -75,6 +75,29 @@ class ItemToItem:
         if weights is None:
             weights = csr_matrix((saved["data"], saved["indices"], saved["indptr"]), shape=(n, n))
         return cls(weights, saved["popularity"], settings)
+
+
+class VoteTrainer:
+    """Base of the floors that vote: a subclass gives ``Settings`` and ``weights``."""
+
+    Settings: type = VoteSettings
+
+    def __init__(self, settings: Any):
+        self.settings = settings
+
+    def weights(self, train: Samples, n_items: int) -> Any:
+        """The matrix from items to items ``[n_items, n_items]``, sparse or dense."""
+        raise NotImplementedError
+
+    def fit(self, context: Context) -> dict[str, Any]:
+        """Count, and keep the matrix."""
+        n = len(context.items)
+        model = ItemToItem(self.weights(context.train, n), popularity_shares(context.train, n), self.settings)
+        return {"rows": len(context.train), **model.save(context.directory)}
+
+    def load(self, context: Context) -> ItemToItem:
+        """The counted model."""
+        return ItemToItem.load(context.directory, self.settings)
 
 
 def visits(histories: Histories, n_items: int, decay: float, reach: int) -> csr_matrix:

@@ -7,14 +7,15 @@ no shrinkage that is scikit-learn's cosine, which a test compares with.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 from annotated_types import Ge
 from scipy.sparse import csr_matrix
 
-from baselines.item_to_item import ItemToItem, Share, VoteSettings, popularity_shares, user_item
-from harness.components import Context, setting
+from baselines.item_to_item import Share, VoteSettings, VoteTrainer, user_item
+from harness.components import setting
+from harness.data.dataset import Samples
 
 
 @dataclass(frozen=True)
@@ -26,24 +27,14 @@ class Settings(VoteSettings):
     neighbours: Annotated[int, Ge(0)] = setting(0, "nearest neighbours kept of each item; 0: all")
 
 
-class ItemKnnTrainer:
+class ItemKnnTrainer(VoteTrainer):
     """Finds neighbours."""
 
     Settings = Settings
 
-    def __init__(self, settings: Settings):
-        self.settings = settings
-
-    def fit(self, context: Context) -> dict[str, Any]:
-        """Compute similarities, and keep them."""
-        n = len(context.items)
-        matrix = similarities(user_item(context.train, n), self.settings.shrinkage, self.settings.neighbours)
-        model = ItemToItem(matrix, popularity_shares(context.train, n), self.settings)
-        return {"rows": len(context.train), **model.save(context.directory)}
-
-    def load(self, context: Context) -> ItemToItem:
-        """The neighbourhood."""
-        return ItemToItem.load(context.directory, self.settings)
+    def weights(self, train: Samples, n_items: int) -> csr_matrix:
+        """Similarities to the nearest neighbours."""
+        return similarities(user_item(train, n_items), self.settings.shrinkage, self.settings.neighbours)
 
 
 def similarities(bought: csr_matrix, shrinkage: float, neighbours: int) -> csr_matrix:

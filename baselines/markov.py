@@ -7,12 +7,14 @@ the last item of each train history and its target.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated
 
 from annotated_types import Ge
+from scipy.sparse import csr_matrix
 
-from baselines.item_to_item import ItemToItem, VoteSettings, popularity_shares, smoothed_shares, transitions
-from harness.components import Context, setting
+from baselines.item_to_item import VoteSettings, VoteTrainer, smoothed_shares, transitions
+from harness.components import setting
+from harness.data.dataset import Samples
 
 
 @dataclass(frozen=True)
@@ -22,23 +24,11 @@ class Settings(VoteSettings):
     smoothing: Annotated[float, Ge(0)] = setting(10.0, "added to an item's count before its followers' shares")
 
 
-class MarkovTrainer:
+class MarkovTrainer(VoteTrainer):
     """Counts transitions."""
 
     Settings = Settings
 
-    def __init__(self, settings: Settings):
-        self.settings = settings
-
-    def fit(self, context: Context) -> dict[str, Any]:
-        """Count, and keep the shares."""
-        n = len(context.items)
-        counts = transitions(context.train, n)
-        model = ItemToItem(
-            smoothed_shares(counts, self.settings.smoothing), popularity_shares(context.train, n), self.settings
-        )
-        return {"rows": len(context.train), **model.save(context.directory)}
-
-    def load(self, context: Context) -> ItemToItem:
-        """The counted model."""
-        return ItemToItem.load(context.directory, self.settings)
+    def weights(self, train: Samples, n_items: int) -> csr_matrix:
+        """P(next | item), smoothed."""
+        return smoothed_shares(transitions(train, n_items), self.settings.smoothing)

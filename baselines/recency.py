@@ -2,30 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from scipy.sparse import csr_matrix, identity
 
-from scipy.sparse import identity
-
-from baselines.item_to_item import ItemToItem, VoteSettings, popularity_shares
-from harness.components import Context
+from baselines.item_to_item import VoteTrainer
+from harness.data.dataset import Samples
 
 
-class RecencyTrainer:
-    """Counts train targets, for what comes after the history."""
+class RecencyTrainer(VoteTrainer):
+    """An item votes for itself."""
 
-    Settings = VoteSettings
-
-    def __init__(self, settings: VoteSettings):
-        self.settings = settings
-
-    def fit(self, context: Context) -> dict[str, Any]:
-        """An item votes for itself."""
-        n = len(context.items)
-        model = ItemToItem(
-            identity(n, dtype="float32", format="csr"), popularity_shares(context.train, n), self.settings
-        )
-        return {"rows": len(context.train), **model.save(context.directory)}
-
-    def load(self, context: Context) -> ItemToItem:
-        """The counted model."""
-        return ItemToItem.load(context.directory, self.settings)
+    def weights(self, train: Samples, n_items: int) -> csr_matrix:
+        """The identity."""
+        return identity(n_items, dtype="float32", format="csr")

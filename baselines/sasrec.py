@@ -1,8 +1,7 @@
 """``sasrec``: causal self-attention over the history (Kang & McAuley, arXiv 1808.09781).
 
 The loss is a setting, as the paper's own (``bce`` with one negative) trains the same network to far less
-than the full softmax does (arXiv 2308.07192, 2309.07602). Positions count from the most recent item, so
-that those of short train histories serve long test histories.
+than the full softmax does (arXiv 2308.07192, 2309.07602).
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ from annotated_types import Ge, Lt
 from torch import nn
 from torch.nn import functional
 
+from baselines.stream import Stream
 from harness.components import setting
 from harness.dropout import dropout
 from harness.errors import BenchError
@@ -86,26 +86,17 @@ class SasRec(ItemModel):
 
     def __init__(self, n_items: int, length: int, settings: Settings):
         super().__init__(settings)
-        width = settings.hidden
-        embedding = nn.Embedding(n_items + 1, width, padding_idx=n_items)
-        self.positions = nn.Embedding(length, width)
-        nn.init.normal_(embedding.weight[:n_items], std=width**-0.5)
-        nn.init.normal_(self.positions.weight, std=width**-0.5)
+        scale = settings.hidden**-0.5
+        self.stream = Stream(n_items, length, settings.hidden, settings.embedding_dropout, scale, scale)
         self.blocks = nn.ModuleList(Block(settings) for _ in range(settings.blocks))
-        self.norm = nn.LayerNorm(width)
-        self.output = Output(embedding, temperature=settings.temperature)
+        self.norm = nn.LayerNorm(settings.hidden)
+        self.output = Output(self.stream.items, temperature=settings.temperature)
 
     def states(self, items: torch.Tensor) -> torch.Tensor:
         """``[batch, hidden]``: the stream at the last item."""
-        length = items.shape[1]
-        real = items != self.output.n_items
-        back = torch.arange(length - 1, -1, -1, device=items.device)  # 0 is the most recent
-        stream = self.output.embedding(items) * self.settings.hidden**0.5 + self.positions(back)
-        stream = dropout(stream, self.settings.embedding_dropout, self.training)
-        allowed = real[:, None, :] & torch.ones(length, length, dtype=torch.bool, device=items.device).tril()
-        allowed = (allowed | torch.eye(length, dtype=torch.bool, device=items.device))[:, None]  # padding sees itself
+        stream, allowed = self.stream(items)
         for number, block in enumerate(self.blocks, start=1):
-            stream = block(stream, allowed, 1 if number == len(self.blocks) else length)  # no more than is read
+            stream = block(stream, allowed, 1 if number == len(self.blocks) else items.shape[1])  # no more than is read
         return self.norm(stream[:, -1])
 
 

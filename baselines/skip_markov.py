@@ -6,14 +6,12 @@ Skip-grams of purchases: c[i, j] = Σ over pairs i before j at gap g of gap_deca
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
-import numpy as np
 from scipy.sparse import csr_matrix
 
-from baselines.item_to_item import ItemToItem, Natural, Share, popularity_shares, smoothed_shares, transitions
+from baselines.item_to_item import Natural, Share, VoteTrainer, smoothed_shares, transitions
 from baselines.markov import Settings as MarkovSettings
-from harness.components import Context, setting
+from harness.components import setting
 from harness.data.dataset import Samples
 
 
@@ -27,27 +25,13 @@ class Settings(MarkovSettings):
     backward: Share = setting(0.25, "weight of a pair read from the later item to the earlier")
 
 
-class SkipMarkovTrainer:
+class SkipMarkovTrainer(VoteTrainer):
     """Counts pairs."""
 
     Settings = Settings
 
-    def __init__(self, settings: Settings):
-        self.settings = settings
-
-    def fit(self, context: Context) -> dict[str, Any]:
-        """Count, and keep the shares."""
-        n = len(context.items)
-        model = ItemToItem(shares(context.train, n, self.settings), popularity_shares(context.train, n), self.settings)
-        return {"rows": len(context.train), **model.save(context.directory)}
-
-    def load(self, context: Context) -> ItemToItem:
-        """The counted model."""
-        return ItemToItem.load(context.directory, self.settings)
-
-
-def shares(train: Samples, n_items: int, settings: Settings) -> csr_matrix:
-    """P(next | item) of the chain ``[n_items, n_items]``."""
-    reachable = min(settings.window, int(np.max(train.histories.lengths, initial=1)))
-    counts = transitions(train, n_items, reachable, settings.gap_decay, settings.backward)
-    return smoothed_shares(counts, settings.smoothing)
+    def weights(self, train: Samples, n_items: int) -> csr_matrix:
+        """P(next | item) over the pairs, smoothed."""
+        s = self.settings
+        window = min(s.window, int(train.histories.lengths.max(initial=1)))
+        return smoothed_shares(transitions(train, n_items, window, s.gap_decay, s.backward), s.smoothing)
