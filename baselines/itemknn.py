@@ -23,7 +23,7 @@ class Settings(VoteSettings):
     """Settings of the neighbourhood."""
 
     decay: Share = setting(0.6, "weight of an item of the history, by each step back from the last")
-    shrinkage: Annotated[float, Ge(0)] = setting(10.0, "added to the denominator: pairs seen rarely count less")
+    shrinkage: Annotated[float, Ge(0)] = setting(27.0, "added to the denominator: pairs seen rarely count less")
     neighbours: Annotated[int, Ge(0)] = setting(0, "nearest neighbours kept of each item; 0: all")
 
 
