@@ -54,16 +54,21 @@ def collect(planned: Iterable[Any]) -> list[Row]:
     Raises:
         BenchError: runs of different data or semantic IDs; they are not comparable.
     """
-    by_label: dict[str, list[dict[str, Any]]] = {}
-    for run in planned:
-        by_label.setdefault(run.entry.label, []).append(_record(run))
-    rows = [Row(label, runs) for label, runs in by_label.items()]
+    rows = from_records([_record(run) for run in planned])
     first = rows[0].runs[0]
     for row in rows:
         for run in row.runs:
             if run["fingerprints"]["data"] != first["fingerprints"]["data"]:
                 raise BenchError(f"{row.label} and {rows[0].label} were run on different data; they do not compare")
     return rows
+
+
+def from_records(records: Iterable[dict[str, Any]]) -> list[Row]:
+    """The rows of records, as :func:`as_json` lists them under ``runs``."""
+    by_label: dict[str, list[dict[str, Any]]] = {}
+    for record in records:
+        by_label.setdefault(record["label"], []).append(record)
+    return [Row(label, runs) for label, runs in by_label.items()]
 
 
 def _record(run: Any) -> dict[str, Any]:

@@ -19,8 +19,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from baselines import sasrec, tiger
 from harness import plugins as plugin_manager
-from harness import training
+from harness import sequential, training
 from harness.config import resolve
 from harness.data import catalogue
 from harness.data.dataset import Histories
@@ -55,6 +56,7 @@ def main() -> None:
         model = load(options.run, dataset, plugins, style)
         rows += [decode_row(model, dataset.test.histories, options.users, style), log_prob_row(model, dataset, style)]
     rows.append(packed_row(load(None, dataset, plugins, "compact"), dataset))
+    rows += [translator_row(dataset, options.users), dropout_row(dataset)]
     print(table(["what", "fast", "usual", "unit", "ratio", "same result"], [list(row.values()) for row in rows]))
     facts = {"hardware": hardware("cpu"), "versions": versions(), "revision": revision(), "date": time.strftime("%F")}
     facts |= {"category": options.category, "peak memory GiB": round(peak_memory_gib(), 2)}
@@ -157,6 +159,79 @@ def packed_row(model: GenerativeModel, dataset) -> dict[str, object]:
     return row(
         "SFT tokens an epoch, packed rows / one row a sample", fast, usual, "tokens", usual / fast, "same targets"
     )
+
+
+def translator_row(dataset, users: int) -> dict[str, object]:
+    """TIGER's decoding: beams of the decoder's row against ``generate``, which repeats the encoded history."""
+    from transformers import GenerationConfig
+    from transformers.modeling_outputs import BaseModelOutput
+
+    settings = tiger.Settings(softmax="vocabulary")
+    model = sequential.seeded(lambda: tiger.Tiger(dataset.given.codes, 10, settings), 0).eval()
+    generator = tiger.SidTranslator(model, dataset.given)
+    part = dataset.test.take(np.random.default_rng(0).permutation(len(dataset.test))[:users]).histories
+    levels, found = generator.sid_tokens.shape[1], {}
+    allowed: dict[tuple[int, ...], list[int]] = {}
+    for sid in generator.sid_tokens.tolist():
+        for depth in range(levels):
+            allowed.setdefault(tuple(sid[:depth]), []).append(sid[depth])
+    allowed = {prefix: sorted(set(tokens)) for prefix, tokens in allowed.items()}
+    config = GenerationConfig(
+        num_beams=BEAMS, num_return_sequences=BEAMS, max_new_tokens=levels, min_new_tokens=levels, do_sample=False,
+        length_penalty=0.0, early_stopping=True, pad_token_id=0, eos_token_id=None, decoder_start_token_id=0,
+        use_cache=True, return_dict_in_generate=True, output_scores=True,
+    )  # fmt: skip
+
+    def engine():
+        found["fast"] = BeamDecoder(BeamSettings(beams=BEAMS)).decode(
+            generator, part, dataset.given, "cpu", Progress(quiet=True)
+        )
+
+    @torch.inference_mode()
+    def generate():
+        scores = []
+        for start in range(0, users, 32):
+            rows = Histories(part.items[start : start + 32], part.lengths[start : start + 32])
+            ids, mask = pad_left(generator.encode(rows), 0, "cpu")
+            encoded = model.t5.encoder(inputs_embeds=model.embed(ids), attention_mask=mask.long()).last_hidden_state
+            out = model.t5.generate(
+                encoder_outputs=BaseModelOutput(last_hidden_state=encoded), attention_mask=mask.long(),
+                generation_config=config,
+                prefix_allowed_tokens_fn=lambda _, sequence: allowed.get(tuple(sequence[1:].tolist()), [0]),
+            )  # fmt: skip
+            scores.append(out.sequences_scores.view(len(rows), BEAMS).numpy())
+        found["usual"] = np.concatenate(scores)
+
+    fast, usual = paired(engine, generate)
+    gap = float(np.abs(found["fast"].scores - found["usual"]).max())
+    label = f"TIGER decode, {BEAMS} beams"
+    return row(label, users / fast, users / usual, "users/s", usual / fast, f"scores to {gap:.0e}")
+
+
+def dropout_row(dataset) -> dict[str, object]:
+    """A training step of SASRec with dropout drawn a byte a number, and with torch's."""
+    from torch.nn import functional
+
+    import baselines.stream
+
+    n = len(dataset.items)
+    settings = sasrec.Settings(hidden=64, blocks=2)
+    model = sequential.seeded(lambda: sasrec.SasRec(n, 10, settings), 0).train()
+    rows = np.random.default_rng(0).permutation(len(dataset.train))[:256]
+    items = torch.from_numpy(sequential.left_padded(dataset.train.histories, n)[rows])
+    targets = torch.from_numpy(dataset.train.targets[rows].astype(np.int64))
+    own = sasrec.dropout
+
+    def steps(function):
+        sasrec.dropout = baselines.stream.dropout = function
+        for _ in range(10):
+            model.zero_grad()
+            model.loss(items, targets).backward()
+        sasrec.dropout = baselines.stream.dropout = own
+
+    fast, usual = paired(lambda: steps(own), lambda: steps(functional.dropout))
+    label = "SASRec training step, dropout a byte a number / torch's"
+    return row(label, 10 / fast, 10 / usual, "steps/s", usual / fast, "same distribution")
 
 
 def help_row() -> dict[str, object]:
