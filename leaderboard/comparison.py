@@ -105,7 +105,7 @@ def _record(run: Any) -> dict[str, Any]:
 
 def markdown(rows: list[Row], category: str) -> str:
     """The table for each protocol, with what must be said under it."""
-    parts = [f"# {category}: {sum(len(r.runs) for r in rows)} runs of {len(rows)} methods"]
+    parts = [f"# {category}: {sum(len(r.runs) for r in rows)} runs, {len(rows)} methods"]
     for protocol, title in PROTOCOLS.items():
         shown = [row for row in rows if row.mean(protocol, "HR@10") is not None]
         if not shown:
