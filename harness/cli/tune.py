@@ -87,7 +87,7 @@ def tune(
             t["number"],
             t["state"],
             t["valid"][tuning.METRIC],
-            t["seconds"],
+            _short(t["seconds"]),
             *(_short(t["settings"].get(k)) for k in keys),
         ]
         for t in ranked[:10]
