@@ -4,7 +4,7 @@ import pytest
 
 from tests.baselines.running import run
 
-SECOND_ORDER = ["dataset.items=100", "dataset.users=1500", "dataset.first_order=0", "dataset.second_order=0.95",
+SECOND_ORDER = ["dataset.items=100", "dataset.users=2500", "dataset.first_order=0", "dataset.second_order=0.95",
                 "dataset.repeat=0.02", "dataset.collisions=0"]  # fmt: skip
 SMALL = {
     "gru4rec": ["hidden=64", "epochs=12", "batch=128", "learning_rate=0.003"],
@@ -25,9 +25,11 @@ def markov(plugins, tmp_path_factory):
 def test_second_order_models_beat_any_first_order_one(name, plugins, tmp_path, markov):
     found = run(plugins, name, tmp_path, [*SECOND_ORDER, *(f"{name}.{s}" for s in SMALL[name])])
     assert found.item["HR@10"] > markov.item["HR@10"] + 0.05
-    assert 0.7 * found.optimal < found.item["HR@10"] < 1.03 * found.optimal
+    assert SHARES[name] * found.optimal < found.item["HR@10"] < 1.03 * found.optimal
 
 
+# shares of the optimum that each must reach; measured 0.76–0.84
+SHARES = {"gru4rec": 0.75, "caser": 0.70, "sasrec": 0.72, "hstu": 0.78, "tiger": 0.75}
 IID = ["dataset.repeat=0", "dataset.first_order=0", "dataset.second_order=0", "dataset.users=1000", "dataset.items=100"]
 
 
