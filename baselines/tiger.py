@@ -27,6 +27,8 @@ PAD = 0
 """Padding of the encoder's input, and the token that starts the decoder, as T5 has it."""
 
 
+MOST_GIB = 4.0
+"""The most that the masks of the catalogue softmax may take."""
 START = 0.3
 """Scale of the first weights. T5's own (1, unit embeddings, a scaled output) suits Adafactor and 200,000 steps."""
 
@@ -60,8 +62,16 @@ class TigerTrainer:
         self.settings = settings
 
     def check(self, context: Context) -> None:
-        """There must be SIDs."""
-        context.needs_semantic_ids("tiger")
+        """There must be SIDs, and room for the masks of the catalogue softmax."""
+        codes = context.needs_semantic_ids("tiger").codes
+        if self.settings.softmax == "catalogue":
+            prefixes = len(np.unique(codes[:, :-1], axis=0))
+            gib = prefixes * sum(len(np.unique(column)) for column in codes.T) / 2**30
+            if gib > MOST_GIB:
+                raise BenchError(
+                    f"tiger.softmax = catalogue needs masks of {gib:.1f} GiB for {prefixes:,} SID prefixes; "
+                    "set tiger.softmax=vocabulary"
+                )
 
     def fit(self, context: Context) -> dict[str, Any]:
         """Train; leave the best weights by valid in the stage directory."""
@@ -95,7 +105,8 @@ class Tiger(torch.nn.Module):
         tokens, size = token_ids(codes)
         padding = np.full((1, tokens.shape[1]), PAD, dtype=np.int64)
         self.register_buffer("tokens", torch.from_numpy(np.concatenate([tokens, padding])))  # [n_items + 1, levels]
-        for level, (prefix, legal) in enumerate(continuations(tokens, size)):
+        masks = continuations(tokens, size) if settings.softmax == "catalogue" else []
+        for level, (prefix, legal) in enumerate(masks):
             self.register_buffer(f"prefix_{level}", torch.from_numpy(prefix), persistent=False)
             self.register_buffer(f"legal_{level}", torch.from_numpy(legal), persistent=False)
         self.t5 = T5ForConditionalGeneration(

@@ -244,6 +244,7 @@ def _trial(optuna: Any, search: Search, trial: Any, settings: dict[str, Any]) ->
     trial.set_user_attr("settings", settings)
     started = time.monotonic()
     lock = _lock(search.directory, trial.number)
+    over = True
     try:
         valid = pipeline.search(
             pipeline.Run(config, search.dataset, search.plugins, keep, Progress(quiet=True), search.device, tracker)
@@ -258,17 +259,14 @@ def _trial(optuna: Any, search: Search, trial: Any, settings: dict[str, Any]) ->
             raise
         trial.set_user_attr("error", error.format_message())  # a combination that the method refuses
         raise optuna.TrialPruned from error
+    except KeyboardInterrupt:
+        over = False  # tried again, from its checkpoint
+        raise
     finally:
         trial.set_user_attr("seconds", round(time.monotonic() - started, 1))
         lock.close()
-        if not isinstance(_current_exception(), KeyboardInterrupt):
+        if over:
             shutil.rmtree(keep.directory, ignore_errors=True)  # the record is the study; weights are not kept
-
-
-def _current_exception() -> BaseException | None:
-    import sys
-
-    return sys.exc_info()[1]
 
 
 def _lock(directory: Path, number: int) -> Any:

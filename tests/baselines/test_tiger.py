@@ -183,6 +183,15 @@ def test_without_sids_it_names_the_way_to_get_them(plugins, tmp_path):
         trainer.check(bare)
 
 
+def test_masks_that_do_not_fit_are_refused_before_training(monkeypatch):
+    given = SimpleNamespace(needs_semantic_ids=lambda who: SIDS)
+    tiger.TigerTrainer(tiger.Settings()).check(given)
+    monkeypatch.setattr(tiger, "MOST_GIB", 1e-9)
+    with pytest.raises(BenchError, match=r"set tiger\.softmax=vocabulary"):
+        tiger.TigerTrainer(tiger.Settings()).check(given)
+    tiger.TigerTrainer(tiger.Settings(softmax="vocabulary")).check(given)
+
+
 def test_generate_is_refused_for_an_encoder_decoder():
     with pytest.raises(BenchError, match="decoder=beam"):
         GenerateDecoder(GenerateDecoder.Settings(beams=5)).decode(

@@ -48,7 +48,7 @@ def test_the_record_holds_every_trial_and_the_defaults_come_first(searched):
     found = record(folder)
     assert len(found["trials"]) == 3
     first = found["trials"][0]["settings"]
-    assert (first["sasrec.hidden"], first["sasrec.learning_rate"]) == (16, 0.001)
+    assert (first["sasrec.hidden"], first["sasrec.learning_rate"]) == (16, 0.0012)
     complete = [t for t in found["trials"] if t["state"] == "complete"]
     assert found["best"]["valid"]["NDCG@10"] == max(t["valid"]["NDCG@10"] for t in complete)
     assert len(found["data"]) == 64

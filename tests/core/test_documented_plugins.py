@@ -74,7 +74,7 @@ def test_ids_alone_are_enough_for_the_methods_that_say_so(method, tmp_path, monk
         (["sasrec"], "the catalogue has 40 items; set decoder.k=40"),
         (["sasrec", "--set", "sasrec.dropout=1.5"], "setting sasrec.dropout = 1.5"),
         (["sasrec", "--set", "sasrec.loss=ce"], "setting sasrec.loss = 'ce'"),
-        (["sasrec", "--set", "sasrec.heads=3"], "no multiple of sasrec.heads"),
+        (["sasrec", "--set", "sasrec.heads=5"], "no multiple of sasrec.heads"),
         (["markov", "--set", "markov.decay=-1"], "setting markov.decay = -1"),
         (["ease", "--set", "ease.regularisation=0"], "setting ease.regularisation = 0"),
     ],
