@@ -40,6 +40,12 @@ def _no_outside(monkeypatch):
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _no_tracking_server():
+    """MLflow leaves the last run's tracking server in the environment; a module's own fixtures must not see it."""
+    os.environ.pop("MLFLOW_TRACKING_URI", None)
+
+
 @pytest.fixture(scope="session")
 def plugins():
     return plugin_manager.load()

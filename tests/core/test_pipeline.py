@@ -317,7 +317,7 @@ def test_datasets_without_sids_get_them_from_their_texts(plugins, tiny, tmp_path
     bare = dataclasses.replace(tiny, given=None, oracle=None)
     config = resolve(plugins.get("method", "popularity"), "Synthetic", 1, ["tokenizer=given"], plugins)
     run = pipeline.Run(config, bare, plugins, Store(tmp_path / "a"), Progress(True), "cpu", Tracker(tmp_path, False))
-    with pytest.raises(BenchError, match="--set tokenizer=rqkmeans"):
+    with pytest.raises(BenchError, match="--tokenizer rqkmeans"):
         pipeline.execute(run)
     overrides = ["tokenizer=rqkmeans", "tokenizer.codes=8", "tokenizer.dimensions=16"]
     config = resolve(plugins.get("method", "popularity"), "Synthetic", 1, overrides, plugins)
