@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from harness.cli.common import LazyPlugins, data_dir_option, mlflow_option, quiet_option, runs_option, with_plugins
+from harness.cli.common import (
+    LazyPlugins,
+    data_dir_option,
+    device_options,
+    mlflow_option,
+    quiet_option,
+    runs_option,
+    with_plugins,
+)
 
 if TYPE_CHECKING:
     from harness.plugins import Plugins
@@ -46,8 +54,7 @@ def list_() -> None:
 @output_option
 @data_dir_option
 @runs_option
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, or cuda.")
-@click.option("--threads", default=0, help="CPU threads of a run.  [default: as many as there are cores]")
+@device_options
 @mlflow_option
 @quiet_option
 @with_plugins
