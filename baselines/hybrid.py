@@ -6,7 +6,7 @@ was bought after what, titles carry what is alike.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -71,8 +71,6 @@ def _scaled(scores: np.ndarray) -> np.ndarray:
 
 def _within(context: Context, part: str) -> Context:
     """The context with a folder of its own inside the stage's."""
-    from dataclasses import replace
-
     folder: Path = context.directory / part
     folder.mkdir(parents=True, exist_ok=True)
     return replace(context, directory=folder)

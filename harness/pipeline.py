@@ -135,10 +135,7 @@ def search(run: Run) -> dict[str, float]:
             for number, (stage, trainer) in enumerate(zip(run.config.stages, trainers, strict=True), start=1):
                 context = _context(run, stage, number, previous, semantic_ids, backbone)
                 with run.tracker.stage(stage.name):
-                    if run.store.finished(f"{stage.name}/fit") is None:
-                        started = time.monotonic()
-                        facts = trainer.fit(context)
-                        run.store.finish(f"{stage.name}/fit", seconds=round(time.monotonic() - started, 1), **facts)
+                    _fit(run, stage, trainer, context)
                     valid = context.probe(trainer.load(context))
                     run.tracker.stage_result({"valid": valid})
                 previous = context.directory
@@ -233,11 +230,7 @@ def _stage(
 ) -> dict[str, Any]:
     """Train, decode test, measure; each once."""
     keep, name = run.store, stage.name
-    if keep.finished(f"{name}/fit") is None:
-        run.progress.say(f"{name}: train on {len(context.train):,} samples, select on {len(context.valid):,}")
-        started = time.monotonic()
-        facts = trainer.fit(context)
-        keep.finish(f"{name}/fit", seconds=round(time.monotonic() - started, 1), **facts)
+    _fit(run, stage, trainer, context)
     if keep.finished(f"{name}/decode") is None:
         model = trainer.load(context)
         histories = run.dataset.test.histories  # histories only: the decoder sees no target
@@ -262,6 +255,15 @@ def _stage(
     run.tracker.stage_result(metrics)
     run.plugins.notify("bench_stage_finished", run=run.info, stage=name, result=metrics)
     return metrics
+
+
+def _fit(run: Run, stage: Stage, trainer: Any, context: Context) -> None:
+    """Train a stage, once."""
+    if run.store.finished(f"{stage.name}/fit") is None:
+        run.progress.say(f"{stage.name}: train on {len(context.train):,} samples, select on {len(context.valid):,}")
+        started = time.monotonic()
+        facts = trainer.fit(context)
+        run.store.finish(f"{stage.name}/fit", seconds=round(time.monotonic() - started, 1), **facts)
 
 
 def measure(plugins: Plugins, rankings: Rankings, samples: Samples, semantic_ids: SemanticIds | None) -> dict[str, Any]:

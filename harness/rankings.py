@@ -15,6 +15,15 @@ from harness.errors import BenchError
 from harness.semantic_ids import SemanticIds
 
 
+def repeated(ids: np.ndarray) -> np.ndarray:
+    """Which entries of each row ``[n, k]`` stand earlier in it already, as booleans ``[n, k]``."""
+    order = np.argsort(ids, axis=1, kind="stable")
+    ordered = np.take_along_axis(ids, order, axis=1)
+    again = np.zeros(ids.shape, dtype=bool)
+    np.put_along_axis(again, order[:, 1:], ordered[:, 1:] == ordered[:, :-1], axis=1)
+    return again
+
+
 @dataclass(frozen=True)
 class Rankings:
     """The best candidates of each sample, best first.

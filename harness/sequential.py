@@ -160,9 +160,7 @@ def left_padded(histories: Histories, padding: int) -> np.ndarray:
     return np.where(source >= 0, ids, padding).astype(np.int64)
 
 
-def train(
-    context: Context, model: Any, settings: LoopSettings, as_model: Callable[[Any], Any], label: str = ""
-) -> dict[str, Any]:
+def train(context: Context, model: Any, settings: LoopSettings, as_model: Callable[[Any], Any]) -> dict[str, Any]:
     """Train a :class:`Trainable` on the train samples, probe valid, stop early, keep the best weights.
 
     Shuffles and dropout are functions of seed and epoch alone, so a killed stage that goes on from its
@@ -186,7 +184,7 @@ def train(
     kept = averaged.module if averaged else model  # what is probed, selected and saved
     state = _resume(context.directory, model, optimiser, averaged) or _State()
     spent = time.monotonic() - state.seconds
-    with context.progress.bar(settings.epochs * steps, label or context.directory.name, "step") as bar:
+    with context.progress.bar(settings.epochs * steps, context.directory.name, "step") as bar:
         bar.update(state.epoch * steps)
         while state.epoch < settings.epochs and not state.stopped(settings.patience):
             sampler.set_epoch(state.epoch)

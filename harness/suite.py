@@ -69,6 +69,11 @@ class Planned:
     """Whether `seconds` is from recorded runs of this method (else the suite file's estimate)."""
     problem: str = ""
 
+    @property
+    def open(self) -> bool:
+        """Whether it is still to do."""
+        return not self.recorded and not self.problem
+
 
 @dataclass
 class Outcome:
@@ -159,10 +164,11 @@ def plan(suite: Suite, category: str, data_dir: str | None, runs: Path, plugins:
     Raises:
         BenchError: the category cannot be read at all.
     """
-    datasets: dict[str, Dataset] = {}
-    catalogue.read(plugins, category, data_dir, {})  # a missing category is one error, not one a method
+    # read first of all: a missing category is one error, not one a method
+    datasets: dict[str, Dataset] = {repr([]): catalogue.read(plugins, category, data_dir, {})}
     planned = []
     for entry in suite.entries:
+        known: dict[int, float | None] = {}
         for seed in suite.seeds[: entry.seeds]:
             try:
                 resolved = config.resolve(plugins.get("method", entry.method), category, seed, entry.overrides, plugins)
@@ -172,8 +178,11 @@ def plan(suite: Suite, category: str, data_dir: str | None, runs: Path, plugins:
                 dataset = datasets[key]
                 directory = pipeline.directory(runs, resolved, dataset)
                 recorded = Store(directory).finished("run") is not None
-                seconds = _measured(runs, entry.method, category, len(dataset.train))
-                guess = entry.minutes * 60 * len(dataset.train) / REFERENCE_ROWS
+                rows = len(dataset.train)
+                if rows not in known:
+                    known[rows] = _measured(runs, entry.method, category, rows)
+                seconds = known[rows]
+                guess = entry.minutes * 60 * rows / REFERENCE_ROWS
                 planned.append(
                     Planned(
                         entry, seed, directory, recorded, guess if seconds is None else seconds, seconds is not None
@@ -228,7 +237,7 @@ def execute(
             else:
                 run.recorded = True
                 outcome.done.append(run)
-                left = sum(r.seconds for r in planned[number:] if not r.recorded and not r.problem)
+                left = sum(r.seconds for r in planned[number:] if r.open)
                 say(
                     f"{title}: {_shown(run)} in {duration(seconds)}"
                     + (f"; left: about {duration(left)}" if left else "")

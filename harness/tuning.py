@@ -46,7 +46,6 @@ class Search:
     directory: Path
     device: str
     mlflow: bool
-    progress: Progress
 
     def config(self, settings: dict[str, Any]) -> RunConfig:
         """The run of a trial."""
@@ -115,11 +114,17 @@ def run(
 
     if len(study.get_trials(deepcopy=False, states=done)) < trials:
         study.optimize(objective, callbacks=[finished], catch=())
-    return write_record(search, study)
+    record = write_record(search, study)
+    if not record:
+        raise BenchError(f"no trial of the search in {search.directory} was completed; look at its settings and space")
+    return record
 
 
 def write_record(search: Search, study: Any) -> dict[str, Any]:
-    """The search as plain values, also written to ``search.json`` and the best as ``tuned.yaml``."""
+    """The search as plain values, also written to ``search.json``, and the best as ``tuned.yaml``.
+
+    Empty, and nothing is written, before a trial is complete.
+    """
     entries = [_entry(t) for t in study.get_trials(deepcopy=False) if t.state.is_finished()]
     complete = [e for e in entries if e["state"] == "complete"]
     if not complete:

@@ -52,7 +52,7 @@ def collect(planned: Iterable[Any]) -> list[Row]:
     """The rows of recorded runs (:class:`harness.suite.Planned`), in the suite's order.
 
     Raises:
-        BenchError: runs of different data or semantic IDs; they are not comparable.
+        BenchError: runs of different data; they are not comparable. (The caption names the semantic IDs.)
     """
     rows = from_records([_record(run) for run in planned])
     first = rows[0].runs[0]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -93,6 +95,7 @@ set_option = click.option(
     metavar="KEY=VALUE",
     help="Change a setting, e.g. decoder.beams=20 (repeatable).",
 )
+category_option = click.option("--category", required=True, metavar="NAME", help="A category of bench data list.")
 runs_option = click.option("--runs", default="runs", show_default=True, metavar="DIR", help="Where runs are recorded.")
 mlflow_option = click.option("--no-mlflow", is_flag=True, help="Do not log to MLflow.")
 quiet_option = click.option("--quiet", is_flag=True, help="No progress.")
@@ -104,6 +107,16 @@ def device_options(function: Callable[..., Any]) -> Callable[..., Any]:
         function
     )
     return click.option("--device", default="auto", show_default=True, help="auto, cpu, or cuda.")(function)
+
+
+@contextlib.contextmanager
+def resumable() -> Iterator[None]:
+    """An interrupt ends the command with exit code 130 and says that the same one goes on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        click.echo("\nInterrupted; the same command goes on where it was.", err=True)
+        sys.exit(130)
 
 
 def quieten() -> None:

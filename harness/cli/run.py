@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from harness.cli.common import (
+    category_option,
     data_dir_option,
     debug_mode,
     device_options,
@@ -17,6 +17,7 @@ from harness.cli.common import (
     prepare_device,
     quiet_option,
     quieten,
+    resumable,
     runs_option,
     set_option,
     with_plugins,
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.option("--method", metavar="NAME", help="A method of bench methods.")
 @click.option("--config", metavar="FILE", help="A recipe file instead of a method (e.g. a run's config.yaml).")
-@click.option("--category", required=True, metavar="NAME", help="A category of bench data list.")
+@category_option
 @click.option("--seed", default=42, show_default=True, help="Random seed of the run.")
 @click.option("--tokenizer", metavar="NAME", help="Where semantic IDs come from: given, rqkmeans, …")
 @set_option
@@ -75,11 +76,8 @@ def run(
         resolved, dataset, plugins, Store(directory), progress, chosen, Tracker(Path(runs), not no_mlflow)
     )
     progress.say(f"{resolved.method} on {category} ({dataset.caption or 'as read'}), seed {seed} → {directory}")
-    try:
+    with resumable():
         result = pipeline.execute(this, origin)
-    except KeyboardInterrupt:
-        click.echo("\nInterrupted; the same command goes on where it was.", err=True)
-        sys.exit(130)
     click.echo(report.summary(result))
     click.echo(f"\n{report.caption(this.store.manifest)}\nreport: {directory / 'report.md'}")
 

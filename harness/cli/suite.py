@@ -10,10 +10,12 @@ import click
 
 from harness.cli.common import (
     LazyPlugins,
+    category_option,
     data_dir_option,
     device_options,
     mlflow_option,
     quiet_option,
+    resumable,
     runs_option,
     with_plugins,
 )
@@ -22,7 +24,6 @@ if TYPE_CHECKING:
     from harness.plugins import Plugins
     from harness.suite import Planned, Suite
 
-category_option = click.option("--category", required=True, metavar="NAME", help="A category of bench data list.")
 only_option = click.option("--only", multiple=True, metavar="ROW", help="Only these rows of the suite (repeatable).")
 seeds_option = click.option("--seeds", type=int, metavar="N", help="Only the first N of the suite's seeds.")
 output_option = click.option(
@@ -91,11 +92,8 @@ def run(
     def say(line: str) -> None:
         progress.say(("\r\033[K" if live else "") + line)
 
-    try:
+    with resumable():
         outcome = suites.execute(planned, words, Path(runs) / category / "suites" / chosen.name, say, watch)
-    except KeyboardInterrupt:
-        click.echo("\nInterrupted; the same command goes on where it was.", err=True)
-        sys.exit(130)
     if outcome.done:
         _table(chosen, planned, category, output)
     for failed, problem in outcome.failed:
@@ -153,17 +151,16 @@ def _print(planned: list[Planned]) -> None:
     for run in planned:
         state = run.problem or ("recorded" if run.recorded else "to run")
         basis = "recorded runs" if run.measured else "suite file"
-        left = not run.recorded and not run.problem
         rows.append(
             [
                 run.entry.label,
                 str(run.seed),
                 state,
-                suites.duration(run.seconds) if left else None,
-                basis if left else None,
+                suites.duration(run.seconds) if run.open else None,
+                basis if run.open else None,
             ]
         )
     click.echo(table(["row", "seed", "state", "about", "estimate from"], rows))
-    open_ = [run for run in planned if not run.recorded and not run.problem]
-    about = suites.duration(sum(run.seconds for run in open_))
-    click.echo(f"\n{len(open_)} of {len(planned)} runs to do, about {about}")
+    left = [run for run in planned if run.open]
+    about = suites.duration(sum(run.seconds for run in left))
+    click.echo(f"\n{len(left)} of {len(planned)} runs to do, about {about}")

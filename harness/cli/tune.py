@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from harness.cli.common import (
+    category_option,
     data_dir_option,
     debug_mode,
     device_options,
@@ -16,6 +16,7 @@ from harness.cli.common import (
     prepare_device,
     quiet_option,
     quieten,
+    resumable,
     runs_option,
     set_option,
     with_plugins,
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.option("--method", required=True, metavar="NAME", help="A method of bench methods.")
-@click.option("--category", required=True, metavar="NAME", help="A category of bench data list.")
+@category_option
 @click.option("--trials", default=20, show_default=True, type=click.IntRange(min=1), help="Trials in all.")
 @click.option("--space", metavar="FILE", help="YAML of settings and their ranges, in place of the recipe's own.")
 @click.option("--no-prune", is_flag=True, help="Train every trial to its end.")
@@ -66,7 +67,7 @@ def tune(
     directory = Path(runs) / category / method / "tuning"
     search = tuning.Search(
         recipe, category, seed, overrides, ranges, dataset, plugins, directory,
-        prepare_device(device, threads), not no_mlflow, progress,
+        prepare_device(device, threads), not no_mlflow,
     )  # fmt: skip
 
     def report(entry: dict[str, Any]) -> None:
@@ -75,11 +76,8 @@ def tune(
         progress.say(f"trial {entry['number']} {entry['state']} {valid} ({entry['seconds']} s) {settings}")
 
     progress.say(f"tune {method} on {category} ({dataset.caption or 'as read'}): valid {tuning.METRIC}, {directory}")
-    try:
+    with resumable():
         found = tuning.run(search, trials, not no_prune, report)
-    except KeyboardInterrupt:
-        click.echo("\nInterrupted; the same command goes on where it was.", err=True)
-        sys.exit(130)
     keys = list(ranges)
     ranked = sorted((t for t in found["trials"] if t["valid"]), key=lambda t: -t["valid"][tuning.METRIC])
     rows = [

@@ -11,7 +11,7 @@ from harness.components import setting
 from harness.data.dataset import Histories, Items
 from harness.errors import BenchError
 from harness.progress import Progress
-from harness.rankings import Rankings
+from harness.rankings import Rankings, repeated
 from harness.semantic_ids import SemanticIds
 
 
@@ -66,12 +66,7 @@ class RankDecoder:
         k = self.settings.k
         if semantic_ids is None or ids.shape[1] == k:
             return k
-        sids = semantic_ids.of_item[ids]
-        order = np.argsort(sids, axis=1, kind="stable")
-        ordered = np.take_along_axis(sids, order, axis=1)
-        new = np.ones(sids.shape, dtype=bool)
-        np.put_along_axis(new, order[:, 1:], ordered[:, 1:] != ordered[:, :-1], axis=1)
-        distinct = new.cumsum(axis=1)  # [n, width] distinct SIDs so far
+        distinct = (~repeated(semantic_ids.of_item[ids])).cumsum(axis=1)  # [n, width] distinct SIDs so far
         wanted = min(k, len(semantic_ids.distinct))
         return max(k, int((distinct < wanted).sum(axis=1).max()) + 1)
 

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from harness.rankings import Rankings
+from harness.rankings import Rankings, repeated
 from harness.semantic_ids import SemanticIds
 from harness.statistics import bootstrap
 
@@ -73,10 +73,7 @@ def distinct_sids(rankings: Rankings, semantic_ids: SemanticIds) -> np.ndarray:
     if rankings.kind == "sid":
         return rankings.ids
     ids = np.where(rankings.ids < 0, -1, semantic_ids.of_item[rankings.ids])
-    order = np.argsort(ids, axis=1, kind="stable")
-    ordered = np.take_along_axis(ids, order, axis=1)
-    again = np.zeros(ids.shape, dtype=bool)
-    np.put_along_axis(again, order[:, 1:], (ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] >= 0), axis=1)
+    again = repeated(ids) & (ids >= 0)
     front = np.argsort(again, axis=1, kind="stable")
     return np.take_along_axis(np.where(again, -1, ids), front, axis=1)
 

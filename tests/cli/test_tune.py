@@ -129,6 +129,15 @@ def test_a_trial_cut_short_is_tried_again_with_the_same_settings(tmp_path, monke
     assert [t["state"] for t in record(tmp_path)["trials"]] == ["complete", "fail", "complete"]
 
 
+def test_a_search_without_a_completed_trial_is_one_line(tmp_path):
+    given = words(tmp_path, "--no-mlflow", trials=1)
+    (tmp_path / "space.yaml").write_text("sasrec.hidden: [33]")  # refused: no multiple of two heads
+    for expected in ("no multiple of sasrec.heads", "no trial of the search"):  # the second counts it as done
+        result = bench(*given)
+        assert result.exit_code == 2, result.output
+        assert expected in result.output
+
+
 def test_no_trial_can_read_a_test_sample(tmp_path, monkeypatch):
     seen = []
     original = pipeline._context
@@ -176,7 +185,7 @@ def test_every_shipped_space_names_settings_that_exist_and_hold_the_default(plug
     assert {"gru4rec", "caser", "sasrec", "hstu", "tiger"} <= set(spaces)
     for name, recipe in spaces.items():
         space = tuning.check_space(recipe["search"], name)
-        search = tuning.Search(recipe, "Synthetic", 0, (), space, tiny, plugins, tmp_path, "cpu", False, None)
+        search = tuning.Search(recipe, "Synthetic", 0, (), space, tiny, plugins, tmp_path, "cpu", False)
         assert set(tuning._defaults(search)) == set(space), name
 
 
