@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from harness.decoding.shared_prompt import prefill
+from harness.decoding.split import level_log_probs, split
 from harness.decoding.trie import Trie
 
 DEAD = float("-inf")
@@ -42,52 +42,55 @@ def beam_search(
 
     Args:
         ids, mask: prompts ``[batch, P]``, left-padded.
-        renormalise: divide by the probability of the legal tokens at each step.
+        renormalise: divide by the probability of the legal tokens at each step. A forced token then costs
+            nothing, and a beam above a single leaf needs no further step: it is not computed.
     """
-    batch = len(ids)
-    device = ids.device
-    cache, mask, logits = prefill(model, ids, mask)
-    logits = logits[:, None]  # [batch, alive beams, vocab]
-    nodes = torch.zeros(batch, 1, dtype=torch.long, device=device)
+    batch, device = len(ids), ids.device
+    lm = split(model)
+    cache, mask, states = lm.prefill(ids, mask)
+    states = states[:, None]  # [batch, fed beams, d]
+    fed = nodes = torch.zeros(batch, 1, dtype=torch.long, device=device)  # places of the fed beams; each beam's node
     scores = torch.zeros(batch, 1, device=device)
-    tokens = torch.empty(batch, 1, 0, dtype=torch.long, device=device)
     lineage = torch.empty(batch, 1, 0, dtype=torch.bool, device=device)  # [batch, beams, tokens fed so far]
     lengths = mask.sum(1, keepdim=True)
     for step, level in enumerate(trie.levels):
-        entries, child_tokens, exists = level.children(nodes)  # [batch, alive, width]
-        log_probs = child_log_probs(logits, child_tokens, exists, renormalise)
-        total = torch.where(exists, scores[..., None] + log_probs, DEAD)
-        best, flat = top(total.flatten(1), beams)
-        parent = flat // level.width
-        scores = best
-        nodes = entries.flatten(1).gather(1, flat)
-        chosen = child_tokens.flatten(1).gather(1, flat)
-        tokens = torch.cat([_pick(tokens, parent), chosen[..., None]], dim=2)
+        alive = nodes.shape[1]
+        total = torch.full((batch, alive, level.width), DEAD, device=device)
+        if renormalise:
+            total[..., 0] = scores  # of a beam that is not fed: its one child is certain
+        if states is not None:
+            columns, exists = level.children(nodes.gather(1, fed))  # [batch, fed, width]
+            log_probs = level_log_probs(lm, states, level.vocabulary, columns, exists, renormalise)
+            grown = torch.where(exists, scores.gather(1, fed)[..., None] + log_probs, DEAD)
+            total = grown if fed.shape[1] == alive else total.scatter(1, fed[..., None].expand_as(grown), grown)
+        scores, flat = top(total.flatten(1), beams)
+        parent, offset = flat // level.width, flat % level.width
+        nodes = level.entry(nodes.gather(1, parent), offset)
         if step == trie.depth - 1:
             break
-        alive = chosen.shape[1]
-        own = torch.eye(alive, dtype=torch.bool, device=device).expand(batch, -1, -1)
-        lineage = torch.cat([_pick(lineage, parent), own], dim=2)
-        attention = torch.cat([mask[:, None, :].expand(-1, alive, -1), lineage], dim=2)[:, None]
-        logits = model(
-            input_ids=chosen, attention_mask=attention, position_ids=(lengths + step).expand(-1, alive),
-            past_key_values=cache, use_cache=True,
-        ).logits  # fmt: skip
-    dead = torch.isneginf(scores)
-    return Beams(torch.where(dead, -1, trie.leaves[nodes]), tokens, scores)
+        fed = _unsettled(level.alone[nodes] | torch.isneginf(scores), renormalise)
+        lineage = _pick(lineage, parent)
+        if not fed.shape[1]:
+            states = None
+            continue
+        own = torch.zeros(batch, nodes.shape[1], fed.shape[1], dtype=torch.bool, device=device)
+        own.scatter_(1, fed[:, None], True)
+        lineage = torch.cat([lineage, own], dim=2)
+        seen = lineage if fed.shape[1] == nodes.shape[1] else _pick(lineage, fed)
+        attention = torch.cat([mask[:, None].expand(-1, fed.shape[1], -1), seen], dim=2)
+        tokens = level.vocabulary[level.columns[nodes.gather(1, fed)]]
+        states = lm.states(tokens, attention, (lengths + step).expand(-1, fed.shape[1]), cache)
+    leaves = torch.where(torch.isneginf(scores), -1, trie.leaves[nodes])
+    return Beams(leaves, trie.tokens(nodes), scores)
 
 
-def child_log_probs(
-    logits: torch.Tensor, tokens: torch.Tensor, exists: torch.Tensor, renormalise: bool
-) -> torch.Tensor:
-    """Log-probabilities ``[batch, beams, width]`` of the children, from logits ``[batch, beams, vocab]`` (used up)."""
-    values = logits.gather(2, tokens).float()
-    if renormalise:
-        return values - torch.where(exists, values, DEAD).logsumexp(2, keepdim=True)
-    # in place: the logits are the largest tensor of a step, and nobody reads them again
-    logits = logits.float()
-    peak = logits.amax(2, keepdim=True)
-    return values - (logits.sub_(peak).exp_().sum(2, keepdim=True).log() + peak)
+def _unsettled(settled: torch.Tensor, renormalise: bool) -> torch.Tensor:
+    """Places ``[batch, most]`` of the beams to feed, in order; rows with fewer are filled with settled ones."""
+    batch, alive = settled.shape
+    if not renormalise:
+        return torch.arange(alive, device=settled.device).expand(batch, -1)
+    most = int((~settled).sum(1).max())
+    return settled.to(torch.uint8).argsort(dim=1, stable=True)[:, :most]
 
 
 def top(scores: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch.nn import functional
 
-from harness.decoding.shared_prompt import Prefill
+from harness.decoding.split import Prefill
 
 
 @dataclass
@@ -27,11 +28,6 @@ class _Encoded:
     def crop(self, length: int) -> None:
         """Take the last ``-length`` decoder positions out of the cache."""
         self.cache.self_attention_cache.crop(length)
-
-
-@dataclass(frozen=True)
-class _Logits:
-    logits: torch.Tensor
 
 
 class SharedEncoder:
@@ -51,18 +47,15 @@ class SharedEncoder:
         encoded = _Encoded(cache, states, _additive(mask[:, None, None, :], states.dtype))
         start = torch.full_like(ids[:, :1], self.model.config.decoder_start_token_id)
         seen = torch.ones_like(mask[:, :1])
-        logits = self._decode(start, seen[:, None, None, :], encoded)
-        return Prefill(encoded, seen, logits[:, -1])
+        return Prefill(encoded, seen, self.states(start, seen[:, None], start, encoded)[:, -1])
 
-    def __call__(
-        self, input_ids: torch.Tensor, attention_mask: torch.Tensor, past_key_values: _Encoded, **_: Any
-    ) -> _Logits:
-        """Logits ``[batch, q, vocab]`` of tokens ``[batch, q]`` under a boolean mask ``[batch, 1, q, keys]``."""
-        return _Logits(self._decode(input_ids, attention_mask, past_key_values))
+    def states(self, ids: torch.Tensor, attention: torch.Tensor, place: torch.Tensor, cache: _Encoded) -> torch.Tensor:
+        """States ``[batch, q, d]`` of tokens ``[batch, q]`` under a boolean mask ``[batch, q, keys]``.
 
-    def _decode(self, tokens: torch.Tensor, mask: torch.Tensor, encoded: _Encoded) -> torch.Tensor:
-        decoder = self.model.decoder
-        hidden = decoder.embed_tokens(tokens)
+        `place` is not needed: T5 counts along each beam's own ancestry.
+        """
+        decoder, mask, encoded = self.model.decoder, attention[:, None], cache
+        hidden = decoder.embed_tokens(ids)
         bias = self._bias(mask)  # [batch, heads, q, keys]
         additive = _additive(mask, hidden.dtype)
         for block in decoder.block:
@@ -73,7 +66,12 @@ class SharedEncoder:
         hidden = decoder.final_layer_norm(hidden)
         if self.model.config.scale_decoder_outputs:
             hidden = hidden * self.model.model_dim**-0.5
-        return self.model.lm_head(hidden)
+        return hidden
+
+    def logits(self, states: torch.Tensor, tokens: torch.Tensor | None = None) -> torch.Tensor:
+        """Logits ``[..., tokens]`` of those token ids, or of the whole vocabulary."""
+        head = self.model.lm_head
+        return functional.linear(states, head.weight if tokens is None else head.weight[tokens])
 
     def _bias(self, mask: torch.Tensor) -> torch.Tensor:
         """T5's bias by how many tokens back a key stands among those that its query sees (itself the last)."""

@@ -6,12 +6,13 @@ chunks; so the top k is the true one, and what beam search lost (the *beam regre
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 
-from harness.decoding.beam import Beams, child_log_probs, top
-from harness.decoding.shared_prompt import prefill
+from harness.decoding.beam import Beams, top
+from harness.decoding.split import Split, level_log_probs, split
 from harness.decoding.trie import Trie
 
 
@@ -19,46 +20,60 @@ from harness.decoding.trie import Trie
 def exact_search(
     model: Any, ids: torch.Tensor, mask: torch.Tensor, trie: Trie, k: int, chunk: int = 512, renormalise: bool = False
 ) -> Beams:
-    """The true best k leaves of each prompt ``[batch, P]``; `chunk` nodes are fed at a time (memory)."""
-    batch = len(ids)
-    device = ids.device
-    cache, mask, logits = prefill(model, ids, mask)
+    """The true best k leaves of each prompt ``[batch, P]``; `chunk` nodes are fed at a time (memory).
+
+    With `renormalise` a node above a single leaf is not fed: what follows is certain.
+    """
+    scores = leaf_scores(model, ids, mask, trie, chunk, renormalise)
+    best, nodes = top(scores, min(k, len(trie)))
+    return Beams(trie.leaves[nodes], trie.tokens(nodes), best)
+
+
+@torch.inference_mode()
+def leaf_scores(
+    model: Any, ids: torch.Tensor, mask: torch.Tensor, trie: Trie, chunk: int = 512, renormalise: bool = False
+) -> torch.Tensor:
+    """Log-probability of every leaf node ``[batch, leaves]``; see :func:`exact_search`."""
+    batch, device = len(ids), ids.device
+    lm = split(model)
+    cache, mask, states = lm.prefill(ids, mask)
     lengths = mask.sum(1, keepdim=True)
     scores = torch.zeros(batch, 1, device=device)  # [batch, nodes of this depth]
-    n_nodes = 1
-    path = torch.zeros(1, 0, dtype=torch.long, device=device)  # [nodes, depth] cache places of the ancestors
+    fed = torch.zeros(1, dtype=torch.long, device=device)  # the nodes that were fed
+    path = torch.zeros(1, 0, dtype=torch.long, device=device)  # [nodes, depth] cache places of the fed ancestors
     kept = 0  # tokens in the cache beyond the prompt
-    pending = [(0, logits[:, None])]  # logits of nodes from a start, chunk by chunk
+    pending = iter([(0, states[:, None])])  # states of fed nodes from a start, chunk by chunk
     for step, level in enumerate(trie.levels):
-        children = torch.empty(batch, len(level.tokens), device=device)
+        parent = torch.repeat_interleave(torch.arange(len(level.starts) - 1, device=device), level.starts.diff())
+        children = scores[:, parent]
         for start, part in pending:
-            nodes = torch.arange(start, start + part.shape[1], device=device)
-            entries, tokens, exists = level.children(nodes)
-            tokens = tokens.expand(batch, -1, -1)
-            log_probs = child_log_probs(part, tokens, exists.expand(batch, -1, -1), renormalise)
-            total = scores[:, nodes, None] + log_probs
-            children[:, entries[exists]] = total[:, exists]
-        parent = torch.repeat_interleave(torch.arange(n_nodes, device=device), level.starts.diff())
-        scores, n_nodes = children, len(level.tokens)
+            nodes = fed[start : start + part.shape[1]]
+            columns, exists = level.children(nodes)
+            wide = columns.expand(batch, -1, -1)
+            log_probs = level_log_probs(lm, part, level.vocabulary, wide, exists, renormalise)
+            entries = level.starts[nodes, None] + torch.arange(level.width, device=device)
+            children[:, entries[exists]] += log_probs[:, exists]
+        scores = children
         if step == trie.depth - 1:
             break
-        last_fed = step == trie.depth - 2  # nothing deeper looks back at these nodes
-        path = torch.cat([path[parent], (kept + torch.arange(n_nodes, device=device))[:, None]], dim=1)
-        pending = _feed(model, cache, mask, level.tokens, path, lengths + step, kept, chunk, keep=not last_fed)
-        kept += n_nodes
-    best, nodes = top(scores, min(k, n_nodes))
-    leaves = trie.leaves[nodes]
-    return Beams(leaves, _tokens(trie, nodes), best)
+        fed = (~level.alone).nonzero()[:, 0] if renormalise else torch.arange(len(level.columns), device=device)
+        places = torch.zeros(len(level.columns), dtype=torch.long, device=device)
+        places[fed] = kept + torch.arange(len(fed), device=device)
+        path = torch.cat([path[parent], places[:, None]], dim=1)
+        keep = step < trie.depth - 2  # or nothing deeper looks back at these nodes
+        pending = _feed(lm, cache, mask, level.tokens[fed], path[fed], lengths + step, kept, chunk, keep)
+        kept += len(fed)
+    return scores
 
 
 def _feed(
-    model: Any, cache: Any, mask: torch.Tensor, tokens: torch.Tensor, path: torch.Tensor, place: torch.Tensor,
+    lm: Split, cache: Any, mask: torch.Tensor, tokens: torch.Tensor, path: torch.Tensor, place: torch.Tensor,
     kept: int, chunk: int, keep: bool,
-) -> Any:  # fmt: skip
-    """Logits of nodes, chunk by chunk; a generator, so that only one chunk's logits live at a time."""
+) -> Iterator[tuple[int, torch.Tensor]]:  # fmt: skip
+    """States of nodes, chunk by chunk; a generator, so that only one chunk's logits live at a time."""
     batch = len(mask)
 
-    def chunks() -> Any:
+    def chunks() -> Iterator[tuple[int, torch.Tensor]]:
         for start in range(0, len(tokens), chunk):
             rows = slice(start, start + chunk)
             n = len(tokens[rows])
@@ -67,23 +82,10 @@ def _feed(
             ancestors = path[rows, :-1]
             see.scatter_(1, ancestors, torch.ones_like(ancestors, dtype=torch.bool))
             see[torch.arange(n), before + torch.arange(n)] = True
-            attention = torch.cat([mask[:, None, :].expand(-1, n, -1), see.expand(batch, -1, -1)], dim=2)[:, None]
-            logits = model(
-                input_ids=tokens[rows].expand(batch, -1), attention_mask=attention,
-                position_ids=place.expand(-1, n), past_key_values=cache, use_cache=True,
-            ).logits  # fmt: skip
+            attention = torch.cat([mask[:, None, :].expand(-1, n, -1), see.expand(batch, -1, -1)], dim=2)
+            states = lm.states(tokens[rows].expand(batch, -1), attention, place.expand(-1, n), cache)
             if not keep:
                 cache.crop(-n)
-            yield start, logits
+            yield start, states
 
-    return chunks() if not keep else list(chunks())
-
-
-def _tokens(trie: Trie, leaves: torch.Tensor) -> torch.Tensor:
-    """Token ids ``[..., levels]`` on the way to leaf nodes."""
-    columns = []
-    nodes = leaves
-    for level in reversed(trie.levels):
-        columns.append(level.tokens[nodes])
-        nodes = torch.searchsorted(level.starts, nodes, right=True) - 1
-    return torch.stack(columns[::-1], dim=-1)
+    return chunks() if not keep else iter(list(chunks()))

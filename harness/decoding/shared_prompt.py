@@ -1,85 +1,32 @@
-"""The shared-prompt layout: a prompt is computed once, its continuations stand beside each other.
+"""The shared-prompt layout of RL's losses: a prompt is computed once, its completions stand beside each other.
 
-Continuations are positions of one row, not rows of a batch: a 4-D mask lets each see the prompt, its
-own earlier tokens and itself, and position ids repeat. Used by beam search, exact scoring and the
-losses of RL. It knows token ids only.
+Completions are positions of one row, not rows of a batch: a 4-D mask lets each see the prompt, its own
+earlier tokens and itself, and position ids repeat. It knows token ids only.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 
+from harness.decoding.layout import causal, positions
+from harness.decoding.split import SplitModel
+from harness.decoding.trie import Trie
 
-def pad_left(
-    prompts: Sequence[Sequence[int]], pad: int, device: str | torch.device
+
+def completion_states(
+    lm: SplitModel, ids: torch.Tensor, mask: torch.Tensor, completions: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Token ids ``[batch, longest]`` padded on the left, and the boolean mask of real tokens."""
-    longest = max(len(p) for p in prompts)
-    ids = torch.full((len(prompts), longest), pad, dtype=torch.long)
-    mask = torch.zeros((len(prompts), longest), dtype=torch.bool)
-    for row, prompt in enumerate(prompts):
-        ids[row, longest - len(prompt) :] = torch.as_tensor(prompt, dtype=torch.long)
-        mask[row, longest - len(prompt) :] = True
-    return ids.to(device), mask.to(device)
-
-
-def causal(mask: torch.Tensor) -> torch.Tensor:
-    """The causal mask ``[batch, P, P]`` of left-padded prompts ``[batch, P]``; padding sees itself only."""
-    length = mask.shape[1]
-    lower = torch.ones(length, length, dtype=torch.bool, device=mask.device).tril()
-    own = torch.eye(length, dtype=torch.bool, device=mask.device)
-    return (lower & mask[:, None, :]) | own
-
-
-def positions(mask: torch.Tensor) -> torch.Tensor:
-    """Position ids ``[batch, P]`` of left-padded prompts: real tokens count from 0."""
-    return (mask.long().cumsum(1) - 1).clamp(min=0)
-
-
-class Prefill(NamedTuple):
-    """Prompts computed once.
-
-    Attributes:
-        cache: what the model's next call takes as ``past_key_values``.
-        mask: ``[batch, P]``, the cache's places that a continuation sees.
-        logits: ``[batch, vocab]``, they predict the first token.
-    """
-
-    cache: Any
-    mask: torch.Tensor
-    logits: torch.Tensor
-
-
-def prefill(model: Any, ids: torch.Tensor, mask: torch.Tensor) -> Prefill:
-    """Compute prompts ``[batch, P]`` once, by the model's own ``prefill`` where it has one."""
-    if hasattr(model, "prefill"):
-        own: Prefill = model.prefill(ids, mask)
-        return own
-    from transformers import DynamicCache
-
-    cache = DynamicCache(config=model.config)
-    out = model(
-        input_ids=ids, attention_mask=causal(mask)[:, None], position_ids=positions(mask),
-        past_key_values=cache, use_cache=True, logits_to_keep=1,
-    )  # fmt: skip
-    return Prefill(out.past_key_values, mask, out.logits[:, -1])
-
-
-def completion_logits(
-    model: Any, ids: torch.Tensor, mask: torch.Tensor, completions: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Logits that predict each token of a group of completions, the prompt computed once, with gradients.
+    """States that predict each token of a group of completions, the prompt computed once, with gradients.
 
     Args:
         ids, mask: prompts ``[batch, P]``, left-padded.
         completions: token ids ``[batch, G, T]``.
 
     Returns:
-        The logits after the prompt ``[batch, vocab]`` (they predict every first token), and those
-        after each completion's tokens but the last ``[batch, G, T - 1, vocab]``.
+        The states after the prompt ``[batch, d]`` (they predict every first token), and those after
+        each completion's tokens but the last ``[batch, G, T - 1, d]``.
     """
     batch, prompt = ids.shape
     group, length = completions.shape[1:]
@@ -91,25 +38,55 @@ def completion_logits(
     own = (member[:, None] == member[None, :]) & (step[None, :] <= step[:, None])  # [G·fed, G·fed]
     rows = torch.cat([see_prompt, own.expand(batch, -1, -1)], dim=2)
     upper = torch.cat([causal(mask), mask.new_zeros(batch, prompt, group * fed)], dim=2)
-    attention = torch.cat([upper, rows], dim=1)[:, None]  # [batch, 1, P + G·fed, P + G·fed]
+    attention = torch.cat([upper, rows], dim=1)  # [batch, P + G·fed, P + G·fed]
     place = torch.cat([positions(mask), mask.sum(1, keepdim=True) + step], dim=1)
     keep = torch.arange(prompt - 1, prompt + group * fed, device=ids.device)
-    logits = model(
-        input_ids=torch.cat([ids, tokens], dim=1), attention_mask=attention, position_ids=place,
-        use_cache=False, logits_to_keep=keep,
-    ).logits  # fmt: skip
-    return logits[:, 0], logits[:, 1:].reshape(batch, group, fed, -1)
+    states = lm.states(torch.cat([ids, tokens], dim=1), attention, place, keep=keep)
+    return states[:, 0], states[:, 1:].reshape(batch, group, fed, states.shape[2])
 
 
 def completion_log_probs(
-    model: Any, ids: torch.Tensor, mask: torch.Tensor, completions: torch.Tensor, temperature: float = 1.0
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Log-probability and entropy of each completion token, both ``[batch, G, T]``; see :func:`completion_logits`."""
-    first, rest = completion_logits(model, ids, mask, completions)
-    first, rest = (first / temperature).log_softmax(-1), (rest / temperature).log_softmax(-1)
-    chosen = first.gather(1, completions[:, :, 0])[..., None]  # [batch, G, 1]
-    later = rest.gather(3, completions[:, :, 1:, None]).squeeze(3)  # [batch, G, T - 1]
+    model: Any, ids: torch.Tensor, mask: torch.Tensor, completions: torch.Tensor, temperature: float = 1.0,
+    trie: Trie | None = None,
+) -> tuple[torch.Tensor, torch.Tensor]:  # fmt: skip
+    """Log-probability and entropy of each completion token, both ``[batch, G, T]``; see :func:`completion_states`.
+
+    Without `trie` a token's probability is over the model's whole vocabulary, with it over the tokens
+    that continue a SID of the catalogue: the actions that a constrained rollout chooses among.
+    """
+    lm = SplitModel(model)
+    first, rest = completion_states(lm, ids, mask, completions)
+    if trie is not None:
+        return _catalogue_log_probs(lm, first, rest, completions, temperature, trie)
+    start = (lm.logits(first) / temperature).log_softmax(-1)
+    later = (lm.logits(rest) / temperature).log_softmax(-1)
+    log_probs = torch.cat(
+        [start.gather(1, completions[:, :, 0])[..., None], later.gather(3, completions[:, :, 1:, None]).squeeze(3)], 2
+    )
     with torch.no_grad():
-        start = -(first.exp() * first).sum(-1)[:, None, None].expand(-1, completions.shape[1], 1)
-        entropy = torch.cat([start, -(rest.exp() * rest).sum(-1)], dim=2)
-    return torch.cat([chosen, later], dim=2), entropy
+        entropy = torch.cat([_entropy(start)[:, None, None].expand(-1, completions.shape[1], 1), _entropy(later)], 2)
+    return log_probs, entropy
+
+
+def _catalogue_log_probs(
+    lm: SplitModel, first: torch.Tensor, rest: torch.Tensor, completions: torch.Tensor, temperature: float, trie: Trie
+) -> tuple[torch.Tensor, torch.Tensor]:
+    group = completions.shape[1]
+    nodes = torch.zeros(len(first), 1, dtype=torch.long, device=completions.device)
+    log_probs, entropies = [], []
+    for step, level in enumerate(trie.levels):
+        states = first[:, None] if step == 0 else rest[:, :, step - 1]
+        columns, exists = level.children(nodes)
+        logits = lm.logits(states, level.vocabulary).float().gather(-1, columns) / temperature
+        values = logits.masked_fill(~exists, float("-inf")).log_softmax(-1)
+        parents = nodes.expand(-1, group)
+        nodes = level.child(parents, completions[:, :, step])
+        offset = nodes - level.starts[parents]
+        log_probs.append(values.expand(-1, group, -1).gather(-1, offset[..., None]).squeeze(-1))
+        with torch.no_grad():
+            entropies.append(_entropy(values).expand(-1, group))
+    return torch.stack(log_probs, -1), torch.stack(entropies, -1)
+
+
+def _entropy(log_probs: torch.Tensor) -> torch.Tensor:
+    return torch.special.entr(log_probs.exp()).sum(-1)

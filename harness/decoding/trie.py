@@ -1,7 +1,9 @@
-"""The catalogue's SIDs as a trie in tensors (compressed sparse rows), one step a level.
+"""The catalogue's SIDs as a trie in tensors, one step a level.
 
-A step costs O(beams × children): it gathers each beam's slice of sorted children. It knows token
-ids, and which row of the SID table a leaf is; it knows nothing of items.
+Children are stored in compressed sparse rows, so that memory grows with the items alone; where it is
+small, a table of each node's children stands beside them (a level's ``table``), which saves a step
+two gathers. A step costs O(beams × children) either way. It knows token ids, and which row of the
+SID table a leaf is; it knows nothing of items.
 """
 
 from __future__ import annotations
@@ -13,35 +15,66 @@ import torch
 
 from harness.errors import BenchError
 
+DENSE_BYTES = 64 * 2**20
+"""A level whose table of children takes at most this memory gets one."""
+
 
 @dataclass(frozen=True)
 class Level:
     """The children of all nodes of one depth.
 
+    A child is known by its *entry*, which is also its node number one level down.
+
     Attributes:
         starts: ``[nodes + 1]``: node n's children are entries ``starts[n]`` to ``starts[n + 1]``.
-        tokens: ``[children]`` token ids, ascending within a node; an entry is the child's node number.
+        columns: ``[children]`` places in `vocabulary`, ascending within a node.
+        vocabulary: ``[tokens]`` the distinct token ids of this level, ascending.
+        alone: ``[children]`` whether a single leaf is under that child: its other tokens are forced.
         width: the most children of one node.
+        table: ``[nodes, width]`` the columns of each node's children, or None above the memory limit.
     """
 
     starts: torch.Tensor
-    tokens: torch.Tensor
+    columns: torch.Tensor
+    vocabulary: torch.Tensor
+    alone: torch.Tensor
     width: int
+    table: torch.Tensor | None
 
-    def children(self, nodes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Children of nodes ``[...]``: node numbers, token ids and which exist, each ``[..., width]``."""
-        begin, end = self.starts[nodes], self.starts[nodes + 1]
-        entries = begin[..., None] + torch.arange(self.width, device=nodes.device)
-        exists = entries < end[..., None]
-        entries = entries.clamp(max=len(self.tokens) - 1)
-        return entries, self.tokens[entries], exists
+    @property
+    def tokens(self) -> torch.Tensor:
+        """Token ids of all children ``[children]``."""
+        return self.vocabulary[self.columns]
+
+    def children(self, nodes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Columns of the children of nodes ``[...]`` and which of them exist, both ``[..., width]``."""
+        begin = self.starts[nodes][..., None]
+        entries = begin + torch.arange(self.width, device=nodes.device)
+        exists = entries < self.starts[nodes + 1][..., None]
+        if self.table is not None:
+            return self.table[nodes], exists
+        return self.columns[entries.clamp_(max=len(self.columns) - 1)], exists
+
+    def entry(self, nodes: torch.Tensor, offset: torch.Tensor) -> torch.Tensor:
+        """The `offset`-th child of each node; where there is none, some child that is."""
+        return (self.starts[nodes] + offset).clamp(max=len(self.columns) - 1)
+
+    def child(self, nodes: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+        """The child of each node ``[...]`` along a token id ``[...]``, -1 where the catalogue has none."""
+        columns, exists = self.children(nodes)
+        found = exists & (self.vocabulary[columns] == tokens[..., None])
+        offset = found.long().argmax(-1)
+        return torch.where(found.any(-1), self.entry(nodes, offset), -1)
 
 
 class Trie:
     """All SIDs of a catalogue, as sequences of token ids of one length."""
 
-    def __init__(self, sequences: np.ndarray, device: str | torch.device = "cpu"):
+    def __init__(self, sequences: np.ndarray, device: str | torch.device = "cpu", dense_bytes: int = DENSE_BYTES):
         """Build from token ids ``[n_sids, n_levels]``, distinct rows in any order.
+
+        Args:
+            dense_bytes: the largest table of children that a level may have beside its sparse rows.
 
         Raises:
             BenchError: the table is empty, or two rows are equal.
@@ -49,20 +82,20 @@ class Trie:
         if sequences.ndim != 2 or not sequences.size:
             raise BenchError("the catalogue has no SIDs; nothing can be decoded")
         order = np.lexsort(sequences.T[::-1])
-        table = sequences[order]
+        rows = sequences[order]
         self.levels: list[Level] = []
-        node_of = np.zeros(len(table), dtype=np.int64)  # each row's node at the current depth
+        node_of = np.zeros(len(rows), dtype=np.int64)  # each row's node at the current depth
         n_nodes = 1
-        for level in range(table.shape[1]):
-            new = np.r_[True, (np.diff(node_of) != 0) | (np.diff(table[:, level]) != 0)]
+        for level in range(rows.shape[1]):
+            new = np.r_[True, (np.diff(node_of) != 0) | (np.diff(rows[:, level]) != 0)]
             first = np.flatnonzero(new)
             counts = np.bincount(node_of[first], minlength=n_nodes)
-            starts = torch.from_numpy(np.r_[0, np.cumsum(counts)]).to(device)
-            tokens = torch.from_numpy(table[first, level].astype(np.int64)).to(device)
-            self.levels.append(Level(starts, tokens, int(counts.max())))
+            vocabulary, columns = np.unique(rows[first, level], return_inverse=True)
+            alone = np.diff(np.r_[first, len(rows)]) == 1
+            self.levels.append(_level(counts, columns, vocabulary, alone, device, dense_bytes))
             node_of = np.cumsum(new) - 1
             n_nodes = len(first)
-        if n_nodes != len(table):
+        if n_nodes != len(rows):
             raise BenchError("two SIDs of the catalogue have the same tokens")
         self.leaves = torch.from_numpy(order.astype(np.int64)).to(device)
         """``[n_sids]``: the row of `sequences` that each leaf node is."""
@@ -72,5 +105,42 @@ class Trie:
         """The number of levels."""
         return len(self.levels)
 
+    @property
+    def bytes(self) -> int:
+        """Memory of all its tensors."""
+        tensors = [self.leaves]
+        for level in self.levels:
+            tensors += [level.starts, level.columns, level.vocabulary, level.alone]
+            tensors += [level.table] if level.table is not None else []
+        return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
     def __len__(self) -> int:
         return len(self.leaves)
+
+    def tokens(self, leaves: torch.Tensor) -> torch.Tensor:
+        """Token ids ``[..., levels]`` on the way to leaf nodes ``[...]``."""
+        columns, nodes = [], leaves
+        for level in reversed(self.levels):
+            columns.append(level.vocabulary[level.columns[nodes]])
+            nodes = torch.searchsorted(level.starts, nodes, right=True) - 1
+        return torch.stack(columns[::-1], dim=-1)
+
+
+def _level(
+    counts: np.ndarray, columns: np.ndarray, vocabulary: np.ndarray, alone: np.ndarray,
+    device: str | torch.device, dense_bytes: int,
+) -> Level:  # fmt: skip
+    starts = np.r_[0, np.cumsum(counts)]
+    width = int(counts.max())
+    table = None
+    if len(counts) * width * 8 <= dense_bytes:
+        entries = (starts[:-1, None] + np.arange(width)).clip(max=len(columns) - 1)
+        table = torch.from_numpy(columns.astype(np.int64)[entries]).to(device)
+    return Level(
+        torch.from_numpy(starts.astype(np.int64)).to(device),
+        torch.from_numpy(columns.astype(np.int64)).to(device),
+        torch.from_numpy(vocabulary.astype(np.int64)).to(device),
+        torch.from_numpy(alone).to(device),
+        width,
+        table,
+    )

@@ -27,6 +27,9 @@ class Settings:
     """Settings of the usual path."""
 
     beams: int = setting(50, "beams, all of them returned")
+    renormalise: bool | None = setting(
+        None, "divide by the legal tokens' probability at each step; empty: as the model was trained"
+    )
     batch_tokens: int = setting(16384, "positions computed at once: prompts × beams; bounds memory")
 
 
@@ -49,10 +52,11 @@ class GenerateDecoder:
         import torch
         from transformers import GenerationConfig
 
-        from harness.decoding.shared_prompt import pad_left
+        from harness.decoding.layout import pad_left
 
         if not isinstance(needs_generative(model, "hf-generate"), GenerativeModel):
             raise BenchError("decoder hf-generate takes a causal language model; set decoder=beam")
+        renormalise = model.renormalise if self.settings.renormalise is None else self.settings.renormalise
         beams, levels = self.settings.beams, model.sid_tokens.shape[1]
         allowed: dict[tuple[int, ...], list[int]] = defaultdict(list)
         for row in np.unique(model.sid_tokens, axis=0).tolist():
@@ -66,6 +70,7 @@ class GenerateDecoder:
             do_sample=False, length_penalty=0.0, early_stopping=True, repetition_penalty=1.0, temperature=1.0,
             top_k=0, top_p=1.0, no_repeat_ngram_size=0, bos_token_id=None, eos_token_id=None,
             pad_token_id=model.pad, use_cache=True, return_dict_in_generate=True, output_scores=True,
+            renormalize_logits=renormalise,
         )  # fmt: skip
         prompts = model.encode(histories)
         ids = np.full((len(prompts), beams), -1, dtype=np.int32)

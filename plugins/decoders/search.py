@@ -123,7 +123,7 @@ def _decode(
 ) -> Rankings:  # fmt: skip
     import torch
 
-    from harness.decoding.shared_prompt import pad_left
+    from harness.decoding.layout import pad_left
     from harness.decoding.trie import Trie
 
     trie = Trie(model.sid_tokens, device)

@@ -19,7 +19,8 @@ from trl import GRPOConfig, GRPOTrainer
 from harness import store, training
 from harness.components import Context, setting
 from harness.decoding.beam import beam_search
-from harness.decoding.shared_prompt import completion_log_probs, pad_left
+from harness.decoding.layout import pad_left
+from harness.decoding.shared_prompt import completion_log_probs
 from harness.decoding.trie import Trie
 from harness.errors import BenchError
 from harness.generative import GenerativeModel, encode

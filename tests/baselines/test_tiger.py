@@ -11,7 +11,7 @@ from harness import sequential
 from harness.data.dataset import Samples
 from harness.decoding.beam import beam_search
 from harness.decoding.encoder_decoder import SharedEncoder
-from harness.decoding.shared_prompt import pad_left
+from harness.decoding.layout import pad_left
 from harness.decoding.trie import Trie
 from harness.errors import BenchError
 from harness.progress import Progress

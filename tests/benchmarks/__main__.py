@@ -25,7 +25,8 @@ from harness import sequential, training
 from harness.config import resolve
 from harness.data import catalogue
 from harness.data.dataset import Histories
-from harness.decoding.shared_prompt import completion_log_probs, pad_left
+from harness.decoding.layout import pad_left
+from harness.decoding.shared_prompt import completion_log_probs
 from harness.generative import GenerativeModel
 from harness.progress import Progress
 from harness.provenance import hardware, peak_memory_gib, revision, versions

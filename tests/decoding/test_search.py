@@ -5,7 +5,9 @@ import torch
 from harness.data.dataset import Histories
 from harness.decoding.beam import beam_search, top
 from harness.decoding.exact import exact_search
-from harness.decoding.shared_prompt import completion_log_probs, pad_left
+from harness.decoding.layout import pad_left
+from harness.decoding.shared_prompt import completion_log_probs
+from harness.decoding.split import SplitModel
 from harness.decoding.trie import Trie
 from harness.errors import BenchError
 from harness.generative import GenerativeModel
@@ -60,15 +62,92 @@ def test_beam_search_is_exact_when_it_is_as_wide_as_the_catalogue(generative, hi
     assert torch.equal(wide.tokens, torch.as_tensor(generative.sid_tokens)[wide.leaves])
 
 
-def test_beam_equals_generate(generative, histories, tiny):
+@pytest.mark.parametrize("renormalise", [False, True])
+def test_beam_equals_generate(generative, histories, tiny, renormalise):
     arguments = (generative, histories, tiny.given, "cpu", Progress(quiet=True))
     beams = 20
-    fast = BeamDecoder(BeamSettings(beams=beams)).decode(*arguments)
-    usual = GenerateDecoder(GenerateDecoder.Settings(beams=beams)).decode(*arguments)
+    fast = BeamDecoder(BeamSettings(beams=beams, renormalise=renormalise)).decode(*arguments)
+    usual = GenerateDecoder(GenerateDecoder.Settings(beams=beams, renormalise=renormalise)).decode(*arguments)
     np.testing.assert_allclose(fast.scores, usual.scores, atol=1e-4)
     for row in range(len(histories)):
         assert set(fast.ids[row]) == set(usual.ids[row])
     assert (fast.ids >= 0).all()
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3])
+def test_beams_above_a_single_leaf_are_not_computed_and_score_the_same(generative, histories, depth):
+    """Renormalised beams as wide as the catalogue are its exact scores, though settled beams are never fed."""
+    ids, mask = pad_left(generative.encode(histories), generative.pad, "cpu")
+    table = np.unique(generative.sid_tokens[:, :depth], axis=0)
+    trie = Trie(table)
+    fed = []
+    count = generative.model.model.register_forward_pre_hook(
+        lambda _, args, kwargs: fed.append(kwargs["input_ids"].shape[1]), with_kwargs=True
+    )
+    wide = beam_search(generative.model, ids, mask, trie, len(trie), renormalise=True)
+    count.remove()
+    table = torch.as_tensor(table)
+    assert fed[1:] == [int((~level.alone).sum()) for level in trie.levels[:-1] if not level.alone.all()]
+    # the same without skipping: log-probabilities of every SID, over the children at each level
+    group = table.expand(len(ids), -1, -1)
+    with torch.no_grad():
+        log_probs, _ = completion_log_probs(generative.model, ids, mask, group, trie=trie)
+    expected = log_probs.sum(2).gather(1, wide.leaves)
+    torch.testing.assert_close(wide.scores, expected, atol=1e-4, rtol=0)
+    torch.testing.assert_close(wide.scores.exp().sum(1), torch.ones(len(ids)), atol=1e-4, rtol=0)
+    assert torch.equal(wide.tokens, table[wide.leaves])
+
+
+def test_a_common_beginning_is_computed_once_and_changes_nothing(tiny_lm, tiny, histories):
+    model, text_tokenizer, prompts = tiny_lm
+    from plugins.minionerec.prompts import Prompts
+
+    wordy = Prompts("instruction", tiny.items, tiny.given)
+    generative = GenerativeModel(model, text_tokenizer, tiny.given, wordy.next_sid)
+    encoded = generative.encode(histories)
+    ids, mask = pad_left(encoded, generative.pad, "cpu")
+    sizes = []
+    count = model.model.register_forward_pre_hook(
+        lambda _, args, kwargs: sizes.append(tuple(kwargs["input_ids"].shape)), with_kwargs=True
+    )
+    together = beam_search(model, ids, mask, Trie(generative.sid_tokens), 10)
+    count.remove()
+    shared = sizes[0][1]
+    assert sizes[0][0] == 1
+    assert shared > 20
+    assert len({tuple(prompt[:shared]) for prompt in encoded}) == 1
+    assert sizes[1] == (len(encoded), ids.shape[1] - shared)
+    for row, prompt in enumerate(encoded):
+        one, ones = pad_left([prompt], generative.pad, "cpu")
+        alone = beam_search(model, one, ones, Trie(generative.sid_tokens), 10)
+        torch.testing.assert_close(together.scores[row], alone.scores[0], atol=1e-4, rtol=0)
+        assert torch.equal(together.leaves[row], alone.leaves[0])
+
+
+def test_a_model_whose_logits_are_no_plain_head_is_used_whole(generative, histories):
+    """Logits scaled after the head (as Granite has): probabilities are the model's own, not the head's."""
+    import copy
+
+    scaled = copy.deepcopy(generative.model)
+    plain = scaled.forward
+
+    def forward(*args, **kwargs):
+        out = plain(*args, **kwargs)
+        out.logits = 3 * out.logits
+        return out
+
+    scaled.forward = forward
+    assert not SplitModel(generative.model).whole
+    assert SplitModel(scaled).whole
+    ids, mask = pad_left(generative.encode(histories), generative.pad, "cpu")
+    trie = Trie(generative.sid_tokens)
+    found = beam_search(scaled, ids, mask, trie, len(trie))
+    group = torch.as_tensor(generative.sid_tokens).expand(len(ids), -1, -1)
+    whole = torch.cat([ids[:1].expand(len(trie), -1), group[0]], 1)[:, int((~mask[0]).sum()) :]
+    with torch.no_grad():
+        logits = scaled(input_ids=whole).logits.log_softmax(-1)
+    expected = logits[:, -1 - trie.depth : -1].gather(2, group[0][..., None]).sum((1, 2))
+    torch.testing.assert_close(found.scores[0], expected[found.leaves[0]], atol=1e-4, rtol=0)
 
 
 def test_renormalised_scores_are_probabilities_over_the_catalogue(generative, histories):
@@ -78,8 +157,28 @@ def test_renormalised_scores_are_probabilities_over_the_catalogue(generative, hi
     torch.testing.assert_close(found.scores.exp().sum(1), torch.ones(len(ids)), atol=1e-4, rtol=0)
 
 
+@pytest.mark.parametrize("renormalise", [False, True])
+def test_rankings_do_not_depend_on_the_batch(generative, tiny, renormalise):
+    """Batches of 1, 7 and 64 users of every length, and one that holds them all."""
+    part = tiny.test.histories
+    every = Histories(part.items[:100], part.lengths[:100])
+    encoded = generative.encode(every)
+    trie = Trie(generative.sid_tokens)
+
+    def rankings(size):
+        leaves = []
+        for start in range(0, len(encoded), size):
+            ids, mask = pad_left(encoded[start : start + size], generative.pad, "cpu")
+            leaves.append(beam_search(generative.model, ids, mask, trie, 20, renormalise).leaves)
+        return torch.cat(leaves)
+
+    whole = rankings(100)
+    for size in (1, 7, 64):
+        assert torch.equal(rankings(size), whole)
+
+
 @pytest.mark.parametrize("budget", [1, 700, 100_000])
-def test_rankings_do_not_depend_on_the_batch(generative, histories, tiny, budget):
+def test_rankings_do_not_depend_on_the_token_budget(generative, histories, tiny, budget):
     decode = lambda tokens: BeamDecoder(BeamSettings(beams=20, batch_tokens=tokens)).decode(  # noqa: E731
         generative, histories, tiny.given, "cpu", Progress(quiet=True)
     )

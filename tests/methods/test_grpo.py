@@ -7,7 +7,7 @@ from datasets import Dataset
 from trl import GRPOConfig, GRPOTrainer
 
 from harness import training
-from harness.decoding.shared_prompt import pad_left
+from harness.decoding.layout import pad_left
 from harness.decoding.trie import Trie
 from harness.generative import GenerativeModel
 from plugins.backbones.nano import NanoBackbone, Settings

@@ -13,7 +13,7 @@ from harness.cli import cli
 from harness.data.dataset import Histories
 from harness.decoding.beam import beam_search
 from harness.decoding.exact import exact_search
-from harness.decoding.shared_prompt import pad_left
+from harness.decoding.layout import pad_left
 from harness.decoding.trie import Trie
 from harness.generative import GenerativeModel
 from harness.progress import Progress
