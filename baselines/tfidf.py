@@ -18,6 +18,7 @@ from harness.components import Context, setting
 from harness.data.dataset import Histories, Items
 from harness.errors import BenchError
 from harness.store import replace_file
+from harness.texts import title_vectors
 
 
 @dataclass(frozen=True)
@@ -76,14 +77,3 @@ def needs_titles(items: Items, who: str) -> None:
     """Refuse a category without titles."""
     if not any(title.strip() for title in items.titles):
         raise BenchError(f"{who} needs item titles and this category has none; use skip-markov, which needs ids only")
-
-
-def title_vectors(items: Items, sublinear: bool = False) -> csr_matrix:
-    """TF-IDF of lower-cased title words, rows of unit length ``[n_items, n_words]``; an empty title is a zero row."""
-    from sklearn.feature_extraction.text import TfidfVectorizer
-
-    vectorizer = TfidfVectorizer(token_pattern=r"[a-z0-9]+", sublinear_tf=sublinear, dtype=np.float32)
-    try:
-        return csr_matrix(vectorizer.fit_transform(items.titles))
-    except ValueError:  # no title holds a Latin letter or a digit: take whatever words there are
-        return csr_matrix(TfidfVectorizer(token_pattern=r"\S+", dtype=np.float32).fit_transform(items.titles))

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from harness.data.dataset import Dataset, Histories, Items, Samples
+    from harness.plugins import Plugins
     from harness.progress import Progress
     from harness.rankings import Rankings
     from harness.semantic_ids import SemanticIds
@@ -58,6 +59,8 @@ class Context:
             e.g. ``{"HR@10": .1, "NDCG@10": .05}`` (SID protocol).
         log: records numbers at a step (to MLflow and the terminal).
         progress: the terminal's progress bars.
+        plugins: the registry, for stages that build on other components (rewards, another method's trainer).
+        data: the fingerprint of the dataset.
     """
 
     items: Items
@@ -73,6 +76,8 @@ class Context:
     probe: Callable[[Any], dict[str, float]]
     log: Callable[[dict[str, float], int], None]
     progress: Progress
+    plugins: Plugins
+    data: str
 
     def needs_semantic_ids(self, who: str) -> SemanticIds:
         """The semantic IDs, or the error that says how to get them."""

@@ -42,6 +42,11 @@ def bench_metrics():
 
 
 @hookspec
+def bench_rewards():
+    """Return ``{name: function or class}`` of rewards: groups of completions → numbers (:mod:`harness.groups`)."""
+
+
+@hookspec
 def bench_methods():
     """Return a list of recipes: paths of YAML files in the form of ``configs/methods``, or dicts of that form."""
 

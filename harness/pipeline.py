@@ -222,6 +222,8 @@ def _context(
         probe=_probe(run, semantic_ids),
         log=run.tracker.log,
         progress=run.progress,
+        plugins=run.plugins,
+        data=run.dataset.fingerprint,
     )
 
 

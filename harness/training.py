@@ -207,6 +207,19 @@ def load_model(directory: Path, device: str, dtype: str = "auto") -> tuple[Any, 
     return model, text_tokenizer
 
 
+def sid_softmax(model: Any) -> str:
+    """What the probabilities of SID tokens were trained over: ``vocabulary``, or ``catalogue`` (legal tokens alone).
+
+    It is kept in the model's own config, so that every stage and decoder that loads the model knows.
+    """
+    return str(getattr(model.config, "sid_softmax", "vocabulary"))
+
+
+def set_sid_softmax(model: Any, softmax: str) -> None:
+    """Note what the probabilities of SID tokens are trained over; see :func:`sid_softmax`."""
+    model.config.sid_softmax = softmax
+
+
 def disable_dropout(model: Any) -> None:
     """Switch off all dropout, also that of attention weights, which is no module and which TRL leaves on."""
     for module in model.modules():

@@ -48,6 +48,18 @@ class Histories:
     def __len__(self) -> int:
         return len(self.lengths)
 
+    @classmethod
+    def of(cls, histories: list[list[int]], longest: int | None = None) -> Histories:
+        """From lists of item ids, oldest first; they keep their last `longest` items."""
+        width = longest or max((len(history) for history in histories), default=1)
+        items = np.full((len(histories), width), -1, dtype=np.int32)
+        lengths = np.zeros(len(histories), dtype=np.int32)
+        for row, history in enumerate(histories):
+            kept = history[-width:]
+            items[row, : len(kept)] = kept
+            lengths[row] = len(kept)
+        return cls(items, lengths)
+
     def lists(self) -> list[list[int]]:
         """The histories as lists of item ids."""
         return [row[:n] for row, n in zip(self.items.tolist(), self.lengths.tolist(), strict=True)]
@@ -83,13 +95,8 @@ class Samples:
     @classmethod
     def build(cls, users: list[str], histories: list[list[int]], targets: list[int], max_history: int) -> Samples:
         """From Python lists; histories keep their last `max_history` items."""
-        items = np.full((len(targets), max_history), -1, dtype=np.int32)
-        lengths = np.zeros(len(targets), dtype=np.int32)
-        for row, history in enumerate(histories):
-            kept = history[-max_history:]
-            items[row, : len(kept)] = kept
-            lengths[row] = len(kept)
-        return cls(np.asarray(users, dtype=np.str_), Histories(items, lengths), np.asarray(targets, dtype=np.int32))
+        found = Histories.of(histories, max_history)
+        return cls(np.asarray(users, dtype=np.str_), found, np.asarray(targets, dtype=np.int32))
 
     def canonical(self) -> np.ndarray:
         """``[n, 3 + max_history]``: user number, length, history, target, in an order free of the file's."""

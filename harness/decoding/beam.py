@@ -8,6 +8,7 @@ not renormalised (the reference's convention); ties go to the better beam, then 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,21 +35,40 @@ class Beams:
     scores: torch.Tensor
 
 
-@torch.inference_mode()
+Choose = Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor, torch.Tensor]]
+"""Which children live on: totals ``[batch, beams, width]`` → scores, parents, offsets, each ``[batch, children]``."""
+
+
 def beam_search(
-    model: Any, ids: torch.Tensor, mask: torch.Tensor, trie: Trie, beams: int, renormalise: bool = False
-) -> Beams:
-    """The best `beams` leaves of each prompt.
+    model: Any, ids: torch.Tensor, mask: torch.Tensor, trie: Trie, beams: int, renormalise: bool = False,
+    temperature: float = 1.0,
+) -> Beams:  # fmt: skip
+    """The best `beams` leaves of each prompt; see :func:`search`."""
+
+    def best(total: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        scores, flat = top(total.flatten(1), beams)
+        return scores, flat // total.shape[2], flat % total.shape[2]
+
+    return search(model, ids, mask, trie, best, renormalise, temperature)
+
+
+@torch.inference_mode()
+def search(
+    model: Any, ids: torch.Tensor, mask: torch.Tensor, trie: Trie, choose: Choose, renormalise: bool,
+    temperature: float = 1.0,
+) -> Beams:  # fmt: skip
+    """Walk the trie level by level with the children that `choose` lets live.
 
     Args:
         ids, mask: prompts ``[batch, P]``, left-padded.
         renormalise: divide by the probability of the legal tokens at each step. A forced token then costs
             nothing, and a beam above a single leaf needs no further step: it is not computed.
+        temperature: divides the logits.
     """
     batch, device = len(ids), ids.device
     lm = split(model)
-    cache, mask, states = lm.prefill(ids, mask)
-    states = states[:, None]  # [batch, fed beams, d]
+    cache, mask, first = lm.prefill(ids, mask)
+    states: torch.Tensor | None = first[:, None]  # [batch, fed beams, d]
     fed = nodes = torch.zeros(batch, 1, dtype=torch.long, device=device)  # places of the fed beams; each beam's node
     scores = torch.zeros(batch, 1, device=device)
     lineage = torch.empty(batch, 1, 0, dtype=torch.bool, device=device)  # [batch, beams, tokens fed so far]
@@ -60,11 +80,10 @@ def beam_search(
             total[..., 0] = scores  # of a beam that is not fed: its one child is certain
         if states is not None:
             columns, exists = level.children(nodes.gather(1, fed))  # [batch, fed, width]
-            log_probs = level_log_probs(lm, states, level.vocabulary, columns, exists, renormalise)
+            log_probs = level_log_probs(lm, states, level.vocabulary, columns, exists, renormalise, temperature)
             grown = torch.where(exists, scores.gather(1, fed)[..., None] + log_probs, DEAD)
             total = grown if fed.shape[1] == alive else total.scatter(1, fed[..., None].expand_as(grown), grown)
-        scores, flat = top(total.flatten(1), beams)
-        parent, offset = flat // level.width, flat % level.width
+        scores, parent, offset = choose(total)
         nodes = level.entry(nodes.gather(1, parent), offset)
         if step == trie.depth - 1:
             break
@@ -74,7 +93,8 @@ def beam_search(
             states = None
             continue
         own = torch.zeros(batch, nodes.shape[1], fed.shape[1], dtype=torch.bool, device=device)
-        own.scatter_(1, fed[:, None], True)
+        places = torch.arange(fed.shape[1], device=device).expand(batch, -1)
+        own[torch.arange(batch, device=device)[:, None], fed, places] = True
         lineage = torch.cat([lineage, own], dim=2)
         seen = lineage if fed.shape[1] == nodes.shape[1] else _pick(lineage, fed)
         attention = torch.cat([mask[:, None].expand(-1, fed.shape[1], -1), seen], dim=2)

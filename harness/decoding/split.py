@@ -59,8 +59,8 @@ class SplitModel:
 
     def __init__(self, model: Any):
         self.model = model
-        self.body = getattr(model, getattr(model, "base_model_prefix", "") or "-", None)
-        self.head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
+        self.body: Any = getattr(model, getattr(model, "base_model_prefix", "") or "-", None)
+        self.head: Any = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
         self.whole = not _is_plain(model, self.body, self.head)
         """Whether states are logits, because body and head cannot be told apart."""
 
@@ -117,7 +117,7 @@ class SplitModel:
 
 def level_log_probs(
     lm: Split, states: torch.Tensor, vocabulary: torch.Tensor, columns: torch.Tensor, exists: torch.Tensor,
-    renormalise: bool,
+    renormalise: bool, temperature: float = 1.0,
 ) -> torch.Tensor:  # fmt: skip
     """Log-probabilities ``[..., width]`` (float32) of a level's tokens after states ``[..., d]``, which are used up.
 
@@ -125,11 +125,14 @@ def level_log_probs(
         vocabulary: token ids of the level ``[tokens]``; `columns` ``[..., width]`` are places in it.
         exists: which columns are children; the values of others mean nothing.
         renormalise: over the children alone, not over the model's whole vocabulary.
+        temperature: divides the logits.
     """
     if renormalise:
-        values = lm.logits(states, vocabulary).float().gather(-1, columns)
+        values = lm.logits(states, vocabulary).float().gather(-1, columns) / temperature
         return values - values.masked_fill(~exists, float("-inf")).logsumexp(-1, keepdim=True)
     whole = lm.logits(states).float()
+    if temperature != 1.0:
+        whole = whole / temperature
     values = whole.gather(-1, vocabulary[columns])
     # in place: these logits are the largest tensor of a step, and nobody reads them again
     peak = whole.amax(-1, keepdim=True)

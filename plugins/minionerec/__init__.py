@@ -16,6 +16,16 @@ def bench_trainers():
 
 
 @hookimpl
+def bench_rewards():
+    """The published rewards."""
+    places = {
+        "rule": "rule", "ndcg_rule": "ranking_only", "ranking": "ranking", "ranking_only": "ranking_only",
+        "position": "position", "semantic": "Semantic", "cf": "Cf",
+    }  # fmt: skip
+    return {name: f"plugins.minionerec.rewards:{place}" for name, place in places.items()}
+
+
+@hookimpl
 def bench_methods():
     """The nano default, and the settings of the published replication."""
     from harness.config import shipped

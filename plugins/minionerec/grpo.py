@@ -1,33 +1,25 @@
-"""GRPO from the SFT checkpoint: groups from the constrained beam search, prompts computed once.
+"""GRPO from the SFT checkpoint: the stage, its settings, and the best model by valid, the start included.
 
-TRL's ``GRPOTrainer`` stays the trainer (loss, reference, schedule, checkpoints, accelerate);
-replaced are the rollout, the rewards and the per-token log-probabilities.
+What happens within a step stands in :mod:`plugins.minionerec.group_trainer`.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-import torch
-from trl import GRPOConfig, GRPOTrainer
+from trl import GRPOConfig
 
 from harness import store, training
 from harness.components import Context, setting
-from harness.decoding.beam import beam_search
-from harness.decoding.layout import pad_left
-from harness.decoding.shared_prompt import completion_log_probs
 from harness.decoding.trie import Trie
 from harness.errors import BenchError
 from harness.generative import GenerativeModel, encode
+from harness.groups import Rewards
+from plugins.minionerec.group_trainer import Plan, SharedPromptGRPOTrainer, unused
 from plugins.minionerec.prompts import SID_TASKS, Example, Prompts
-from plugins.minionerec.rewards import advantages, hits, weighted
 
-REFERENCE = "reference.safetensors"
 START = "start.json"
 
 
@@ -38,10 +30,24 @@ class Settings:
     tasks: dict[str, float] = setting(
         {"next_sid": 1.0}, "share of each task's rows among the prompts; answers are SIDs"
     )
-    rewards: str | dict[str, float] = setting(
-        "ranking", "a reward, or rewards with weights: rule, ranking, … (ranking)"
+    rewards: str | dict[str, float | dict[str, Any]] = setting(
+        "ranking", "a reward, or rewards with weights or settings: {rule: 1, cf: {weight: 0.1, run: DIR}} (ranking)"
     )
+    advantage: Literal["group", "sibling"] = setting(
+        "group", "sibling: half of it among the branches of each level, as Sibling-GRPO has (group)"
+    )
+    sibling_share: float = setting(0.5, "share of the sibling advantage where it is used (0.5)")
     generations: int = setting(16, "completions a prompt, G (16)")
+    rollout: Literal["beam", "sample", "sample_distinct"] = setting(
+        "beam", "the G best SIDs; or draws at the temperature, with or without replacement (beam)"
+    )
+    refill: int = setting(0, "rounds in which prompts without any advantage are replaced by others (0)")
+    idle: Literal["keep", "skip"] = setting(
+        "keep", "prompts without advantage: keep their KL, or skip them; with beta 0 they always cost nothing (keep)"
+    )
+    softmax: Literal["as trained", "vocabulary", "catalogue"] = setting(
+        "as trained", "probabilities over the whole vocabulary, or over the tokens that continue a SID (vocabulary)"
+    )
     epochs: float = setting(1, "passes over the prompts (2)")
     batch: int = setting(1024, "completions a device and micro step, a multiple of G (64)")
     accumulation: int = setting(1, "micro steps an optimiser step (4: 1,024 completions on 4 devices)")
@@ -79,13 +85,14 @@ class GrpoTrainer:
 
     def __init__(self, settings: Settings):
         self.settings = settings
-        self.reward = weighted({settings.rewards: 1.0} if isinstance(settings.rewards, str) else settings.rewards)
         if settings.batch % settings.generations:
             raise BenchError(
                 f"grpo.batch = {settings.batch} must be a multiple of grpo.generations = {settings.generations}"
             )
         if settings.generations < 2:
             raise BenchError("grpo.generations must be 2 or more: an advantage is relative to its group")
+        if settings.refill < 0:
+            raise BenchError(f"grpo.refill = {settings.refill}; it must be 0 or more")
 
     def check(self, context: Context) -> None:
         """Settings must fit the data and the stages before."""
@@ -98,6 +105,7 @@ class GrpoTrainer:
                 f"grpo.generations = {settings.generations}, but the catalogue has {n_sids} SIDs; "
                 f"set grpo.generations={n_sids} or less"
             )
+        self._rewards(context).prepare(context)
         for task, rate in settings.tasks.items():
             if rate and task not in SID_TASKS:
                 known = ", ".join(SID_TASKS)
@@ -116,6 +124,8 @@ class GrpoTrainer:
         assert context.previous is not None  # as check has made sure
         model, text_tokenizer = training.load_model(context.previous, context.device)
         training.disable_dropout(model)  # ratio and KL compare the policy with itself, not with its noise
+        if settings.softmax != "as trained":
+            training.set_sid_softmax(model, settings.softmax)
         generative = prompts.generative(model, text_tokenizer, settings.cutoff)
         start = self._start_metric(context, generative)
         examples = self._examples(context, prompts)
@@ -123,19 +133,28 @@ class GrpoTrainer:
             "prompt": [e.prompt for e in examples],
             "prompt_ids": encode(text_tokenizer, [e.prompt for e in examples], settings.cutoff),
             "target": [int(prompts.semantic_ids.of_item[e.target]) for e in examples],
+            "item": [e.target for e in examples],
+            "history": [list(e.history) for e in examples],
         }
+        rewards = self._rewards(context)
+        rewards.prepare(context)
         trainer = SharedPromptGRPOTrainer(
             model=model,
-            reward_funcs=[_unused],
+            reward_funcs=[unused],
             args=GRPOConfig(**self._arguments(context)),
             train_dataset=Dataset.from_dict(rows),
             eval_dataset=Dataset.from_dict({k: v[:1] for k, v in rows.items()}),
             processing_class=text_tokenizer,
             callbacks=[training.Observer(context, "grpo")],
         )
-        trainer.context, trainer.reward, trainer.rollout_tokens = context, self.reward, settings.rollout_tokens
-        trainer.trie = Trie(generative.sid_tokens, context.device)
-        trainer.codes = torch.from_numpy(prompts.semantic_ids.distinct).to(context.device)
+        trainer.context, trainer.rewards = context, rewards
+        trainer.trie, trainer.semantic_ids = Trie(generative.sid_tokens, context.device), prompts.semantic_ids
+        trainer.catalogue = generative.renormalise
+        trainer.plan = Plan(
+            rollout=settings.rollout, rollout_tokens=settings.rollout_tokens, refill=settings.refill,
+            sibling_share=settings.sibling_share if settings.advantage == "sibling" else 0.0,
+            skip_idle=settings.idle == "skip" or settings.beta == 0,
+        )  # fmt: skip
         trainer.as_model = lambda policy: prompts.generative(policy, text_tokenizer, settings.cutoff)
         started = time.monotonic()
         training.train(trainer, context)
@@ -166,6 +185,10 @@ class GrpoTrainer:
         found = prompts.examples(self.settings.tasks, context.train, self.settings.text_characters, context.seed)
         return [example for group in found.values() for example in group]
 
+    def _rewards(self, context: Context) -> Rewards:
+        wanted = self.settings.rewards
+        return Rewards({wanted: 1.0} if isinstance(wanted, str) else wanted, context, "grpo.rewards")
+
     def _start_metric(self, context: Context, generative: GenerativeModel) -> dict[str, float]:
         """The probe before the first step, kept so that a resumed stage compares with the same number."""
         path = context.directory / START
@@ -189,152 +212,3 @@ class GrpoTrainer:
             ref_model_mixup_alpha=settings.sync_mixup, disable_dropout=True, greater_is_better=True,
             metric_for_best_model=f"eval_{settings.select}", log_completions=False,
         )  # fmt: skip
-
-
-class GroupSampler(torch.utils.data.Sampler):
-    """Prompts in blocks of one generation batch, each prompt G times, each block once a micro step.
-
-    The order is a function of seed and epoch alone, so a resumed epoch has the interrupted one's.
-    What does not fill a block is left for an epoch with another order.
-    """
-
-    def __init__(self, n: int, generations: int, block: int, repeat: int, seed: int):
-        self.n, self.generations, self.block, self.repeat, self.seed = n, generations, block, repeat, seed
-        self.epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Called by the training loop at the start of each epoch."""
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        return self.n // self.block * self.block * self.generations * self.repeat
-
-    def __iter__(self) -> Iterator[int]:
-        order = np.random.default_rng([self.seed, self.epoch]).permutation(self.n)
-        for start in range(0, self.n // self.block * self.block, self.block):
-            group = np.repeat(order[start : start + self.block], self.generations).tolist()
-            for _ in range(self.repeat):
-                yield from group
-
-
-class SharedPromptGRPOTrainer(training.ProbeSelection, GRPOTrainer):
-    """TRL's trainer with beam rollouts and each prompt computed once a group, in rollout, policy and reference."""
-
-    trie: Trie
-    codes: torch.Tensor
-    reward: Any
-    rollout_tokens: int
-
-    def _get_train_sampler(self, dataset: Any = None) -> GroupSampler:
-        block = self.args.generation_batch_size // self.num_generations
-        repeat = self.num_iterations * self.args.steps_per_generation
-        return GroupSampler(len(self.train_dataset), self.num_generations, block, repeat, self.args.seed)
-
-    def _prepare_inputs(self, generation_batch: Any) -> dict[str, Any]:
-        """As TRL's, but rows are not shuffled among micro batches: groups stay whole."""
-        steps = self.args.steps_per_generation
-        if self._step % (steps * self.num_iterations) == 0 or self._buffered_inputs is None:
-            whole = self._generate_and_score_completions(generation_batch)
-            size = len(whole["advantages"]) // steps
-            self._buffered_inputs = [
-                {k: v[i * size : (i + 1) * size] if v.dim() else v for k, v in whole.items()} for i in range(steps)
-            ]
-        return self._buffered_inputs[self._step % steps]
-
-    @torch.no_grad()
-    def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
-        """A group of the G best leaves for each prompt, scored against the sample's own target."""
-        group, device = self.num_generations, self.accelerator.device
-        samples = inputs[::group]
-        ids, mask = pad_left([s["prompt_ids"] for s in samples], self._tokenizer.pad_token_id, device)
-        model = self.accelerator.unwrap_model(self.model)
-        was_training = model.training
-        model.eval()
-        size = max(1, self.rollout_tokens // (ids.shape[1] + group * (self.trie.depth - 1)))
-        parts = [
-            beam_search(model, ids[i : i + size], mask[i : i + size], self.trie, group)
-            for i in range(0, len(samples), size)
-        ]
-        model.train(was_training)
-        leaves = torch.cat([p.leaves for p in parts])  # [prompts, G]
-        tokens = torch.cat([p.tokens for p in parts])  # [prompts, G, levels]
-        target = self.codes[torch.tensor([s["target"] for s in samples], device=device)]
-        completed = self.codes[leaves]
-        rewards = self.reward(completed, target)
-        advantage = advantages(rewards)
-        self._note(rewards, hits(completed, target), advantage)
-        output = {
-            "prompt_ids": ids.repeat_interleave(group, 0),
-            "prompt_mask": mask.long().repeat_interleave(group, 0),
-            "completion_ids": tokens.flatten(0, 1).clone(),
-            "completion_mask": torch.ones_like(tokens.flatten(0, 1)),
-            "advantages": advantage.flatten(),
-            "num_items_in_batch": self.accelerator.gather(torch.tensor(tokens.numel(), device=device)).sum(),
-        }
-        if self.beta:
-            output["ref_per_token_logps"] = self._reference_log_probs(output)
-        return output
-
-    def _note(self, rewards: torch.Tensor, hit: torch.Tensor, advantage: torch.Tensor) -> None:
-        numbers = {
-            "reward": rewards.mean(),
-            "reward_std": rewards.std(1).mean(),
-            "groups/hit": hit.any(1).float().mean(),
-            "groups/hit_first": hit[:, 0].float().mean(),
-            "groups/zero_advantage": (advantage == 0).all(1).float().mean(),
-        }
-        for name, value in numbers.items():
-            self._metrics["train"][name].append(self.accelerator.gather(value.reshape(1)).mean().item())
-
-    def _reference_log_probs(self, output: dict[str, Any]) -> torch.Tensor:
-        rows = torch.cat([output["prompt_ids"], output["completion_ids"]], 1)
-        attention = torch.cat([output["prompt_mask"], output["completion_mask"]], 1)
-        length = output["completion_ids"].shape[1]
-        micro = len(rows) // self.args.steps_per_generation
-        parts = [
-            self._get_per_token_logps_and_entropies(
-                self.ref_model, rows[i : i + micro], attention[i : i + micro], length
-            )[0]
-            for i in range(0, len(rows), micro)
-        ]
-        return torch.cat(parts)
-
-    def _get_per_token_logps_and_entropies(
-        self, model: Any, input_ids: torch.Tensor, attention_mask: torch.Tensor, logits_to_keep: int, *_: Any, **__: Any
-    ) -> tuple[torch.Tensor, torch.Tensor, None]:
-        """TRL's per-token log-probabilities ``[rows, T]``; rows are whole groups of G, their prompt computed once."""
-        group = self.num_generations
-        prompt = input_ids.shape[1] - logits_to_keep
-        mask = attention_mask[::group, :prompt].bool()
-        left = int((~mask.any(0)).sum())  # columns that are padding in this micro batch
-        with self.accelerator.autocast():
-            log_probs, entropy = completion_log_probs(
-                model, input_ids[::group, left:prompt], mask[:, left:],
-                input_ids[:, prompt:].view(-1, group, logits_to_keep), self.temperature,
-            )  # fmt: skip
-        return log_probs.flatten(0, 1).float(), entropy.flatten(0, 1).float(), None
-
-    def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        """TRL's checkpoint, and the reference where it moves (TRL forgets it, so a resume would differ)."""
-        if self.args.sync_ref_model and self.ref_model is not None:
-            from safetensors.torch import save_model
-
-            folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
-            folder.mkdir(parents=True, exist_ok=True)
-            save_model(self.accelerator.unwrap_model(self.ref_model), str(folder / REFERENCE))
-        super()._save_checkpoint(model, trial)
-
-    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
-        super()._load_optimizer_and_scheduler(checkpoint)
-        saved = Path(checkpoint or "") / REFERENCE
-        if checkpoint and saved.exists() and self.ref_model is not None:
-            from safetensors.torch import load_model
-
-            load_model(self.accelerator.unwrap_model(self.ref_model), str(saved))
-
-    def create_model_card(self, *_: Any, **__: Any) -> None:
-        """No card beside a checkpoint: the run directory tells all that it would."""
-
-
-def _unused(*_: Any, **__: Any) -> list[float]:
-    raise AssertionError("rewards are computed by group, not by TRL")

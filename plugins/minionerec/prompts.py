@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from harness import training
 from harness.components import Context
 from harness.data.dataset import Histories, Items, Samples
 from harness.errors import BenchError, unknown
@@ -50,11 +51,12 @@ _TASKS = {
 
 @dataclass(frozen=True)
 class Example:
-    """A prompt, its answer, and where the answer is a SID, the target item."""
+    """A prompt, its answer, the item that the answer is of, and the purchases that the prompt tells of."""
 
     prompt: str
     answer: str
     target: int
+    history: tuple[int, ...] = ()
 
 
 class Prompts:
@@ -74,7 +76,10 @@ class Prompts:
 
     def generative(self, model: Any, text_tokenizer: Any, cutoff: int) -> GenerativeModel:
         """A causal LM as decoders take it: asked for the next SID in this wording."""
-        return GenerativeModel(model, text_tokenizer, self.semantic_ids, self.next_sid, cutoff)
+        return GenerativeModel(
+            model, text_tokenizer, self.semantic_ids, self.next_sid, cutoff,
+            renormalise=training.sid_softmax(model) == "catalogue",
+        )  # fmt: skip
 
     @property
     def special_tokens(self) -> list[str]:
@@ -124,7 +129,7 @@ class Prompts:
             if not answer:
                 continue
             parts = [titles[i] for i in history] if task.startswith("titles") else [self._sids[i] for i in history]
-            examples.append(Example(self._write(task, parts), answer, target))
+            examples.append(Example(self._write(task, parts), answer, target, tuple(history)))
         return examples
 
     def _of_items(self, task: str, rows: np.ndarray, samples: Samples, most_text: int) -> list[Example]:

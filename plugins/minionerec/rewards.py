@@ -1,78 +1,131 @@
 """Rewards of a group of completions, as MiniOneRec defines them (arXiv 2510.24431, §3.3 and its code).
 
-A group is the completions of one prompt in the order of their rank. Nothing here looks anything up:
-the target comes with the sample.
+A group is the completions of one prompt in the order of their rank; see :mod:`harness.groups`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 
-from harness.errors import unknown
-
-Reward = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-"""``reward(codes [batch, G, levels], target [batch, levels])`` → rewards ``[batch, G]``."""
-
-
-def hits(codes: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    """Which completions are the target, ``[batch, G]`` booleans."""
-    return (codes == target[:, None]).all(-1)
+from harness.components import Context, setting
+from harness.errors import BenchError
+from harness.groups import Groups
 
 
-def rule(codes: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+def rule(groups: Groups) -> torch.Tensor:
     """1 for the target, 0 for all else."""
-    return hits(codes, target).float()
+    return groups.hits.float()
 
 
-def ranking_only(codes: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+def ranking_only(groups: Groups) -> torch.Tensor:
     """In a group with the target, a miss at rank i (from 0) gets −w_i; all else gets 0.
 
-    w_i = (1 / log2(i + 2)) / Σ_j 1 / log2(j + 2): the better ranked a miss, the more it costs.
+    w_i = (1 / log2(i + 2)) / Σ_j 1 / log2(j + 2): the better ranked a miss, the more it costs. Its other
+    name is *ndcg rule*.
     """
-    hit = hits(codes, target)
-    discount = 1 / torch.log2(torch.arange(codes.shape[1], device=codes.device) + 2.0)
+    hit = groups.hits
+    discount = 1 / torch.log2(torch.arange(hit.shape[1], device=hit.device) + 2.0)
     penalty = -(discount / discount.sum())
     return torch.where(hit.any(1, keepdim=True) & ~hit, penalty, 0.0)
 
 
-def ranking(codes: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+def ranking(groups: Groups) -> torch.Tensor:
     """``rule`` + ``ranking_only``, the paper's default."""
-    return rule(codes, target) + ranking_only(codes, target)
+    return rule(groups) + ranking_only(groups)
 
 
-def position(codes: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+def position(groups: Groups) -> torch.Tensor:
     """The number of leading levels that match, 0 to n_levels."""
-    return (codes == target[:, None]).long().cumprod(-1).sum(-1).float()
+    return (groups.codes == groups.target_codes[:, None]).long().cumprod(-1).sum(-1).float()
 
 
-REWARDS: dict[str, Reward] = {
-    "rule": rule,
-    "ranking": ranking,
-    "ranking_only": ranking_only,
-    "position": position,
-}
+@dataclass(frozen=True)
+class SemanticSettings:
+    """What item texts are compared by."""
+
+    embedder: str = setting("tfidf", "tfidf, minilm (extra: text) or hf:PATH")
+    dimensions: int = setting(256, "dimensions kept of the tfidf embedding")
 
 
-def weighted(weights: dict[str, float]) -> Reward:
-    """The weighted sum of named rewards.
+class Semantic:
+    """Cosine of the completion's and the target's text; a shared SID counts with its best item."""
 
-    Raises:
-        BenchError: an unknown name, with the nearest ones.
+    Settings = SemanticSettings
+
+    def __init__(self, settings: SemanticSettings):
+        self.settings = settings
+        self._vectors = torch.empty(0)
+
+    def prepare(self, context: Context) -> None:
+        """Embed the catalogue."""
+        from harness.texts import embed, item_texts
+
+        texts = item_texts(context.items)
+        if not any(texts):
+            raise BenchError("reward semantic needs item texts and this category has none; use ranking")
+        vectors = embed(texts, self.settings.embedder, self.settings.dimensions, context.seed, "semantic.embedder")
+        self._vectors = torch.from_numpy(np.asarray(vectors, dtype=np.float32))
+
+    def __call__(self, groups: Groups) -> torch.Tensor:
+        """Cosines ``[prompts, G]``, -1 to 1."""
+        alike = self._vectors[torch.tensor(groups.items)] @ self._vectors.T  # [prompts, items]
+        return best_of_sid(alike, groups)
+
+
+@dataclass(frozen=True)
+class CfSettings:
+    """Which run's scores are the reward."""
+
+    run: str = setting("", "directory of a finished run of an item-id method on the same data, e.g. sasrec")
+
+
+class Cf:
+    """A collaborative model's score of the completion after the sample's history.
+
+    A shared SID counts with its best item. Scores are standardised over the catalogue, so that weights
+    mean the same whatever the model. A prompt without purchases (title → SID) gets 0 throughout.
     """
-    for name in weights:
-        if name not in REWARDS:
-            raise unknown("reward", name, REWARDS, "(--set grpo.rewards=…)")
 
-    def total(codes: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        parts = [weight * REWARDS[name](codes, target) for name, weight in weights.items()]
-        return torch.stack(parts).sum(0)
+    Settings = CfSettings
 
-    return total
+    def __init__(self, settings: CfSettings):
+        if not settings.run:
+            raise BenchError("reward cf needs a run: --set 'grpo.rewards={cf: {run: runs/…/sasrec/seed42-…}}'")
+        self.settings = settings
+        self._scorer: Any = None
+
+    def prepare(self, context: Context) -> None:
+        """Load the run's model."""
+        from harness.recorded import recorded_model
+
+        self._scorer = recorded_model(Path(self.settings.run), context)
+        if not hasattr(self._scorer, "score"):
+            raise BenchError(f"reward cf: {self.settings.run} is a run of a method that scores no items; use sasrec")
+
+    def __call__(self, groups: Groups) -> torch.Tensor:
+        """Standardised scores ``[prompts, G]``."""
+        from harness.data.dataset import Histories
+
+        rewards = torch.zeros(groups.completions.shape)
+        rows = [row for row, history in enumerate(groups.histories) if history]
+        if rows:
+            scores = self._scorer.score(Histories.of([groups.histories[row] for row in rows]))
+            found = torch.from_numpy(np.asarray(scores, dtype=np.float32))
+            found = (found - found.mean(1, keepdim=True)) / found.std(1, keepdim=True).clamp(min=1e-6)
+            whole = torch.zeros(len(groups), found.shape[1])
+            whole[rows] = found
+            rewards = best_of_sid(whole, groups)
+        return rewards
 
 
-def advantages(rewards: torch.Tensor) -> torch.Tensor:
-    """(r − mean) / (std + 1e-4) within each group ``[batch, G]``, the standard deviation unbiased."""
-    centred = rewards - rewards.mean(1, keepdim=True)
-    return centred / (rewards.std(1, keepdim=True) + 1e-4)
+def best_of_sid(scores: torch.Tensor, groups: Groups) -> torch.Tensor:
+    """Scores of items ``[prompts, n_items]`` → of each completion ``[prompts, G]``: its best item's."""
+    of_item = torch.from_numpy(groups.semantic_ids.of_item.astype(np.int64)).expand(len(scores), -1)
+    leaves = torch.full((len(scores), len(groups.semantic_ids.distinct)), float("-inf"))
+    leaves.scatter_reduce_(1, of_item, scores, "amax")
+    return leaves.gather(1, groups.completions.cpu())

@@ -14,6 +14,7 @@ from harness.generative import GenerativeModel
 from harness.progress import Progress
 from plugins.decoders.generate import GenerateDecoder
 from plugins.decoders.search import BeamDecoder, BeamSettings, ExactDecoder
+from plugins.minionerec.prompts import Prompts
 
 
 @pytest.fixture(scope="module")
@@ -99,9 +100,7 @@ def test_beams_above_a_single_leaf_are_not_computed_and_score_the_same(generativ
 
 
 def test_a_common_beginning_is_computed_once_and_changes_nothing(tiny_lm, tiny, histories):
-    model, text_tokenizer, prompts = tiny_lm
-    from plugins.minionerec.prompts import Prompts
-
+    model, text_tokenizer, _ = tiny_lm
     wordy = Prompts("instruction", tiny.items, tiny.given)
     generative = GenerativeModel(model, text_tokenizer, tiny.given, wordy.next_sid)
     encoded = generative.encode(histories)

@@ -1,0 +1,76 @@
+"""Sampling SIDs in the sequence dimension: completions beside each other, the prompt computed once.
+
+Tokens are drawn among those that continue a SID of the catalogue, from the model's probabilities
+renormalised over them, so every draw is a legal SID of its own true probability.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from harness.decoding.beam import DEAD, Beams, Choose, search, top
+from harness.decoding.trie import Trie
+
+
+def sample(
+    model: Any, ids: torch.Tensor, mask: torch.Tensor, trie: Trie, n: int, generator: torch.Generator,
+    temperature: float = 1.0, distinct: bool = False,
+) -> Beams:  # fmt: skip
+    """`n` leaves of each prompt drawn at random, the most probable first.
+
+    Args:
+        ids, mask: prompts ``[batch, P]``, left-padded.
+        generator: of the model's device.
+        distinct: without replacement: no leaf twice in a group, by stochastic beam search (Kool, van Hoof
+            & Welling, ICML 2019), which is a beam search over Gumbel-perturbed log-probabilities.
+    """
+    choose: Choose = _Distinct(n, generator) if distinct else _Independent(n, generator)
+    drawn = search(model, ids, mask, trie, choose, True, temperature)
+    scores, order = drawn.scores.sort(dim=1, descending=True, stable=True)
+    tokens = drawn.tokens.gather(1, order[..., None].expand_as(drawn.tokens))
+    return Beams(drawn.leaves.gather(1, order), tokens, scores)
+
+
+class _Independent:
+    """Each completion draws a child of its own node."""
+
+    def __init__(self, n: int, generator: torch.Generator):
+        self.n, self.generator, self.started = n, generator, False
+
+    def __call__(self, total: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        batch = len(total)
+        parent = torch.zeros(batch, self.n, dtype=torch.long, device=total.device)
+        if self.started:
+            parent = torch.arange(self.n, device=total.device).expand(batch, -1)
+        self.started = True
+        mine = total.gather(1, parent[..., None].expand(-1, -1, total.shape[2]))
+        offset = (mine + gumbel(mine, self.generator)).argmax(2)  # the Gumbel-max trick
+        return mine.gather(2, offset[..., None]).squeeze(2), parent, offset
+
+
+class _Distinct:
+    """The n children of the largest perturbed scores, each family's maximum being its parent's."""
+
+    def __init__(self, n: int, generator: torch.Generator):
+        self.n, self.generator = n, generator
+        self.perturbed: torch.Tensor | None = None
+
+    def __call__(self, total: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        width = total.shape[2]
+        ceiling = total.new_zeros(total.shape[:2]) if self.perturbed is None else self.perturbed
+        noisy = total + gumbel(total, self.generator)
+        # condition each family on its maximum being the parent's (Kool et al., appendix B.3)
+        peak = noisy.amax(2, keepdim=True)
+        gap = ceiling[..., None] - noisy + torch.log1p(-(noisy - peak).exp())
+        conditioned = ceiling[..., None] - gap.clamp(min=0) - torch.log1p((-gap.abs()).exp())
+        conditioned = conditioned.masked_fill(torch.isneginf(total), DEAD)
+        self.perturbed, flat = top(conditioned.flatten(1), self.n)
+        return total.flatten(1).gather(1, flat), flat // width, flat % width
+
+
+def gumbel(like: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Standard Gumbel noise of the shape of `like`."""
+    uniform = torch.rand(like.shape, generator=generator, device=like.device).clamp(min=1e-20, max=1 - 1e-7)
+    return -torch.log(-torch.log(uniform))

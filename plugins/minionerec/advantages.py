@@ -1,0 +1,40 @@
+"""From rewards to advantages: within a group, and among siblings of the SID tree."""
+
+from __future__ import annotations
+
+import torch
+
+EPSILON = 1e-4
+
+
+def group_advantages(rewards: torch.Tensor) -> torch.Tensor:
+    """(r − mean) / (std + 1e-4) within each group ``[prompts, G]``, the standard deviation unbiased."""
+    centred = rewards - rewards.mean(1, keepdim=True)
+    return centred / (rewards.std(1, keepdim=True) + EPSILON)
+
+
+def sibling_advantages(rewards: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
+    """Sibling-GRPO: how a completion's branch does among the branches beside it, averaged over the levels.
+
+    At each level the completions of a group that share a prefix are split by their next code. A branch's
+    score is the mean reward of its completions; its advantage is that score, standardised over the
+    distinct branches of the prefix (unbiased, + 1e-4), and 0 where the prefix has a single branch.
+
+    Args:
+        rewards: ``[prompts, G]``.
+        codes: ``[prompts, G, levels]``.
+    """
+    levels = codes.shape[2]
+    total = torch.zeros_like(rewards)
+    for depth in range(levels):
+        prefix = (codes[:, :, None, :depth] == codes[:, None, :, :depth]).all(-1)  # [prompts, G, G]
+        branch = prefix & (codes[:, :, None, depth] == codes[:, None, :, depth])
+        size = branch.sum(2).to(rewards.dtype)
+        score = (branch * rewards[:, None]).sum(2) / size
+        share = prefix / size[:, None]  # every branch of the prefix counts once
+        branches = share.sum(2)
+        mean = (share * score[:, None]).sum(2) / branches
+        variance = (share * (score[:, None] - mean[:, :, None]) ** 2).sum(2) / (branches - 1).clamp(min=1e-9)
+        split = branches > 1.5  # two or more, whatever the rounding
+        total += torch.where(split, (score - mean) / (variance.sqrt() + EPSILON), 0.0)
+    return total / levels
