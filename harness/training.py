@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from transformers import PrinterCallback, Trainer, TrainerCallback
@@ -24,6 +24,7 @@ IGNORED = -100
 """The label of a token without loss."""
 CHECKPOINTS = "checkpoints"
 MODEL = "model"
+AVERAGE = "average.safetensors"
 
 
 @dataclass(frozen=True)
@@ -35,16 +36,86 @@ class Row:
 
 
 class Rows(torch.utils.data.Dataset):
-    """Training sequences as a torch dataset."""
+    """Training sequences as a torch dataset, some of which may be drawn anew each epoch."""
 
-    def __init__(self, rows: Sequence[Row]):
-        self.rows = rows
+    def __init__(self, rows: Sequence[Row], drawn: Drawn | None = None):
+        """`rows` stay what they are; those of `drawn` stand behind them."""
+        self.rows, self.drawn, self.epoch = rows, drawn, 0
+
+    @property
+    def lengths(self) -> list[int]:
+        """Tokens of each row."""
+        return [len(row.tokens) for row in self.rows] + (self.drawn.lengths if self.drawn else [])
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by the training loop at the start of each epoch."""
+        self.epoch = epoch
 
     def __len__(self) -> int:
-        return len(self.rows)
+        return len(self.rows) + (len(self.drawn.lengths) if self.drawn else 0)
 
     def __getitem__(self, index: int) -> Row:
-        return self.rows[index]
+        if index < len(self.rows) or self.drawn is None:
+            return self.rows[index]
+        return self.drawn.row(index - len(self.rows), self.epoch)
+
+
+class Drawn(Protocol):
+    """Rows that differ from epoch to epoch: a function of their number and the epoch, so that a resume repeats them."""
+
+    lengths: list[int]
+
+    def row(self, index: int, epoch: int) -> Row:
+        """Row `index` in that epoch, of the same length in each."""
+        ...
+
+
+class RunningAverage:
+    """For a ``Trainer`` subclass: a running average of the weights is what is probed, selected and kept.
+
+    After each step average ← d · average + (1 − d) · weights with d = min(decay, (1 + t) / (10 + t)), so that
+    the first steps do not weigh (the warm-up of TensorFlow's ExponentialMovingAverage).
+    """
+
+    def __init__(self, decay: float):
+        self.decay, self.steps = decay, 0
+        self.weights: dict[str, torch.Tensor] = {}
+
+    @torch.no_grad()
+    def update(self, model: torch.nn.Module) -> None:
+        """Take in the weights after a step."""
+        self.steps += 1
+        if not self.weights:
+            self.weights = {name: p.detach().clone() for name, p in model.named_parameters()}
+            return
+        decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
+        names, current = zip(*model.named_parameters(), strict=True)
+        mine = [self.weights[name] for name in names]
+        torch._foreach_lerp_(mine, [p.detach() for p in current], 1 - decay)
+
+    @torch.no_grad()
+    def swap(self, model: torch.nn.Module) -> None:
+        """Exchange the model's weights with the average; a second call takes it back."""
+        for name, p in model.named_parameters():
+            if name in self.weights:
+                kept = p.detach().clone()
+                p.copy_(self.weights[name])
+                self.weights[name].copy_(kept)
+
+    def save(self, folder: Path) -> None:
+        """Write the average into a checkpoint."""
+        from safetensors.torch import save_file
+
+        tensors = {name: tensor.contiguous() for name, tensor in self.weights.items()}
+        save_file(tensors, folder / AVERAGE, metadata={"steps": str(self.steps)})
+
+    def load(self, folder: Path, device: str | torch.device) -> None:
+        """Read the average of a checkpoint."""
+        from safetensors import safe_open
+
+        with safe_open(folder / AVERAGE, framework="pt", device=str(device)) as file:
+            self.weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+            self.steps = int(file.metadata()["steps"])
 
 
 def collate(rows: Sequence[Row], pad: int) -> dict[str, torch.Tensor]:

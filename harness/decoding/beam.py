@@ -110,7 +110,7 @@ def _unsettled(settled: torch.Tensor, renormalise: bool) -> torch.Tensor:
     if not renormalise:
         return torch.arange(alive, device=settled.device).expand(batch, -1)
     most = int((~settled).sum(1).max())
-    return settled.to(torch.uint8).argsort(dim=1, stable=True)[:, :most]
+    return settled.to(torch.uint8).argsort(dim=1, stable=True)[:, :most].sort(dim=1).values
 
 
 def top(scores: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -89,13 +89,16 @@ class SplitModel:
         return Prefill(cache, torch.cat([seen, own], dim=1), states[:, 0])
 
     def states(
-        self, ids: torch.Tensor, attention: torch.Tensor, place: torch.Tensor, cache: Any = None,
-        keep: torch.Tensor | None = None,
+        self, ids: torch.Tensor, attention: torch.Tensor | None = None, place: torch.Tensor | None = None,
+        cache: Any = None, keep: torch.Tensor | None = None,
     ) -> torch.Tensor:  # fmt: skip
-        """States of tokens; `keep` (places in the row) are all that is asked for."""
+        """States of tokens; `keep` (places in the row) are all that is asked for.
+
+        Without a mask and positions the rows are plain causal sequences that start at 0.
+        """
         inputs = {
-            "input_ids": ids, "attention_mask": attention[:, None], "position_ids": place,
-            "past_key_values": cache, "use_cache": cache is not None,
+            "input_ids": ids, "attention_mask": attention[:, None] if attention is not None else None,
+            "position_ids": place, "past_key_values": cache, "use_cache": cache is not None,
         }  # fmt: skip
         keep = keep if keep is None else keep.to(ids.device)
         if self.whole:

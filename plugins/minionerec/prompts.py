@@ -20,6 +20,8 @@ from harness.errors import BenchError, unknown
 from harness.generative import GenerativeModel
 from harness.semantic_ids import SemanticIds
 
+DRAWN_TASKS = ("alike",)
+"""Tasks whose answers are drawn anew each epoch (:mod:`plugins.minionerec.alike`); they have no fixed examples."""
 SAMPLE_TASKS = ("next_sid", "sid_history_to_title", "titles_to_title", "titles_to_sid")
 ITEM_TASKS = ("title_to_sid", "sid_to_title", "description_to_sid")
 SID_TASKS = ("next_sid", "titles_to_sid", "title_to_sid", "description_to_sid")
@@ -109,10 +111,12 @@ class Prompts:
         """
         found = {}
         for number, (task, rate) in enumerate(rates.items()):
-            if task not in _TASKS:
-                raise unknown("task", task, _TASKS)
+            if task not in (known := (*SAMPLE_TASKS, *ITEM_TASKS, *DRAWN_TASKS)):
+                raise unknown("task", task, known)
             if rate < 0:
                 raise BenchError(f"rate of task {task} is {rate}; it must be 0 or more")
+            if task in DRAWN_TASKS:
+                continue
             n = len(samples) if task in SAMPLE_TASKS else len(self.items)
             rng = np.random.default_rng([seed, number])
             rows = np.concatenate([np.arange(n)] * int(rate) + [np.sort(rng.permutation(n)[: round(n * (rate % 1))])])

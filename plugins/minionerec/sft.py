@@ -6,10 +6,11 @@ The model first (what a row is), the training after it.
 from __future__ import annotations
 
 import time
-from collections import defaultdict
 from dataclasses import dataclass
-from typing import Any, Literal
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
+from annotated_types import Ge, Lt
 from torch.nn import functional
 from transformers import EarlyStoppingCallback, Trainer, TrainingArguments
 
@@ -17,10 +18,15 @@ from harness import training
 from harness.batching import LengthBuckets
 from harness.components import Context, setting
 from harness.data.dataset import Samples
+from harness.decoding.split import SplitModel
+from harness.decoding.trie import Trie
 from harness.errors import BenchError
-from harness.generative import GenerativeModel, encode
+from harness.generative import GenerativeModel
 from harness.training import IGNORED, Row
-from plugins.minionerec.prompts import Example, Prompts
+from plugins.minionerec.alike import TitleNeighbours
+from plugins.minionerec.prompts import SID_TASKS, Prompts
+from plugins.minionerec.rows import AlikeRows, example_rows, packed_rows
+from plugins.minionerec.sid_loss import AnswerLoss
 
 
 @dataclass(frozen=True)
@@ -37,7 +43,15 @@ class Settings:
     warmup: float = setting(20, "warm-up, in steps; below 1 a share of the training (20)")
     weight_decay: float = setting(0.0, "AdamW's weight decay (0)")
     max_grad_norm: float = setting(1.0, "gradient clipping (1.0)")
-    label_smoothing: float = setting(0.0, "label smoothing (0)")
+    softmax: Literal["vocabulary", "catalogue"] = setting(
+        "vocabulary",
+        "a SID token's probability over the whole vocabulary, or over those that continue a SID (vocabulary)",
+    )
+    level_weights: list[float] = setting([], "weight of each SID level's loss, from the first; empty: 1 each")
+    average: Annotated[float, Ge(0), Lt(1)] = setting(
+        0.0, "decay a step of the running average of weights that is probed and kept; 0: the last weights (0)"
+    )
+    label_smoothing: float = setting(0.0, "label smoothing, over the same tokens as the softmax (0)")
     embedding_dropout: float = setting(0.0, "dropout of token embeddings (0)")
     cutoff: int = setting(512, "longest sequence, in tokens; the last ones are kept (512)")
     text_characters: int = setting(500, "descriptions are cut to this length, in characters")
@@ -69,6 +83,11 @@ class SftTrainer:
             raise BenchError(
                 "sft.packed needs the compact prompts, where history and answer are one chain; set sft.packed=false"
             )
+        levels = context.needs_semantic_ids("stage sft").n_levels
+        if settings.level_weights and len(settings.level_weights) != levels:
+            raise BenchError(f"sft.level_weights has {len(settings.level_weights)} weights, a SID has {levels} levels")
+        if settings.tasks.get("alike") and not any(context.items.titles):
+            raise BenchError("sft.tasks.alike needs item titles and this category has none; set it to 0")
         rate = settings.tasks.get("next_sid", 0)
         if settings.packed and rate not in (0, 1):
             raise BenchError(f"sft.tasks.next_sid = {rate}, but packed rows hold each sample once; set it to 1")
@@ -80,8 +99,11 @@ class SftTrainer:
         settings = self.settings
         prompts = Prompts.of(context)
         model, text_tokenizer = self._start(context, prompts)
-        rows = self._rows(context.train, prompts, text_tokenizer, context.seed)
-        valid = _example_rows(
+        rows = training.Rows(
+            self._rows(context.train, prompts, text_tokenizer, context.seed),
+            self._alike(context, prompts, text_tokenizer),
+        )
+        valid = example_rows(
             prompts.examples({"next_sid": 1.0}, context.valid, settings.text_characters, context.seed)["next_sid"],
             prompts, text_tokenizer, settings.cutoff,
         )  # fmt: skip
@@ -101,7 +123,7 @@ class SftTrainer:
                     metric_for_best_model=f"eval_{settings.select}",
                 )
             ),
-            train_dataset=training.Rows(rows),
+            train_dataset=rows,
             eval_dataset=training.Rows(valid),
             data_collator=lambda batch: training.collate(batch, text_tokenizer.pad_token_id),
             callbacks=[
@@ -109,8 +131,11 @@ class SftTrainer:
                 *([EarlyStoppingCallback(settings.patience)] if settings.patience else []),
             ],
         )  # fmt: skip
-        trainer.context, trainer.smoothing, trainer.probed = context, settings.label_smoothing, larger
+        trainer.context, trainer.probed = context, larger
         trainer.as_model = lambda policy: prompts.generative(policy, text_tokenizer, settings.cutoff)
+        trie = Trie(trainer.as_model(model).sid_tokens, context.device)
+        trainer.loss = AnswerLoss(trie, settings.softmax, settings.level_weights, settings.label_smoothing)
+        trainer.average = training.RunningAverage(settings.average) if settings.average else None
         started = time.monotonic()
         training.train(trainer, context)
         training.save_model(trainer.accelerator.unwrap_model(trainer.model), text_tokenizer, context.directory)
@@ -134,103 +159,94 @@ class SftTrainer:
     def _start(self, context: Context, prompts: Prompts) -> tuple[Any, Any]:
         """The model to train: the last stage's, or a fresh backbone."""
         if context.previous is not None:
-            return training.load_model(context.previous, context.device)
-        assert context.backbone is not None  # as check has made sure
-        texts = [t for t in (*context.items.titles, *context.items.descriptions) if t]
-        sid_tokens = context.needs_semantic_ids("stage sft").tokens
-        return context.backbone.build(sid_tokens, prompts.special_tokens, texts, context.seed)
+            model, text_tokenizer = training.load_model(context.previous, context.device)
+        else:
+            assert context.backbone is not None  # as check has made sure
+            texts = [t for t in (*context.items.titles, *context.items.descriptions) if t]
+            tokens = context.needs_semantic_ids("stage sft").tokens
+            model, text_tokenizer = context.backbone.build(tokens, prompts.special_tokens, texts, context.seed)
+        training.set_sid_softmax(model, self.settings.softmax)
+        return model, text_tokenizer
 
     def _rows(self, samples: Samples, prompts: Prompts, text_tokenizer: Any, seed: int) -> list[Row]:
         settings = self.settings
         rates = dict(settings.tasks)
+        rates.pop("alike", None)
         rows: list[Row] = []
         if settings.packed and rates.get("next_sid"):
             del rates["next_sid"]
             rows += packed_rows(samples, prompts, text_tokenizer)
-        for examples in prompts.examples(rates, samples, settings.text_characters, seed).values():
-            rows += _example_rows(examples, prompts, text_tokenizer, settings.cutoff)
+        for task, examples in prompts.examples(rates, samples, settings.text_characters, seed).items():
+            learn_end = settings.softmax == "vocabulary" or task not in SID_TASKS  # else the end is certain
+            rows += example_rows(examples, prompts, text_tokenizer, settings.cutoff, learn_end)
         return rows
+
+    def _alike(self, context: Context, prompts: Prompts, text_tokenizer: Any) -> AlikeRows | None:
+        rate = self.settings.tasks.get("alike", 0.0)
+        if not rate:
+            return None
+        return AlikeRows(
+            context.train, rate, TitleNeighbours(context.items), prompts, text_tokenizer, self.settings.cutoff,
+            context.seed,
+        )  # fmt: skip
 
 
 class _SftTrainer(training.ProbeSelection, Trainer):
-    """Transformers' trainer with the loss computed at answer tokens only."""
+    """Transformers' trainer with the loss computed at answer tokens only, and a running average where one is kept."""
 
-    smoothing = 0.0
+    loss: AnswerLoss
+    average: training.RunningAverage | None = None
     probed = True
 
     def evaluate(self, *arguments: Any, **named: Any) -> dict[str, float]:
-        """The probe, or with ``select: loss`` the mean loss on valid."""
-        if self.probed:
-            return super().evaluate()
-        return Trainer.evaluate(self, *arguments, **named)
+        """The probe, or with ``select: loss`` the mean loss on valid; of the averaged weights where there are such."""
+        model = self.accelerator.unwrap_model(self.model)
+        if self.average:
+            self.average.swap(model)
+        try:
+            return super().evaluate() if self.probed else Trainer.evaluate(self, *arguments, **named)
+        finally:
+            if self.average:
+                self.average.swap(model)
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         """Cross-entropy at the tokens with a label; logits are computed nowhere else."""
-        labels = inputs["labels"][:, 1:]
-        chosen = labels != IGNORED
-        bare = self.accelerator.unwrap_model(model)
-        if bare is model:
-            hidden = getattr(bare, bare.base_model_prefix)(input_ids=inputs["input_ids"], use_cache=False)[0]
-            logits = bare.get_output_embeddings()(hidden[:, :-1][chosen])  # [answer tokens, vocab]
-        else:  # a wrapper (DDP, DeepSpeed) must see the whole forward pass
-            logits = model(input_ids=inputs["input_ids"], use_cache=False).logits[:, :-1][chosen]
-        total = functional.cross_entropy(
-            logits.float(), labels[chosen], reduction="sum", label_smoothing=self.smoothing if model.training else 0.0
+        ids, labels = inputs["input_ids"], inputs["labels"]
+        lm = SplitModel(model)  # a wrapper (DDP, DeepSpeed) is used whole: it must see the forward pass
+        total = self.loss(lm, lm.states(ids), ids, labels, model.training)
+        loss = total / (
+            num_items_in_batch if num_items_in_batch is not None else (labels != IGNORED).sum().clamp(min=1)
         )
-        loss = total / (num_items_in_batch if num_items_in_batch is not None else chosen.sum().clamp(min=1))
         return (loss, {"loss": loss}) if return_outputs else loss
 
+    def training_step(self, *arguments: Any, **named: Any) -> Any:
+        """A micro step; at an optimiser step's first one the average takes in the weights of the step before."""
+        if self.average and self.state.global_step > self.average.steps:
+            self.average.update(self.accelerator.unwrap_model(self.model))
+        return super().training_step(*arguments, **named)
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        """The checkpoint, and the running average beside its weights."""
+        if self.average and self.average.weights:
+            folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
+            folder.mkdir(parents=True, exist_ok=True)
+            self.average.save(folder)
+        super()._save_checkpoint(model, trial)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        super()._load_optimizer_and_scheduler(checkpoint)
+        if self.average and checkpoint and (Path(checkpoint) / training.AVERAGE).exists():
+            self.average.load(Path(checkpoint), self.args.device)
+
+    def _load_best_model(self) -> None:
+        """The best checkpoint's weights: its average where there is one."""
+        super()._load_best_model()
+        best = Path(self.state.best_model_checkpoint or "")
+        if self.average and (best / training.AVERAGE).exists():
+            self.average.load(best, self.args.device)
+            self.average.swap(self.accelerator.unwrap_model(self.model))
+
     def _get_train_sampler(self, train_dataset: Any = None) -> LengthBuckets:
-        lengths = [len(row.tokens) for row in self.train_dataset.rows]
-        return LengthBuckets(lengths, self.args.per_device_train_batch_size, self.args.seed)
-
-
-def packed_rows(samples: Samples, prompts: Prompts, text_tokenizer: Any) -> list[Row]:
-    """Chains of a user's samples, each of which the next one's history contains whole.
-
-    One causal pass over a chain computes exactly what one row a sample does: the same targets
-    after the same histories. A sample whose history has lost its oldest items starts a chain.
-    """
-    chains: dict[tuple[Any, ...], list[tuple[list[int], list[int]]]] = defaultdict(list)
-    users, targets = samples.users.tolist(), samples.targets.tolist()
-    histories = samples.histories.lists()
-    for row in sorted(range(len(samples)), key=lambda r: (users[r], len(histories[r]))):
-        open_chains = chains.pop((users[row], *histories[row]), [])
-        items, learned = open_chains.pop() if open_chains else (list(histories[row]), [])
-        if open_chains:
-            chains[(users[row], *histories[row])] = open_chains
-        chain = ([*items, targets[row]], [*learned, len(items)])
-        chains[(users[row], *chain[0])].append(chain)
-    semantic_ids = prompts.semantic_ids
-    vocabulary = text_tokenizer.get_vocab()
-    tokens_of = [[vocabulary[t] for t in _tokens(semantic_ids, item)] for item in range(semantic_ids.n_items)]
-    opening = text_tokenizer(prompts.next_sid([[]])[0], add_special_tokens=False)["input_ids"]
-    levels = semantic_ids.n_levels
-    rows = []
-    for items, learned in (chain for group in chains.values() for chain in group):
-        tokens = opening + [token for item in items for token in tokens_of[item]]
-        labels = [IGNORED] * len(tokens)
-        for position in learned:
-            start = len(opening) + position * levels
-            labels[start : start + levels] = tokens[start : start + levels]
-        rows.append(Row(tokens, labels))
-    return rows
-
-
-def _tokens(semantic_ids: Any, item: int) -> list[str]:
-    return [semantic_ids.token(level, code) for level, code in enumerate(semantic_ids.codes[item].tolist())]
-
-
-def _example_rows(examples: list[Example], prompts: Prompts, text_tokenizer: Any, cutoff: int) -> list[Row]:
-    """Rows with a label on the answer, its end, and the end of sequence."""
-    answers = text_tokenizer([e.answer + prompts.answer_end for e in examples], add_special_tokens=False)["input_ids"]
-    questions = encode(text_tokenizer, [e.prompt for e in examples], cutoff)
-    end = [text_tokenizer.eos_token_id]
-    rows = []
-    for question, answer in zip(questions, answers, strict=True):
-        tokens = (question + answer + end)[-cutoff:]
-        labels = ([IGNORED] * len(question) + answer + end)[-cutoff:]
-        rows.append(Row(tokens, labels))
-    return rows
+        return LengthBuckets(self.train_dataset.lengths, self.args.per_device_train_batch_size, self.args.seed)

@@ -35,7 +35,7 @@ from harness.semantic_ids import SemanticIds
 from plugins.decoders.generate import GenerateDecoder
 from plugins.decoders.search import BeamDecoder, BeamSettings
 from plugins.minionerec.prompts import Prompts
-from plugins.minionerec.sft import _example_rows, packed_rows
+from plugins.minionerec.rows import example_rows, packed_rows
 
 ROUNDS = 3
 BEAMS = 50
@@ -155,7 +155,7 @@ def packed_row(model: GenerativeModel, dataset) -> dict[str, object]:
     prompts = Prompts("compact", dataset.items, dataset.given)
     packed = packed_rows(dataset.train, prompts, model.text_tokenizer)
     examples = prompts.examples({"next_sid": 1.0}, dataset.train, 500, 0)["next_sid"]
-    windowed = _example_rows(examples, prompts, model.text_tokenizer, 512)
+    windowed = example_rows(examples, prompts, model.text_tokenizer, 512)
     fast, usual = (sum(len(r.tokens) for r in rows) for rows in (packed, windowed))
     return row(
         "SFT tokens an epoch, packed rows / one row a sample", fast, usual, "tokens", usual / fast, "same targets"

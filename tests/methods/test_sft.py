@@ -5,7 +5,7 @@ import torch
 from harness.batching import LengthBuckets
 from harness.training import IGNORED, collate
 from plugins.minionerec.prompts import Prompts
-from plugins.minionerec.sft import _example_rows, packed_rows
+from plugins.minionerec.rows import example_rows, packed_rows
 
 
 def log_probs_of_labels(model, rows, pad):
@@ -27,7 +27,7 @@ def test_packed_rows_train_on_the_same_targets_after_the_same_histories(tiny, ti
     model, text_tokenizer, prompts = tiny_lm
     samples = tiny.train.take(np.arange(200))
     packed = packed_rows(samples, prompts, text_tokenizer)
-    windowed = _example_rows(
+    windowed = example_rows(
         prompts.examples({"next_sid": 1.0}, samples, 500, 0)["next_sid"], prompts, text_tokenizer, 512
     )
     for row in windowed:  # the end of sequence is no SID: the packed form does not learn it
@@ -42,7 +42,7 @@ def test_packed_rows_train_on_the_same_targets_after_the_same_histories(tiny, ti
 def test_labels_stand_on_the_answer_alone(tiny, tiny_lm):
     _, text_tokenizer, _ = tiny_lm
     prompts = Prompts("compact", tiny.items, tiny.given)
-    rows = _example_rows(
+    rows = example_rows(
         prompts.examples({"title_to_sid": 1.0}, tiny.train, 500, 0)["title_to_sid"], prompts, text_tokenizer, 512
     )
     for item, row in enumerate(rows):
@@ -54,7 +54,7 @@ def test_labels_stand_on_the_answer_alone(tiny, tiny_lm):
 def test_a_long_row_keeps_its_end(tiny, tiny_lm):
     _, text_tokenizer, prompts = tiny_lm
     examples = prompts.examples({"titles_to_sid": 1.0}, tiny.train, 500, 0)["titles_to_sid"]
-    for row in _example_rows(examples, prompts, text_tokenizer, 12):
+    for row in example_rows(examples, prompts, text_tokenizer, 12):
         assert len(row.tokens) <= 12
         assert sum(label != IGNORED for label in row.labels) == tiny.given.n_levels + 1
 

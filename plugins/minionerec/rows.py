@@ -1,0 +1,99 @@
+"""Training rows of SFT: a row a sample, a row a chain of a user's samples, and rows drawn anew each epoch."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import Any
+
+import numpy as np
+
+from harness.data.dataset import Samples
+from harness.generative import encode
+from harness.training import IGNORED, Row
+from plugins.minionerec.alike import TitleNeighbours
+from plugins.minionerec.prompts import Example, Prompts
+
+
+def packed_rows(samples: Samples, prompts: Prompts, text_tokenizer: Any) -> list[Row]:
+    """Chains of a user's samples, each of which the next one's history contains whole.
+
+    One causal pass over a chain computes exactly what one row a sample does: the same targets
+    after the same histories. A sample whose history has lost its oldest items starts a chain.
+    """
+    chains: dict[tuple[Any, ...], list[tuple[list[int], list[int]]]] = defaultdict(list)
+    users, targets = samples.users.tolist(), samples.targets.tolist()
+    histories = samples.histories.lists()
+    for row in sorted(range(len(samples)), key=lambda r: (users[r], len(histories[r]))):
+        open_chains = chains.pop((users[row], *histories[row]), [])
+        items, learned = open_chains.pop() if open_chains else (list(histories[row]), [])
+        if open_chains:
+            chains[(users[row], *histories[row])] = open_chains
+        chain = ([*items, targets[row]], [*learned, len(items)])
+        chains[(users[row], *chain[0])].append(chain)
+    semantic_ids = prompts.semantic_ids
+    tokens_of = sid_tokens(prompts, text_tokenizer)
+    opening = text_tokenizer(prompts.next_sid([[]])[0], add_special_tokens=False)["input_ids"]
+    levels = semantic_ids.n_levels
+    rows = []
+    for items, learned in (chain for group in chains.values() for chain in group):
+        tokens = opening + [token for item in items for token in tokens_of[item]]
+        labels = [IGNORED] * len(tokens)
+        for position in learned:
+            start = len(opening) + position * levels
+            labels[start : start + levels] = tokens[start : start + levels]
+        rows.append(Row(tokens, labels))
+    return rows
+
+
+def sid_tokens(prompts: Prompts, text_tokenizer: Any) -> list[list[int]]:
+    """Token ids of each item's SID."""
+    semantic_ids, vocabulary = prompts.semantic_ids, text_tokenizer.get_vocab()
+    return [
+        [vocabulary[semantic_ids.token(level, code)] for level, code in enumerate(codes)]
+        for codes in semantic_ids.codes.tolist()
+    ]
+
+
+def example_rows(
+    examples: list[Example], prompts: Prompts, text_tokenizer: Any, cutoff: int, learn_end: bool = True
+) -> list[Row]:
+    """Rows with a label on the answer, its end, and the end of sequence (`learn_end`)."""
+    answers = text_tokenizer([e.answer + prompts.answer_end for e in examples], add_special_tokens=False)["input_ids"]
+    questions = encode(text_tokenizer, [e.prompt for e in examples], cutoff)
+    end = [text_tokenizer.eos_token_id]
+    ending = len(end) + len(text_tokenizer(prompts.answer_end, add_special_tokens=False)["input_ids"])
+    rows = []
+    for question, answer in zip(questions, answers, strict=True):
+        tokens = (question + answer + end)[-cutoff:]
+        labels = ([IGNORED] * len(question) + answer + end)[-cutoff:]
+        if not learn_end:
+            labels[-ending:] = [IGNORED] * ending
+        rows.append(Row(tokens, labels))
+    return rows
+
+
+class AlikeRows:
+    """Rows of the task ``alike``, the answer of each drawn by the titles' likeness, epoch by epoch.
+
+    The rows are train histories (`rate` of them, drawn once by `seed`) in the wording of the next SID.
+    """
+
+    def __init__(
+        self, samples: Samples, rate: float, neighbours: TitleNeighbours, prompts: Prompts, text_tokenizer: Any,
+        cutoff: int, seed: int,
+    ):  # fmt: skip
+        n = len(samples)
+        whole = [np.arange(n)] * int(rate)
+        drawn = np.random.default_rng([seed, n]).permutation(n)[: round(n * (rate % 1))]
+        chosen = samples.take(np.concatenate([*whole, np.sort(drawn)]).astype(int)).histories.lists()
+        self.histories = [history for history in chosen if neighbours.known[history].any()]
+        self.prompts = encode(text_tokenizer, prompts.next_sid(self.histories), cutoff - prompts.semantic_ids.n_levels)
+        self.tokens_of, self.neighbours, self.seed = sid_tokens(prompts, text_tokenizer), neighbours, seed
+        self.lengths = [len(prompt) + prompts.semantic_ids.n_levels for prompt in self.prompts]
+
+    def row(self, index: int, epoch: int) -> Row:
+        """A row of that epoch."""
+        history = [item for item in self.histories[index] if self.neighbours.known[item]]
+        answer = self.tokens_of[self.neighbours.draw(history, np.random.default_rng([self.seed, epoch, index]))]
+        prompt = self.prompts[index]
+        return Row(prompt + answer, [IGNORED] * len(prompt) + answer)
