@@ -156,6 +156,25 @@ def test_renormalised_scores_are_probabilities_over_the_catalogue(generative, hi
     torch.testing.assert_close(found.scores.exp().sum(1), torch.ones(len(ids)), atol=1e-4, rtol=0)
 
 
+def test_users_with_more_and_fewer_settled_beams_share_a_batch(generative, tiny):
+    """Narrow beams over a catalogue half of whose prefixes are above a single leaf: each row as if it were alone."""
+    table = np.unique(generative.sid_tokens[:, :2], axis=0)
+    lasts = np.unique(generative.sid_tokens[:, 2])[:3]
+    forced = [[*prefix, lasts[0]] for prefix in table[::2]]
+    free = [[*prefix, last] for prefix in table[1::2] for last in lasts]
+    trie = Trie(np.array(forced + free))
+    part = tiny.test.histories
+    ids, mask = pad_left(generative.encode(Histories(part.items[:60], part.lengths[:60])), generative.pad, "cpu")
+    together = beam_search(generative.model, ids, mask, trie, 3, renormalise=True)
+    for row in range(60):
+        one, ones = ids[row : row + 1], mask[row : row + 1]
+        alone = beam_search(generative.model, one, ones, trie, 3, renormalise=True)
+        torch.testing.assert_close(together.scores[row], alone.scores[0], atol=1e-4, rtol=0)
+        with torch.no_grad():
+            log_probs, _ = completion_log_probs(generative.model, one, ones, together.tokens[row : row + 1], trie=trie)
+        torch.testing.assert_close(log_probs.sum(2)[0], together.scores[row], atol=1e-4, rtol=0)
+
+
 @pytest.mark.parametrize("renormalise", [False, True])
 def test_rankings_do_not_depend_on_the_batch(generative, tiny, renormalise):
     """Batches of 1, 7 and 64 users of every length, and one that holds them all."""
