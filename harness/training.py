@@ -70,8 +70,8 @@ class Drawn(Protocol):
         ...
 
 
-class RunningAverage:
-    """For a ``Trainer`` subclass: a running average of the weights is what is probed, selected and kept.
+class RunningAverage(TrainerCallback):
+    """A running average of the weights, which a trainer probes, selects and keeps in place of the weights.
 
     After each step average ← d · average + (1 − d) · weights with d = min(decay, (1 + t) / (10 + t)), so that
     the first steps do not weigh (the warm-up of TensorFlow's ExponentialMovingAverage).
@@ -82,7 +82,7 @@ class RunningAverage:
         self.weights: dict[str, torch.Tensor] = {}
 
     @torch.no_grad()
-    def update(self, model: torch.nn.Module) -> None:
+    def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
         """Take in the weights after a step."""
         self.steps += 1
         if not self.weights:

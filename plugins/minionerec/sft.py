@@ -135,7 +135,9 @@ class SftTrainer:
         trainer.as_model = lambda policy: prompts.generative(policy, text_tokenizer, settings.cutoff)
         trie = Trie(trainer.as_model(model).sid_tokens, context.device)
         trainer.loss = AnswerLoss(trie, settings.softmax, settings.level_weights, settings.label_smoothing)
-        trainer.average = training.RunningAverage(settings.average) if settings.average else None
+        if settings.average:
+            trainer.average = training.RunningAverage(settings.average)
+            trainer.add_callback(trainer.average)
         started = time.monotonic()
         training.train(trainer, context)
         training.save_model(trainer.accelerator.unwrap_model(trainer.model), text_tokenizer, context.directory)
@@ -220,12 +222,6 @@ class _SftTrainer(training.ProbeSelection, Trainer):
             num_items_in_batch if num_items_in_batch is not None else (labels != IGNORED).sum().clamp(min=1)
         )
         return (loss, {"loss": loss}) if return_outputs else loss
-
-    def training_step(self, *arguments: Any, **named: Any) -> Any:
-        """A micro step; at an optimiser step's first one the average takes in the weights of the step before."""
-        if self.average and self.state.global_step > self.average.steps:
-            self.average.update(self.accelerator.unwrap_model(self.model))
-        return super().training_step(*arguments, **named)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         """The checkpoint, and the running average beside its weights."""

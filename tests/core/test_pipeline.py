@@ -137,7 +137,13 @@ MOVING = ["--set", "grpo.sync_reference=true", "--set", "grpo.sync_steps=5", "--
           "--set", "grpo.learning_rate=1e-3"]  # fmt: skip
 
 
-@pytest.mark.parametrize(("stage", "number", "more"), [("sft", 1, []), ("grpo", 2, []), ("grpo", 2, MOVING)])
+AVERAGED = ["--set", "sft.average=0.9", "--set", "sft.softmax=catalogue", "--set", "sft.packed=true",
+            "--set", "sft.tasks={next_sid: 1.0, alike: 0.5, title_to_sid: 0.5}"]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("stage", "number", "more"), [("sft", 1, []), ("sft", 1, AVERAGED), ("grpo", 2, []), ("grpo", 2, MOVING)]
+)
 def test_kill_in_a_stage_then_the_same_command_ends_in_the_same_rankings(finished, tmp_path, stage, number, more):
     """SIGKILL once the stage has written a checkpoint that is not its last."""
     expected = finished[0]

@@ -1,11 +1,17 @@
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional
 
 from harness.batching import LengthBuckets
-from harness.training import IGNORED, collate
+from harness.data.dataset import Items
+from harness.decoding.split import SplitModel
+from harness.decoding.trie import Trie
+from harness.training import IGNORED, Rows, RunningAverage, collate
+from plugins.minionerec.alike import TitleNeighbours
 from plugins.minionerec.prompts import Prompts
-from plugins.minionerec.rows import example_rows, packed_rows
+from plugins.minionerec.rows import AlikeRows, example_rows, packed_rows
+from plugins.minionerec.sid_loss import AnswerLoss
 
 
 def log_probs_of_labels(model, rows, pad):
@@ -86,3 +92,99 @@ def test_real_rows_are_those_of_the_specification(industrial):
     assert sum(sum(label != IGNORED for label in row.labels) for row in packed) == 3 * 28609
     assert len(prompts.examples({"title_to_sid": 1.0}, industrial.train, 500, 0)["title_to_sid"]) == 3686
     assert 1.0e6 < sum(p.numel() for p in model.parameters()) < 1.3e6
+
+
+def test_rows_of_like_titles_are_drawn_anew_each_epoch_and_repeat_from_it(tiny, tiny_lm):
+    _, text_tokenizer, prompts = tiny_lm
+    neighbours = TitleNeighbours(tiny.items)
+    drawn = AlikeRows(tiny.train, 0.5, neighbours, prompts, text_tokenizer, 512, 3)
+    again = AlikeRows(tiny.train, 0.5, neighbours, prompts, text_tokenizer, 512, 3)
+    rows = Rows([], drawn)
+    assert len(rows) == round(0.5 * len(tiny.train)) == len(rows.lengths)
+    first = [rows[i] for i in range(len(rows))]
+    assert [len(row.tokens) for row in first] == rows.lengths
+    rows.set_epoch(1)
+    second = [rows[i] for i in range(len(rows))]
+    assert first != second
+    assert second == [again.row(i, 1) for i in range(len(rows))]
+    levels = tiny.given.n_levels
+    for row in first:
+        assert row.labels[-levels:] == row.tokens[-levels:]
+        assert set(row.labels[:-levels]) == {IGNORED}
+
+
+def test_neighbours_are_items_with_like_titles():
+    titles = ["red steel bolt", "red steel bolts", "blue steel bolt", "garden hose", "", "garden hose"]
+    neighbours = TitleNeighbours(Items(titles, [""] * 6, [""] * 6, [""] * 6), most=3)
+    rng = np.random.default_rng(0)
+    assert {neighbours.draw([0, 3], rng) for _ in range(50)} >= {5, 1}
+    assert all(neighbours.draw([3], rng) == 5 for _ in range(50))
+    assert neighbours.ids[3, 0] == 5
+    assert neighbours.known.tolist() == [True, True, True, True, False, True]
+    assert 0 not in neighbours.ids[0]
+
+
+def losses(tiny_lm, tiny, softmax, **settings):
+    """Our summed loss of a few rows, and the log-probabilities of their SIDs by the plain model and over the trie."""
+    model, text_tokenizer, prompts = tiny_lm
+    rows = packed_rows(tiny.train.take(np.arange(40)), prompts, text_tokenizer)
+    examples = prompts.examples({"sid_to_title": 0.1}, tiny.train, 500, 0)["sid_to_title"]
+    rows += example_rows(examples, prompts, text_tokenizer, 512)
+    batch = collate(rows, text_tokenizer.pad_token_id)
+    trie = Trie(prompts.generative(model, text_tokenizer, 512).sid_tokens)
+    loss = AnswerLoss(trie, softmax, **settings)
+    lm = SplitModel(model)
+    with torch.no_grad():
+        found = loss(lm, lm.states(batch["input_ids"]), batch["input_ids"], batch["labels"], train=True)
+        logits = model(input_ids=batch["input_ids"]).logits[:, :-1]
+    return float(found), logits, batch["input_ids"][:, 1:], batch["labels"][:, 1:], trie
+
+
+def test_the_loss_over_the_vocabulary_is_cross_entropy(tiny_lm, tiny):
+    found, logits, ids, labels, _ = losses(tiny_lm, tiny, "vocabulary", smoothing=0.1)
+    chosen = labels != IGNORED
+    expected = functional.cross_entropy(logits[chosen], ids[chosen], reduction="sum", label_smoothing=0.1)
+    assert found == pytest.approx(float(expected), rel=1e-5)
+
+
+@pytest.mark.parametrize("softmax", ["vocabulary", "catalogue"])
+def test_level_weights_and_the_loss_over_the_catalogue(tiny_lm, tiny, softmax):
+    """Token by token in Python: a SID token competes with the siblings that the catalogue has after its prefix."""
+    weights, smoothing = [1.0, 0.5, 2.0], 0.1
+    found, logits, ids, labels, trie = losses(tiny_lm, tiny, softmax, level_weights=weights, smoothing=smoothing)
+    sids = {tuple(sid) for sid in trie.tokens(torch.arange(len(trie))).tolist()}
+    level_of = {token: level for level in range(3) for token in trie.levels[level].vocabulary.tolist()}
+    expected = 0.0
+    for row in range(len(ids)):
+        for place in range(ids.shape[1]):
+            if labels[row, place] == IGNORED:
+                continue
+            token, level = int(ids[row, place]), level_of.get(int(ids[row, place]))
+            weight, legal = 1.0 if level is None else weights[level], list(range(logits.shape[2]))
+            if level is not None and softmax == "catalogue":
+                prefix = tuple(ids[row, place - level : place].tolist())
+                legal = sorted({sid[level] for sid in sids if sid[:level] == prefix})
+            log_probs = logits[row, place, legal].log_softmax(0)
+            target = log_probs[legal.index(token)]
+            expected -= weight * float((1 - smoothing) * target + smoothing * log_probs.mean())
+    assert found == pytest.approx(expected, rel=1e-4)
+
+
+def test_the_running_average_is_what_the_formula_says(tmp_path):
+    layer = torch.nn.Linear(1, 1, bias=False)
+    average, expected = RunningAverage(0.9), None
+    for step in range(1, 30):
+        layer.weight.data.fill_(step)
+        average.on_step_end(None, None, None, model=layer)
+        decay = min(0.9, (1 + step) / (10 + step))
+        expected = float(step) if expected is None else decay * expected + (1 - decay) * step
+    assert float(average.weights["weight"]) == pytest.approx(expected, rel=1e-5)
+    average.swap(layer)
+    assert float(layer.weight) == pytest.approx(expected, rel=1e-5)
+    average.swap(layer)
+    assert float(layer.weight) == 29
+    average.save(tmp_path)
+    loaded = RunningAverage(0.9)
+    loaded.load(tmp_path, "cpu")
+    assert loaded.steps == 29
+    assert torch.equal(loaded.weights["weight"], average.weights["weight"])
