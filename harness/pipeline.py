@@ -323,6 +323,8 @@ def bayes_optimal(plugins: Plugins, dataset: Dataset, semantic_ids: SemanticIds 
 def _take_over(run: Run, source: Path) -> None:
     """Copy the stages of a finished run: up to the first whose settings differ, which is trained further.
 
+    Stages that come after all of the run's own are trained from the start.
+
     Raises:
         BenchError: the run is not finished, or is of other data, SIDs, stages or backbone.
     """
@@ -339,21 +341,21 @@ def _take_over(run: Run, source: Path) -> None:
             raise BenchError(f"--from-run {source} differs in {key}: {theirs[key]} there, {config[key]} here")
     if manifest["fingerprints"] != keep.manifest["fingerprints"]:
         raise BenchError(f"--from-run {source} was made on other data or semantic IDs")
-    if [s["name"] for s in theirs["stages"]] != [s["name"] for s in config["stages"]]:
+    theirs, ours = theirs["stages"], config["stages"]
+    if [s["name"] for s in theirs] != [s["name"] for s in ours[: len(theirs)]]:
         raise BenchError(f"--from-run {source} has other stages")
-    first = next((i for i, (a, b) in enumerate(zip(theirs["stages"], config["stages"], strict=True)) if a != b), None)
-    if first is None:
+    done = next((i for i, (a, b) in enumerate(zip(theirs, ours, strict=False)) if a != b), len(theirs))
+    if done == len(ours):
         raise BenchError(f"--from-run {source} has the same settings; change one, e.g. --set grpo.epochs=3")
-    for number, stage in enumerate(run.config.stages[: first + 1], start=1):
-        done = number <= first
+    for number, stage in enumerate(run.config.stages[: min(done + 1, len(theirs))], start=1):
         with store.replace_folder(keep.stage(number, stage.name)) as folder:
             shutil.copytree(other.stage(number, stage.name), folder, dirs_exist_ok=True)
-        if done:
+        if number <= done:
             with store.replace_file(keep.rankings(stage.name)) as path:
                 shutil.copyfile(other.rankings(stage.name), path)
             for step in ("fit", "decode"):
                 keep.finish(f"{stage.name}/{step}", **other.finished(f"{stage.name}/{step}") or {})
-    keep.finish("from", run=str(source.resolve()), continued=run.config.stages[first].name)
+    keep.finish("from", run=str(source.resolve()), continued=run.config.stages[done].name)
 
 
 def _record(run: Run, result: dict[str, Any]) -> None:

@@ -18,21 +18,23 @@ from harness.decoding.trie import Trie
 
 @torch.inference_mode()
 def exact_search(
-    model: Any, ids: torch.Tensor, mask: torch.Tensor, trie: Trie, k: int, chunk: int = 512, renormalise: bool = False
-) -> Beams:
+    model: Any, ids: torch.Tensor, mask: torch.Tensor, trie: Trie, k: int, chunk: int = 512, renormalise: bool = False,
+    temperature: float = 1.0,
+) -> Beams:  # fmt: skip
     """The true best k leaves of each prompt ``[batch, P]``; `chunk` nodes are fed at a time (memory).
 
-    With `renormalise` a node above a single leaf is not fed: what follows is certain.
+    `temperature` divides the logits. With `renormalise` a node above a single leaf is not fed: what follows is certain.
     """
-    scores = leaf_scores(model, ids, mask, trie, chunk, renormalise)
+    scores = leaf_scores(model, ids, mask, trie, chunk, renormalise, temperature)
     best, nodes = top(scores, min(k, len(trie)))
     return Beams(trie.leaves[nodes], trie.tokens(nodes), best)
 
 
 @torch.inference_mode()
 def leaf_scores(
-    model: Any, ids: torch.Tensor, mask: torch.Tensor, trie: Trie, chunk: int = 512, renormalise: bool = False
-) -> torch.Tensor:
+    model: Any, ids: torch.Tensor, mask: torch.Tensor, trie: Trie, chunk: int = 512, renormalise: bool = False,
+    temperature: float = 1.0,
+) -> torch.Tensor:  # fmt: skip
     """Log-probability of every leaf node ``[batch, leaves]``; see :func:`exact_search`."""
     batch, device = len(ids), ids.device
     lm = split(model)
@@ -50,7 +52,7 @@ def leaf_scores(
             nodes = fed[start : start + part.shape[1]]
             columns, exists = level.children(nodes)
             wide = columns.expand(batch, -1, -1)
-            log_probs = level_log_probs(lm, part, level.vocabulary, wide, exists, renormalise)
+            log_probs = level_log_probs(lm, part, level.vocabulary, wide, exists, renormalise, temperature)
             entries = level.starts[nodes, None] + torch.arange(level.width, device=device)
             children[:, entries[exists]] += log_probs[:, exists]
         scores = children

@@ -1,4 +1,4 @@
-"""Decoders: constrained beam search, its exact oracle, the usual ``generate``, and ranking by item scores."""
+"""Decoders: beam search, its exact oracle, beams with a memory, the usual ``generate``, ranking by item scores."""
 
 from harness import hookimpl
 
@@ -9,6 +9,7 @@ def bench_decoders():
     return {
         "beam": "plugins.decoders.search:BeamDecoder",
         "exact": "plugins.decoders.search:ExactDecoder",
+        "mixture": "plugins.decoders.mixture:MixtureDecoder",
         "hf-generate": "plugins.decoders.generate:GenerateDecoder",
         "rank": "plugins.decoders.rank:RankDecoder",
     }

@@ -25,6 +25,7 @@ class BeamSettings:
     renormalise: bool | None = setting(
         None, "divide by the legal tokens' probability at each step; empty: as the model was trained"
     )
+    temperature: float = setting(1.0, "divides the logits")
     batch_tokens: int = setting(4096, "positions computed at once (prompts and beams); bounds memory")
 
 
@@ -36,6 +37,7 @@ class ExactSettings:
     renormalise: bool | None = setting(
         None, "divide by the legal tokens' probability at each step; empty: as the model was trained"
     )
+    temperature: float = setting(1.0, "divides the logits")
     batch_tokens: int = setting(16384, "positions computed at once; bounds memory")
     chunk: int = setting(512, "trie nodes fed at a time")
 
@@ -62,7 +64,7 @@ class BeamDecoder:
         renormalise = model.renormalise if settings.renormalise is None else settings.renormalise
 
         def search(lm: Any, ids: Any, mask: Any, trie: Any) -> Any:
-            return beam_search(lm, ids, mask, trie, settings.beams, renormalise)
+            return beam_search(lm, ids, mask, trie, settings.beams, renormalise, settings.temperature)
 
         extra = settings.beams * max(1, model.sid_tokens.shape[1] - 1)
         return _decode(search, model, histories, settings.beams, settings.batch_tokens, extra, device, progress)
@@ -90,7 +92,7 @@ class ExactDecoder:
         renormalise = model.renormalise if settings.renormalise is None else settings.renormalise
 
         def search(lm: Any, ids: Any, mask: Any, trie: Any) -> Any:
-            return exact_search(lm, ids, mask, trie, settings.beams, settings.chunk, renormalise)
+            return exact_search(lm, ids, mask, trie, settings.beams, settings.chunk, renormalise, settings.temperature)
 
         return _decode(
             search, model, histories, settings.beams, settings.batch_tokens, settings.chunk, device, progress

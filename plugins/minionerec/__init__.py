@@ -8,10 +8,11 @@ from harness import hookimpl
 
 @hookimpl
 def bench_trainers():
-    """The two stages."""
+    """SFT, GRPO, and a memory beside the trained model."""
     return {
         "minionerec-sft": "plugins.minionerec.sft:SftTrainer",
         "minionerec-grpo": "plugins.minionerec.grpo:GrpoTrainer",
+        "minionerec-memory": "plugins.minionerec.memory:MemoryTrainer",
     }
 
 
@@ -27,7 +28,8 @@ def bench_rewards():
 
 @hookimpl
 def bench_methods():
-    """The nano default, and the settings of the published replication."""
+    """The nano default, the same with a memory, and the settings of the published replication."""
     from harness.config import shipped
 
-    return [shipped("methods", name) for name in ("minionerec.yaml", "minionerec-qwen2.5-1.5b.yaml")]
+    names = ("minionerec", "minionerec-memory", "minionerec-qwen2.5-1.5b")
+    return [shipped("methods", f"{name}.yaml") for name in names]

@@ -1,0 +1,76 @@
+"""A model's probabilities mixed with a memory's at decoding, as kNN-LM does, over whole items.
+
+p(SID) = (1 − λ) · p_model(SID) + λ · p_memory(SID). The memory scores the catalogue at once; the model
+searches it and scores what the memory proposes, so a step costs beams, not items.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import torch
+
+from harness.decoding.beam import DEAD, Beams, beam_search, top
+from harness.decoding.shared_prompt import completion_log_probs
+from harness.decoding.trie import Trie
+
+
+class Candidates(NamedTuple):
+    """The union of what a model and a memory propose.
+
+    Attributes:
+        leaves: ``[batch, candidates]`` leaf nodes of the trie; what both propose stands once, its second place dead.
+        model: their log-probabilities by the model, -inf where dead.
+        memory: their log-probabilities by the memory, -inf where dead.
+    """
+
+    leaves: torch.Tensor
+    model: torch.Tensor
+    memory: torch.Tensor
+
+
+@torch.inference_mode()
+def propose(
+    model: Any, ids: torch.Tensor, mask: torch.Tensor, trie: Trie, memory: torch.Tensor, n: int, renormalise: bool
+) -> Candidates:
+    """The `n` best leaves of each side, scored by both.
+
+    Args:
+        ids, mask: prompts ``[batch, P]``, left-padded.
+        memory: log-probabilities of all SIDs ``[batch, n_sids]``, by row of the SID table.
+        renormalise: see :func:`harness.decoding.beam.search`.
+    """
+    found = beam_search(model, ids, mask, trie, n, renormalise)
+    node_of = torch.empty_like(trie.leaves)
+    node_of[trie.leaves] = torch.arange(len(trie), device=ids.device)
+    _, rows = top(memory, min(n, len(trie)))
+    recalled = node_of[rows]
+    scores, _ = completion_log_probs(
+        model, ids, mask, trie.tokens(recalled), trie=trie if renormalise else None
+    )  # [batch, n, levels]
+    searched = torch.where(found.leaves >= 0, node_of[found.leaves.clamp(min=0)], -1)
+    twice = (recalled[:, :, None] == searched[:, None, :]).any(2)
+    leaves = torch.cat([searched, torch.where(twice, -1, recalled)], dim=1)
+    dead = leaves < 0
+    by_memory = memory.gather(1, trie.leaves[leaves.clamp(min=0)]).masked_fill(dead, DEAD)
+    by_model = torch.cat([found.scores, scores.sum(2).float()], dim=1).masked_fill(dead, DEAD)
+    return Candidates(leaves.clamp(min=0), by_model, by_memory)
+
+
+def mixed(candidates: Candidates, weight: float) -> torch.Tensor:
+    """Log-probabilities of the mixture ``[batch, candidates]``; `weight` is the memory's, 0 to 1."""
+    model, memory = candidates.model, candidates.memory
+    if weight <= 0:
+        return model
+    if weight >= 1:
+        return memory
+    return torch.logaddexp(model + math.log1p(-weight), memory + math.log(weight))
+
+
+def best_of(candidates: Candidates, weight: float, trie: Trie, beams: int) -> Beams:
+    """The best `beams` of the mixture."""
+    scores, place = top(mixed(candidates, weight), beams)
+    nodes = candidates.leaves.gather(1, place)
+    leaves = torch.where(torch.isneginf(scores), -1, trie.leaves[nodes])
+    return Beams(leaves, trie.tokens(nodes), scores)

@@ -1,0 +1,108 @@
+"""``mixture``: the best SIDs of a model mixed with its memory; a model without one gets plain beams."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from harness.components import ItemScorer, setting
+from harness.data.dataset import Histories, Items
+from harness.generative import Generator, batches
+from harness.progress import Progress
+from harness.rankings import Rankings
+from harness.semantic_ids import SemanticIds
+from plugins.decoders.search import BeamDecoder, BeamSettings, check_beams
+
+
+@dataclass(frozen=True)
+class Settings(BeamSettings):
+    """Settings of the beams, and how many candidates each side proposes."""
+
+    candidates: int = setting(100, "SIDs that model and memory propose each; both score all of them")
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """A model with its memory.
+
+    Attributes:
+        generator: the language model.
+        memory: scores the catalogue.
+        weight: the memory's share of the mixture, 0 to 1.
+        temperature: of the softmax that makes the memory's scores probabilities.
+    """
+
+    generator: Generator
+    memory: ItemScorer
+    weight: float
+    temperature: float
+
+    def recall(self, histories: Histories) -> np.ndarray:
+        """The memory's log-probabilities of SIDs ``[n, n_sids]``: those of their items, summed."""
+        return sid_log_probs(self.memory.score(histories), self.generator.semantic_ids, self.temperature)
+
+
+def sid_log_probs(scores: np.ndarray, semantic_ids: SemanticIds, temperature: float) -> np.ndarray:
+    """Item scores ``[n, n_items]`` → log-probabilities of SIDs ``[n, n_sids]`` (float32)."""
+    scaled = (scores - scores.max(axis=1, keepdims=True)).astype(np.float64) / temperature
+    odds = np.exp(scaled)
+    sums = np.zeros((len(scores), len(semantic_ids.distinct)))
+    np.add.at(sums.T, semantic_ids.of_item, odds.T)
+    with np.errstate(divide="ignore"):
+        return (np.log(sums) - np.log(odds.sum(axis=1, keepdims=True))).astype(np.float32)
+
+
+class MixtureDecoder:
+    """Beams and the memory's best, ranked by the mixture."""
+
+    Settings = Settings
+
+    def __init__(self, settings: Settings):
+        self.settings = settings
+
+    def check(self, items: Items, semantic_ids: SemanticIds | None) -> None:
+        """Beams must fit the catalogue."""
+        check_beams(self.settings.beams, semantic_ids)
+
+    def decode(
+        self, model: Any, histories: Histories, semantic_ids: SemanticIds | None, device: str, progress: Progress
+    ) -> Rankings:
+        """The best SIDs of each history."""
+        from harness.decoding.mixture import best_of
+        from harness.decoding.trie import Trie
+
+        settings = self.settings
+        if not isinstance(model, Mixture):
+            beams = BeamSettings(settings.beams, settings.renormalise, settings.temperature, settings.batch_tokens)
+            return BeamDecoder(beams).decode(model, histories, semantic_ids, device, progress)
+        trie = Trie(model.generator.sid_tokens, device)
+        ids = np.full((len(histories), settings.beams), -1, dtype=np.int32)
+        scores = np.full((len(histories), settings.beams), -np.inf, dtype=np.float32)
+        with progress.bar(len(histories), "decode", "user") as bar:
+            for rows, candidates in proposals(model, histories, trie, settings, device):
+                found = best_of(candidates, model.weight, trie, settings.beams)
+                ids[rows], scores[rows] = found.leaves.cpu().numpy(), found.scores.cpu().numpy()
+                bar.update(len(rows))
+        return Rankings(model.generator.leaves, ids, scores)
+
+
+def proposals(
+    model: Mixture, histories: Histories, trie: Any, settings: Settings, device: str
+) -> Iterator[tuple[np.ndarray, Any]]:
+    """``(rows, candidates)`` batch by batch, within the token budget."""
+    import torch
+
+    from harness.decoding.layout import pad_left
+    from harness.decoding.mixture import propose
+
+    generator = model.generator
+    renormalise = generator.renormalise if settings.renormalise is None else settings.renormalise
+    n = min(max(settings.candidates, settings.beams), len(trie))
+    prompts = generator.encode(histories)
+    for rows in batches([len(p) for p in prompts], settings.batch_tokens, n * max(1, trie.depth - 1)):
+        ids, mask = pad_left([prompts[r] for r in rows], generator.pad, device)
+        memory = torch.from_numpy(model.recall(Histories(histories.items[rows], histories.lengths[rows]))).to(device)
+        yield rows, propose(generator.model, ids, mask, trie, memory, n, renormalise)
