@@ -123,7 +123,9 @@ def _stage(stage: dict[str, Any], result: dict[str, Any]) -> str:
 
 
 def _fact(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) and abs(value) < 1 else f"{value:,}" if value is not None else "—"
+    if isinstance(value, float) and abs(value) < 1:
+        return f"{value:.4g}"
+    return f"{value:,}" if isinstance(value, (int, float)) else "—" if value is None else str(value)
 
 
 def _reported(config: dict[str, Any], stages: dict[str, Any], under: str) -> list[str]:

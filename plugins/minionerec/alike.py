@@ -1,8 +1,7 @@
 """Items with like titles: what a language model would know of a catalogue, drawn as answers for training.
 
-A model trained from scratch knows titles only from the text tasks. Rows of the task ``alike`` are
-train histories whose answer is an item with a title like one of theirs, drawn anew each epoch; so the
-model learns what a title match alone would rank, from titles and histories, never from a target.
+A model trained from scratch knows titles only from the text tasks. With the task ``alike`` it learns
+what a title match alone would rank, from titles and histories, never from a target.
 """
 
 from __future__ import annotations
@@ -15,8 +14,8 @@ from scipy.sparse import csr_matrix
 from harness.data.dataset import Items
 from harness.texts import title_vectors
 
-BACK = 0.6
-"""A history's last item is asked for its like with this probability, else the one before, and so on."""
+LAST = 0.6
+"""The probability that a history's last item is taken, else the one before, and so on."""
 
 
 class TitleNeighbours:
@@ -45,9 +44,13 @@ class TitleNeighbours:
         self.known = np.diff(csr_matrix(vectors).indptr) > 0
         """Which items have a title with a word in it."""
 
-    def draw(self, history: Sequence[int], rng: np.random.Generator) -> int:
-        """An item like one of the history's, the later ones more often."""
-        back = min(int(rng.geometric(BACK)), len(history))
-        item = history[-back]
+    def draw(self, item: int, rng: np.random.Generator) -> int:
+        """An item like that one."""
         place = int(np.searchsorted(self.cumulated[item], rng.random()))
         return int(self.ids[item, min(place, self.ids.shape[1] - 1)])
+
+
+def recent(history: Sequence[int], rng: np.random.Generator) -> int:
+    """An item of the history, the later ones more often."""
+    back = min(int(rng.geometric(LAST)), len(history))
+    return history[-back]

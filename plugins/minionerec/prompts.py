@@ -20,8 +20,8 @@ from harness.errors import BenchError, unknown
 from harness.generative import GenerativeModel
 from harness.semantic_ids import SemanticIds
 
-DRAWN_TASKS = ("alike",)
-"""Tasks whose answers are drawn anew each epoch (:mod:`plugins.minionerec.alike`); they have no fixed examples."""
+DRAWN_TASKS = ("alike", "again")
+"""Tasks whose answers are drawn anew each epoch (:class:`plugins.minionerec.rows.DrawnRows`)."""
 SAMPLE_TASKS = ("next_sid", "sid_history_to_title", "titles_to_title", "titles_to_sid")
 ITEM_TASKS = ("title_to_sid", "sid_to_title", "description_to_sid")
 SID_TASKS = ("next_sid", "titles_to_sid", "title_to_sid", "description_to_sid")
@@ -118,10 +118,9 @@ class Prompts:
             if task in DRAWN_TASKS:
                 continue
             n = len(samples) if task in SAMPLE_TASKS else len(self.items)
-            rng = np.random.default_rng([seed, number])
-            rows = np.concatenate([np.arange(n)] * int(rate) + [np.sort(rng.permutation(n)[: round(n * (rate % 1))])])
+            rows = drawn_share(n, rate, [seed, number])
             maker = self._of_samples if task in SAMPLE_TASKS else self._of_items
-            found[task] = maker(task, rows.astype(int), samples, most_text)
+            found[task] = maker(task, rows, samples, most_text)
         return {task: examples for task, examples in found.items() if examples}
 
     def _of_samples(self, task: str, rows: np.ndarray, samples: Samples, most_text: int) -> list[Example]:
@@ -164,3 +163,9 @@ class Prompts:
             "description_to_sid": ("<|about|>", "<|sid|>"),
         }[task]
         return opening + ("<|then|>" if "titles_" in task else "").join(parts) + closing
+
+
+def drawn_share(n: int, rate: float, seed: list[int]) -> np.ndarray:
+    """Row numbers: `rate` of `n` rows, drawn once; above 1 whole copies are added."""
+    part = np.sort(np.random.default_rng(seed).permutation(n)[: round(n * (rate % 1))])
+    return np.concatenate([*[np.arange(n)] * int(rate), part]).astype(int)

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from harness.data.dataset import Samples
+from harness.data.dataset import Items, Samples
 from harness.generative import encode
 from harness.training import IGNORED, Row
-from plugins.minionerec.alike import TitleNeighbours
-from plugins.minionerec.prompts import Example, Prompts
+from plugins.minionerec.alike import TitleNeighbours, recent
+from plugins.minionerec.prompts import DRAWN_TASKS, Example, Prompts, drawn_share
 
 
 def packed_rows(samples: Samples, prompts: Prompts, text_tokenizer: Any) -> list[Row]:
@@ -72,28 +72,39 @@ def example_rows(
     return rows
 
 
-class AlikeRows:
-    """Rows of the task ``alike``, the answer of each drawn by the titles' likeness, epoch by epoch.
+class DrawnRows:
+    """Rows of the tasks ``alike`` and ``again``: train histories whose answers are drawn anew each epoch.
 
-    The rows are train histories (`rate` of them, drawn once by `seed`) in the wording of the next SID.
+    ``alike`` answers with an item whose title is like one of the history's, ``again`` with one of the
+    history's own items; in both the later items are asked more often. The histories are train samples'
+    (`rates` of them, drawn once by `seed`), the wording is the next SID's, and no target is looked at.
     """
 
     def __init__(
-        self, samples: Samples, rate: float, neighbours: TitleNeighbours, prompts: Prompts, text_tokenizer: Any,
+        self, samples: Samples, rates: dict[str, float], items: Items, prompts: Prompts, text_tokenizer: Any,
         cutoff: int, seed: int,
     ):  # fmt: skip
-        n = len(samples)
-        whole = [np.arange(n)] * int(rate)
-        drawn = np.random.default_rng([seed, n]).permutation(n)[: round(n * (rate % 1))]
-        chosen = samples.take(np.concatenate([*whole, np.sort(drawn)]).astype(int)).histories.lists()
-        self.histories = [history for history in chosen if neighbours.known[history].any()]
-        self.prompts = encode(text_tokenizer, prompts.next_sid(self.histories), cutoff - prompts.semantic_ids.n_levels)
-        self.tokens_of, self.neighbours, self.seed = sid_tokens(prompts, text_tokenizer), neighbours, seed
-        self.lengths = [len(prompt) + prompts.semantic_ids.n_levels for prompt in self.prompts]
+        self.neighbours = TitleNeighbours(items) if rates.get("alike") else None
+        self.tasks: list[str] = []
+        self.histories: list[list[int]] = []
+        for number, task in enumerate(DRAWN_TASKS):
+            rows = drawn_share(len(samples), rates.get(task, 0.0), [seed, 100 + number])
+            chosen = samples.take(rows).histories.lists()
+            if task == "alike" and self.neighbours:
+                known = self.neighbours.known
+                chosen = [kept for history in chosen if (kept := [item for item in history if known[item]])]
+            self.histories += chosen
+            self.tasks += [task] * len(chosen)
+        levels = prompts.semantic_ids.n_levels
+        self.prompts = encode(text_tokenizer, prompts.next_sid(self.histories), cutoff - levels)
+        self.tokens_of, self.seed = sid_tokens(prompts, text_tokenizer), seed
+        self.lengths = [len(prompt) + levels for prompt in self.prompts]
 
     def row(self, index: int, epoch: int) -> Row:
         """A row of that epoch."""
-        history = [item for item in self.histories[index] if self.neighbours.known[item]]
-        answer = self.tokens_of[self.neighbours.draw(history, np.random.default_rng([self.seed, epoch, index]))]
-        prompt = self.prompts[index]
+        rng = np.random.default_rng([self.seed, epoch, index])
+        item = recent(self.histories[index], rng)
+        if self.tasks[index] == "alike" and self.neighbours:
+            item = self.neighbours.draw(item, rng)
+        prompt, answer = self.prompts[index], self.tokens_of[item]
         return Row(prompt + answer, [IGNORED] * len(prompt) + answer)

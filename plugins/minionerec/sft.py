@@ -23,9 +23,8 @@ from harness.decoding.trie import Trie
 from harness.errors import BenchError
 from harness.generative import GenerativeModel
 from harness.training import IGNORED, Row
-from plugins.minionerec.alike import TitleNeighbours
-from plugins.minionerec.prompts import SID_TASKS, Prompts
-from plugins.minionerec.rows import AlikeRows, example_rows, packed_rows
+from plugins.minionerec.prompts import DRAWN_TASKS, SID_TASKS, Prompts
+from plugins.minionerec.rows import DrawnRows, example_rows, packed_rows
 from plugins.minionerec.sid_loss import AnswerLoss
 
 
@@ -101,7 +100,7 @@ class SftTrainer:
         model, text_tokenizer = self._start(context, prompts)
         rows = training.Rows(
             self._rows(context.train, prompts, text_tokenizer, context.seed),
-            self._alike(context, prompts, text_tokenizer),
+            self._drawn(context, prompts, text_tokenizer),
         )
         valid = example_rows(
             prompts.examples({"next_sid": 1.0}, context.valid, settings.text_characters, context.seed)["next_sid"],
@@ -173,7 +172,8 @@ class SftTrainer:
     def _rows(self, samples: Samples, prompts: Prompts, text_tokenizer: Any, seed: int) -> list[Row]:
         settings = self.settings
         rates = dict(settings.tasks)
-        rates.pop("alike", None)
+        for task in DRAWN_TASKS:
+            rates.pop(task, None)
         rows: list[Row] = []
         if settings.packed and rates.get("next_sid"):
             del rates["next_sid"]
@@ -183,13 +183,13 @@ class SftTrainer:
             rows += example_rows(examples, prompts, text_tokenizer, settings.cutoff, learn_end)
         return rows
 
-    def _alike(self, context: Context, prompts: Prompts, text_tokenizer: Any) -> AlikeRows | None:
-        rate = self.settings.tasks.get("alike", 0.0)
-        if not rate:
+    def _drawn(self, context: Context, prompts: Prompts, text_tokenizer: Any) -> DrawnRows | None:
+        settings = self.settings
+        rates = {task: rate for task, rate in settings.tasks.items() if task in DRAWN_TASKS and rate}
+        if not rates:
             return None
-        return AlikeRows(
-            context.train, rate, TitleNeighbours(context.items), prompts, text_tokenizer, self.settings.cutoff,
-            context.seed,
+        return DrawnRows(
+            context.train, rates, context.items, prompts, text_tokenizer, settings.cutoff, context.seed
         )  # fmt: skip
 
 

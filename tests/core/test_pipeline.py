@@ -24,6 +24,7 @@ from harness.store import Store
 from harness.tracking import Tracker
 from tests.conftest import TINY_SETTINGS
 
+SAME_STAGES = ["sft.softmax=vocabulary"]
 CUTOFFS = ["1", "3", "5", "10", "20", "50"]
 
 
@@ -138,7 +139,7 @@ MOVING = ["--set", "grpo.sync_reference=true", "--set", "grpo.sync_steps=5", "--
 
 
 AVERAGED = ["--set", "sft.average=0.9", "--set", "sft.softmax=catalogue", "--set", "sft.packed=true",
-            "--set", "sft.tasks={next_sid: 1.0, alike: 0.5, title_to_sid: 0.5}"]  # fmt: skip
+            "--set", "sft.tasks={next_sid: 1.0, alike: 0.5, again: 0.1, title_to_sid: 0.5}"]  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -177,6 +178,23 @@ def test_accumulated_micro_batches_are_one_large_batch(finished, tmp_path):
         pd.read_parquet(d / "rankings/test-grpo.parquet")["score"] for d in (finished[0], only(tmp_path / "runs"))
     ]
     np.testing.assert_allclose(*scores, atol=1e-2)
+
+
+def test_a_memory_is_weighed_on_valid_beside_a_finished_runs_model(finished, tmp_path):
+    """``--from-run`` takes over all stages of a run that has fewer; the new one is trained after them."""
+    directory, _ = finished
+    more = ("--method", "minionerec-memory", "--from-run", str(directory))
+    more += tuple(w for setting in SAME_STAGES for w in ("--set", setting))
+    bench(*words(tmp_path / "runs", *more))
+    new = only(tmp_path / "runs")
+    first, second = (json.loads((d / "metrics.json").read_text())["stages"] for d in (directory, new))
+    assert {stage: second[stage]["sid"] for stage in first} == {stage: first[stage]["sid"] for stage in first}
+    found = json.loads((new / "stages/3-memory/memory.json").read_text())
+    values = np.array(found["grid"]["values"])
+    assert found["value"] == values.max() >= values[0, 0]
+    assert values[0, 0] == pytest.approx(second["grpo"]["valid"]["NDCG@10"], abs=0.02)  # weight 0 is the model alone
+    assert 0 <= found["weight"] <= 1
+    assert second["memory"]["valid"]["NDCG@10"] >= second["grpo"]["valid"]["NDCG@10"]
 
 
 def test_a_third_epoch_goes_on_from_checkpoint_and_optimiser(finished, tmp_path):

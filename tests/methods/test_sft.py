@@ -8,9 +8,9 @@ from harness.data.dataset import Items
 from harness.decoding.split import SplitModel
 from harness.decoding.trie import Trie
 from harness.training import IGNORED, Rows, RunningAverage, collate
-from plugins.minionerec.alike import TitleNeighbours
+from plugins.minionerec.alike import TitleNeighbours, recent
 from plugins.minionerec.prompts import Prompts
-from plugins.minionerec.rows import AlikeRows, example_rows, packed_rows
+from plugins.minionerec.rows import DrawnRows, example_rows, packed_rows
 from plugins.minionerec.sid_loss import AnswerLoss
 
 
@@ -94,13 +94,12 @@ def test_real_rows_are_those_of_the_specification(industrial):
     assert 1.0e6 < sum(p.numel() for p in model.parameters()) < 1.3e6
 
 
-def test_rows_of_like_titles_are_drawn_anew_each_epoch_and_repeat_from_it(tiny, tiny_lm):
+def test_drawn_rows_differ_from_epoch_to_epoch_and_repeat_from_it(tiny, tiny_lm):
     _, text_tokenizer, prompts = tiny_lm
-    neighbours = TitleNeighbours(tiny.items)
-    drawn = AlikeRows(tiny.train, 0.5, neighbours, prompts, text_tokenizer, 512, 3)
-    again = AlikeRows(tiny.train, 0.5, neighbours, prompts, text_tokenizer, 512, 3)
+    arguments = (tiny.train, {"alike": 0.5, "again": 0.25}, tiny.items, prompts, text_tokenizer, 512, 3)
+    drawn, again = DrawnRows(*arguments), DrawnRows(*arguments)
     rows = Rows([], drawn)
-    assert len(rows) == round(0.5 * len(tiny.train)) == len(rows.lengths)
+    assert len(rows) == round(0.5 * len(tiny.train)) + round(0.25 * len(tiny.train)) == len(rows.lengths)
     first = [rows[i] for i in range(len(rows))]
     assert [len(row.tokens) for row in first] == rows.lengths
     rows.set_epoch(1)
@@ -108,20 +107,29 @@ def test_rows_of_like_titles_are_drawn_anew_each_epoch_and_repeat_from_it(tiny, 
     assert first != second
     assert second == [again.row(i, 1) for i in range(len(rows))]
     levels = tiny.given.n_levels
-    for row in first:
+    for number, row in enumerate(first):
         assert row.labels[-levels:] == row.tokens[-levels:]
         assert set(row.labels[:-levels]) == {IGNORED}
+        own = [drawn.tokens_of[item] for item in drawn.histories[number]]
+        if drawn.tasks[number] == "again":
+            assert row.tokens[-levels:] in own
+    alike = [
+        row.tokens[-levels:] not in [drawn.tokens_of[i] for i in drawn.histories[n]] for n, row in enumerate(first)
+    ]
+    assert np.mean(alike[: drawn.tasks.count("alike")]) > 0.5
 
 
 def test_neighbours_are_items_with_like_titles():
     titles = ["red steel bolt", "red steel bolts", "blue steel bolt", "garden hose", "", "garden hose"]
     neighbours = TitleNeighbours(Items(titles, [""] * 6, [""] * 6, [""] * 6), most=3)
     rng = np.random.default_rng(0)
-    assert {neighbours.draw([0, 3], rng) for _ in range(50)} >= {5, 1}
-    assert all(neighbours.draw([3], rng) == 5 for _ in range(50))
-    assert neighbours.ids[3, 0] == 5
+    assert {neighbours.draw(0, rng) for _ in range(50)} == {1, 2}
+    assert all(neighbours.draw(3, rng) == 5 for _ in range(50))
     assert neighbours.known.tolist() == [True, True, True, True, False, True]
     assert 0 not in neighbours.ids[0]
+    assert recent([7], rng) == 7
+    drawn = [recent([1, 2, 3], rng) for _ in range(500)]
+    assert drawn.count(3) > drawn.count(2) > drawn.count(1) > 0
 
 
 def losses(tiny_lm, tiny, softmax, **settings):
