@@ -32,22 +32,23 @@ class Candidates(NamedTuple):
 
 @torch.inference_mode()
 def propose(
-    model: Any, ids: torch.Tensor, mask: torch.Tensor, trie: Trie, memory: torch.Tensor, n: int, renormalise: bool
-) -> Candidates:
+    model: Any, ids: torch.Tensor, mask: torch.Tensor, trie: Trie, memory: torch.Tensor, n: int, renormalise: bool,
+    temperature: float = 1.0,
+) -> Candidates:  # fmt: skip
     """The `n` best leaves of each side, scored by both.
 
     Args:
         ids, mask: prompts ``[batch, P]``, left-padded.
         memory: log-probabilities of all SIDs ``[batch, n_sids]``, by row of the SID table.
-        renormalise: see :func:`harness.decoding.beam.search`.
+        renormalise, temperature: see :func:`harness.decoding.beam.search`.
     """
-    found = beam_search(model, ids, mask, trie, n, renormalise)
+    found = beam_search(model, ids, mask, trie, n, renormalise, temperature)
     node_of = torch.empty_like(trie.leaves)
     node_of[trie.leaves] = torch.arange(len(trie), device=ids.device)
     _, rows = top(memory, min(n, len(trie)))
     recalled = node_of[rows]
     scores, _ = completion_log_probs(
-        model, ids, mask, trie.tokens(recalled), trie=trie if renormalise else None
+        model, ids, mask, trie.tokens(recalled), temperature, trie if renormalise else None
     )  # [batch, n, levels]
     searched = torch.where(found.leaves >= 0, node_of[found.leaves.clamp(min=0)], -1)
     twice = (recalled[:, :, None] == searched[:, None, :]).any(2)

@@ -54,7 +54,7 @@ def completion_log_probs(
     Without `trie` a token's probability is over the model's whole vocabulary, with it over the tokens
     that continue a SID of the catalogue: the actions that a constrained rollout chooses among.
     """
-    lm = SplitModel(model)
+    lm = model if isinstance(model, SplitModel) else SplitModel(model)
     first, rest = completion_states(lm, ids, mask, completions)
     if trie is not None:
         return _catalogue_log_probs(lm, first, rest, completions, temperature, trie)

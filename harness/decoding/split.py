@@ -64,6 +64,13 @@ class SplitModel:
         self.whole = not _is_plain(model, self.body, self.head)
         """Whether states are logits, because body and head cannot be told apart."""
 
+    def compile(self) -> None:
+        """Compile the forward pass (torch.compile, shapes left open)."""
+        if self.whole:
+            self.model = torch.compile(self.model, dynamic=True)
+        else:
+            self.body = torch.compile(self.body, dynamic=True)
+
     def prefill(self, ids: torch.Tensor, mask: torch.Tensor) -> Prefill:
         """Compute prompts once; what all prompts of the batch begin with, once for all."""
         from transformers import DynamicCache

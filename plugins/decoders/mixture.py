@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +15,7 @@ from harness.generative import Generator, batches
 from harness.progress import Progress
 from harness.rankings import Rankings
 from harness.semantic_ids import SemanticIds
-from plugins.decoders.search import BeamDecoder, BeamSettings, check_beams
+from plugins.decoders.search import BeamDecoder, BeamSettings, autocast, check_beams, engine
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,8 @@ class MixtureDecoder:
 
         settings = self.settings
         if not isinstance(model, Mixture):
-            beams = BeamSettings(settings.beams, settings.renormalise, settings.temperature, settings.batch_tokens)
+            shared = {field.name: getattr(settings, field.name) for field in dataclasses.fields(BeamSettings)}
+            beams = BeamSettings(**shared)
             return BeamDecoder(beams).decode(model, histories, semantic_ids, device, progress)
         trie = Trie(model.generator.sid_tokens, device)
         ids = np.full((len(histories), settings.beams), -1, dtype=np.int32)
@@ -101,8 +103,11 @@ def proposals(
     generator = model.generator
     renormalise = generator.renormalise if settings.renormalise is None else settings.renormalise
     n = min(max(settings.candidates, settings.beams), len(trie))
+    lm = engine(generator.model, settings)
     prompts = generator.encode(histories)
     for rows in batches([len(p) for p in prompts], settings.batch_tokens, n * max(1, trie.depth - 1)):
         ids, mask = pad_left([prompts[r] for r in rows], generator.pad, device)
         memory = torch.from_numpy(model.recall(Histories(histories.items[rows], histories.lengths[rows]))).to(device)
-        yield rows, propose(generator.model, ids, mask, trie, memory, n, renormalise)
+        with autocast(settings, device):
+            found = propose(lm, ids, mask, trie, memory, n, renormalise, settings.temperature)
+        yield rows, found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -18,26 +18,29 @@ from harness.semantic_ids import SemanticIds
 
 
 @dataclass(frozen=True)
-class BeamSettings:
-    """Settings of the constrained beam search."""
+class SearchSettings:
+    """What all searches of the engine have in common."""
 
-    beams: int = setting(50, "beams, all of them returned (the paper: 50)")
+    beams: int = setting(50, "candidates, all of them returned (the paper: 50)")
     renormalise: bool | None = setting(
         None, "divide by the legal tokens' probability at each step; empty: as the model was trained"
     )
     temperature: float = setting(1.0, "divides the logits")
+    precision: Literal["float32", "bfloat16"] = setting("float32", "autocast precision; scores are float32")
+    compile: bool = setting(False, "compile the model (torch.compile): a minute first, for many users or a large model")
+
+
+@dataclass(frozen=True)
+class BeamSettings(SearchSettings):
+    """Settings of the constrained beam search."""
+
     batch_tokens: int = setting(4096, "positions computed at once (prompts and beams); bounds memory")
 
 
 @dataclass(frozen=True)
-class ExactSettings:
+class ExactSettings(SearchSettings):
     """Settings of the exact scoring."""
 
-    beams: int = setting(50, "candidates returned")
-    renormalise: bool | None = setting(
-        None, "divide by the legal tokens' probability at each step; empty: as the model was trained"
-    )
-    temperature: float = setting(1.0, "divides the logits")
     batch_tokens: int = setting(16384, "positions computed at once; bounds memory")
     chunk: int = setting(512, "trie nodes fed at a time")
 
@@ -67,7 +70,7 @@ class BeamDecoder:
             return beam_search(lm, ids, mask, trie, settings.beams, renormalise, settings.temperature)
 
         extra = settings.beams * max(1, model.sid_tokens.shape[1] - 1)
-        return _decode(search, model, histories, settings.beams, settings.batch_tokens, extra, device, progress)
+        return _decode(search, model, histories, settings, extra, device, progress)
 
 
 class ExactDecoder:
@@ -94,9 +97,7 @@ class ExactDecoder:
         def search(lm: Any, ids: Any, mask: Any, trie: Any) -> Any:
             return exact_search(lm, ids, mask, trie, settings.beams, settings.chunk, renormalise, settings.temperature)
 
-        return _decode(
-            search, model, histories, settings.beams, settings.batch_tokens, settings.chunk, device, progress
-        )
+        return _decode(search, model, histories, settings, settings.chunk, device, progress)
 
 
 def check_beams(beams: int, semantic_ids: SemanticIds | None) -> None:
@@ -119,24 +120,44 @@ def needs_generative(model: Any, decoder: str) -> Generator:
     return model
 
 
+def engine(model: Any, settings: SearchSettings) -> Any:
+    """What the engine drives: the model taken apart, compiled where that is asked for."""
+    from harness.decoding.split import SplitModel, split
+
+    lm = split(model)
+    if settings.compile and isinstance(lm, SplitModel):
+        lm.compile()
+    return lm
+
+
+def autocast(settings: SearchSettings, device: str) -> Any:
+    """The autocast context of a precision."""
+    import torch
+
+    reduced = settings.precision == "bfloat16"
+    return torch.autocast(device.split(":")[0], dtype=torch.bfloat16, enabled=reduced)
+
+
 def _decode(
-    search: Callable[..., Any], model: Generator, histories: Histories, beams: int, budget: int, extra: int,
-    device: str, progress: Progress,
+    search: Callable[..., Any], model: Generator, histories: Histories, settings: Any, extra: int, device: str,
+    progress: Progress,
 ) -> Rankings:  # fmt: skip
     import torch
 
     from harness.decoding.layout import pad_left
     from harness.decoding.trie import Trie
 
+    beams = settings.beams
     trie = Trie(model.sid_tokens, device)
     check_beams(beams, model.semantic_ids)
     prompts = model.encode(histories)
+    lm = engine(model.model, settings)
     ids = np.full((len(prompts), beams), -1, dtype=np.int32)
     scores = np.full((len(prompts), beams), -np.inf, dtype=np.float32)
-    with torch.inference_mode(), progress.bar(len(prompts), "decode", "user") as bar:
-        for rows in batches([len(p) for p in prompts], budget, extra):
+    with torch.inference_mode(), autocast(settings, device), progress.bar(len(prompts), "decode", "user") as bar:
+        for rows in batches([len(p) for p in prompts], settings.batch_tokens, extra):
             tokens, mask = pad_left([prompts[r] for r in rows], model.pad, device)
-            found = search(model.model, tokens, mask, trie)
+            found = search(lm, tokens, mask, trie)
             ids[rows], scores[rows] = found.leaves.cpu().numpy(), found.scores.cpu().numpy()
             bar.update(len(rows))
     return Rankings(model.leaves, ids, scores)

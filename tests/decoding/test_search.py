@@ -237,3 +237,23 @@ def test_ties_keep_the_order_of_their_index():
     values, index = top(scores, 2)
     assert index.tolist() == [[1, 2], [0, 1]]
     assert values.tolist() == [[3.0, 3.0], [5.0, 5.0]]
+
+
+def test_bfloat16_ranks_almost_the_same(generative, histories, tiny):
+    arguments = (generative, histories, tiny.given, "cpu", Progress(quiet=True))
+    whole = BeamDecoder(BeamSettings(beams=20)).decode(*arguments)
+    half = BeamDecoder(BeamSettings(beams=20, precision="bfloat16")).decode(*arguments)
+    assert half.scores.dtype == np.float32
+    assert not np.array_equal(half.scores, whole.scores)  # it was computed in another precision
+    np.testing.assert_allclose(half.scores[:, 0], whole.scores[:, 0], atol=0.3)
+    shared = [len(set(a) & set(b)) / 20 for a, b in zip(half.ids, whole.ids, strict=True)]
+    assert np.mean(shared) > 0.8
+
+
+@pytest.mark.slow
+def test_a_compiled_model_decodes_the_same(generative, histories, tiny):
+    arguments = (generative, histories, tiny.given, "cpu", Progress(quiet=True))
+    for renormalise in (False, True):
+        plain = BeamDecoder(BeamSettings(beams=20, renormalise=renormalise)).decode(*arguments)
+        compiled = BeamDecoder(BeamSettings(beams=20, renormalise=renormalise, compile=True)).decode(*arguments)
+        np.testing.assert_allclose(compiled.scores, plain.scores, atol=1e-4)

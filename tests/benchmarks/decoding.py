@@ -1,0 +1,128 @@
+"""Decoding: the engine against ``generate``, and against itself at a million items."""
+
+from __future__ import annotations
+
+import statistics
+import time
+
+import numpy as np
+import torch
+
+from baselines import tiger
+from harness import sequential
+from harness.data.dataset import Histories
+from harness.decoding.beam import beam_search
+from harness.decoding.layout import pad_left
+from harness.decoding.trie import Trie
+from harness.generative import GenerativeModel
+from harness.progress import Progress
+from plugins.decoders.generate import GenerateDecoder
+from plugins.decoders.search import BeamDecoder, BeamSettings
+from tests.benchmarks.timing import ROUNDS, paired, parameters, row, some
+
+BEAMS = 50
+
+
+def decode_row(model: GenerativeModel, histories: Histories, users: int, style: str) -> dict[str, object]:
+    """50 beams of both paths on the same prompts, in the way the model was trained."""
+    chosen = some(len(histories), users)
+    part = Histories(histories.items[chosen], histories.lengths[chosen])
+    lengths = [len(p) for p in model.encode(part)]
+    quiet, found = Progress(quiet=True), {}
+
+    def decode(name, decoder):
+        found[name] = decoder.decode(model, part, model.semantic_ids, "cpu", quiet)
+
+    fast, usual = paired(
+        lambda: decode("fast", BeamDecoder(BeamSettings(beams=BEAMS))),
+        lambda: decode("usual", GenerateDecoder(GenerateDecoder.Settings(beams=BEAMS))),
+    )
+    gap = float(np.abs(found["fast"].scores - found["usual"].scores).max())
+    same = np.mean([len(set(a) & set(b)) / BEAMS for a, b in zip(found["fast"].ids, found["usual"].ids, strict=True)])
+    over = "catalogue" if model.renormalise else "vocabulary"
+    label = f"decode, {style} prompts ({statistics.median(lengths):.0f} tokens), {parameters(model)}, over the {over}"
+    return row(label, users / fast, users / usual, "users/s", usual / fast, f"{same:.2%}, scores to {gap:.0e}")
+
+
+def trie_rows(users: int = 48) -> list[dict[str, object]]:
+    """The same model over catalogues of 3,700 and of a million items: the time a user, building, memory."""
+    return [trie_row(levels, users) for levels in (3, 4)]
+
+
+def trie_row(levels: int, users: int, sizes: tuple[int, int] = (3_700, 1_000_000)) -> dict[str, object]:
+    """Both catalogues of random SIDs with 256 codes a level."""
+    from transformers import Qwen2Config, Qwen2ForCausalLM
+
+    config = Qwen2Config(
+        vocab_size=1 + 256 * levels, hidden_size=128, num_hidden_layers=4, num_attention_heads=4,
+        num_key_value_heads=4, intermediate_size=384, max_position_embeddings=64, tie_word_embeddings=True,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    model = Qwen2ForCausalLM(config).eval()
+    model.get_input_embeddings().weight.data.mul_(8)
+    rng = np.random.default_rng(0)
+    ids, mask = pad_left([rng.integers(1, config.vocab_size, 13).tolist() for _ in range(users)], 0, "cpu")
+    tries, seconds = [], []
+    for items in sizes:
+        table = np.unique(rng.integers(0, 256, (int(items * 1.2), levels)), axis=0)
+        table = table[rng.permutation(len(table))[:items]] + 1 + 256 * np.arange(levels)
+        start = time.perf_counter()
+        tries.append(Trie(table))
+        seconds.append(time.perf_counter() - start)
+
+    def decode(trie: Trie) -> None:
+        for start in range(0, users, 24):
+            beam_search(model, ids[start : start + 24], mask[start : start + 24], trie, BEAMS)
+
+    small, large = paired(lambda: decode(tries[0]), lambda: decode(tries[1]), 2 * ROUNDS + 1)
+    label = f"decode, {levels} levels: {len(tries[0]):,} items / {len(tries[1]):,} items"
+    note = f"trie built in {seconds[1]:.1f} s, {tries[1].bytes / 2**20:.0f} MiB"
+    return row(label, users / small, users / large, "users/s", large / small, note)
+
+
+def translator_row(dataset, users: int) -> dict[str, object]:
+    """TIGER's decoding: beams of the decoder's row against ``generate``, which repeats the encoded history."""
+    from transformers import GenerationConfig
+    from transformers.modeling_outputs import BaseModelOutput
+
+    settings = tiger.Settings(softmax="vocabulary")
+    model = sequential.seeded(lambda: tiger.Tiger(dataset.given.codes, 10, settings), 0).eval()
+    generator = tiger.SidTranslator(model, dataset.given)
+    part = dataset.test.take(np.random.default_rng(0).permutation(len(dataset.test))[:users]).histories
+    levels, found = generator.sid_tokens.shape[1], {}
+    leaf = {tuple(sid): number for number, sid in enumerate(generator.sid_tokens.tolist())}
+    allowed: dict[tuple[int, ...], list[int]] = {}
+    for sid in generator.sid_tokens.tolist():
+        for depth in range(levels):
+            allowed.setdefault(tuple(sid[:depth]), []).append(sid[depth])
+    allowed = {prefix: sorted(set(tokens)) for prefix, tokens in allowed.items()}
+    config = GenerationConfig(
+        num_beams=BEAMS, num_return_sequences=BEAMS, max_new_tokens=levels, min_new_tokens=levels, do_sample=False,
+        length_penalty=0.0, early_stopping=True, pad_token_id=0, eos_token_id=None, decoder_start_token_id=0,
+        use_cache=True, return_dict_in_generate=True, output_scores=True,
+    )  # fmt: skip
+
+    def engine():
+        found["fast"] = BeamDecoder(BeamSettings(beams=BEAMS)).decode(
+            generator, part, dataset.given, "cpu", Progress(quiet=True)
+        )
+
+    @torch.inference_mode()
+    def generate():
+        sequences = []
+        for start in range(0, users, 32):
+            rows = Histories(part.items[start : start + 32], part.lengths[start : start + 32])
+            ids, mask = pad_left(generator.encode(rows), 0, "cpu")
+            encoded = model.t5.encoder(inputs_embeds=model.embed(ids), attention_mask=mask.long()).last_hidden_state
+            out = model.t5.generate(
+                encoder_outputs=BaseModelOutput(last_hidden_state=encoded), attention_mask=mask.long(),
+                generation_config=config,
+                prefix_allowed_tokens_fn=lambda _, sequence: allowed.get(tuple(sequence[1:].tolist()), [0]),
+            )  # fmt: skip
+            sequences.append(out.sequences[:, 1:].view(len(rows), BEAMS, levels))
+        found["usual"] = [[leaf[tuple(sid)] for sid in row] for row in torch.cat(sequences).tolist()]
+
+    fast, usual = paired(engine, generate)
+    same = np.mean([len(set(a) & set(b)) / BEAMS for a, b in zip(found["fast"].ids, found["usual"], strict=True)])
+    label = f"TIGER decode, {BEAMS} beams"
+    return row(label, users / fast, users / usual, "users/s", usual / fast, f"{same:.2%} of candidates")
