@@ -1,8 +1,9 @@
 """Prompts and tasks of MiniOneRec: one wording of each task, shared by SFT, RL and test.
 
-Two styles: ``instruction`` (an instruction block in words, for pretrained models) and ``compact``
-(one special token a task, for models trained from scratch). Targets belong to samples: nothing is
-ever looked up by a text.
+Styles: ``instruction`` (an instruction block in words, for pretrained models) and ``compact`` (one
+special token a task, for models trained from scratch); ``compact-items`` is ``compact`` with a token of
+the item's own behind each SID of a history, so that the model need not put its identity together
+from three codes. Targets belong to samples: nothing is ever looked up by a text.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ SAMPLE_TASKS = ("next_sid", "sid_history_to_title", "titles_to_title", "titles_t
 ITEM_TASKS = ("title_to_sid", "sid_to_title", "description_to_sid")
 SID_TASKS = ("next_sid", "titles_to_sid", "title_to_sid", "description_to_sid")
 """Tasks whose answer is a SID: those that RL can reward."""
-STYLES = ("compact", "instruction")
+STYLES = ("compact", "compact-items", "instruction")
 SPECIAL_TOKENS = ("<|next|>", "<|item|>", "<|about|>", "<|history|>", "<|then|>", "<|sid|>", "<|title|>")
 """Special tokens of the compact style."""
 
@@ -69,6 +70,9 @@ class Prompts:
             raise unknown("prompt style", style, STYLES, "(--set prompts=…)")
         self.style, self.items, self.semantic_ids = style, items, semantic_ids
         self._sids = [semantic_ids.strings[i] for i in semantic_ids.of_item.tolist()]
+        own = style == "compact-items"
+        self.history_strings = [f"{sid}{item_token(n)}" if own else sid for n, sid in enumerate(self._sids)]
+        """How each item stands in a history."""
 
     @classmethod
     def of(cls, context: Context) -> Prompts:
@@ -86,7 +90,10 @@ class Prompts:
     @property
     def special_tokens(self) -> list[str]:
         """Tokens that the style needs in the vocabulary."""
-        return list(SPECIAL_TOKENS) if self.style == "compact" else []
+        if self.style == "instruction":
+            return []
+        own = [item_token(n) for n in range(len(self.items))] if self.style == "compact-items" else []
+        return [*SPECIAL_TOKENS, *own]
 
     @property
     def answer_end(self) -> str:
@@ -95,7 +102,7 @@ class Prompts:
 
     def next_sid(self, histories: Sequence[Sequence[int]]) -> list[str]:
         """Prompts of the main task: SID history → next SID."""
-        return [self._write("next_sid", [self._sids[i] for i in history]) for history in histories]
+        return [self._write("next_sid", [self.history_strings[i] for i in history]) for history in histories]
 
     def examples(
         self, rates: dict[str, float], samples: Samples, most_text: int, seed: int
@@ -131,7 +138,7 @@ class Prompts:
             answer = titles[target] if task.endswith("title") else self._sids[target]
             if not answer:
                 continue
-            parts = [titles[i] for i in history] if task.startswith("titles") else [self._sids[i] for i in history]
+            parts = [titles[i] if task.startswith("titles") else self.history_strings[i] for i in history]
             examples.append(Example(self._write(task, parts), answer, target, tuple(history)))
         return examples
 
@@ -163,6 +170,11 @@ class Prompts:
             "description_to_sid": ("<|about|>", "<|sid|>"),
         }[task]
         return opening + ("<|then|>" if "titles_" in task else "").join(parts) + closing
+
+
+def item_token(item: int) -> str:
+    """The token of an item's own, in the style ``compact-items``."""
+    return f"<i_{item}>"
 
 
 def drawn_share(n: int, rate: float, seed: list[int]) -> np.ndarray:

@@ -30,17 +30,17 @@ def packed_rows(samples: Samples, prompts: Prompts, text_tokenizer: Any) -> list
             chains[(users[row], *histories[row])] = open_chains
         chain = ([*items, targets[row]], [*learned, len(items)])
         chains[(users[row], *chain[0])].append(chain)
-    semantic_ids = prompts.semantic_ids
-    tokens_of = sid_tokens(prompts, text_tokenizer)
     opening = text_tokenizer(prompts.next_sid([[]])[0], add_special_tokens=False)["input_ids"]
-    levels = semantic_ids.n_levels
+    in_history = text_tokenizer(prompts.history_strings, add_special_tokens=False)["input_ids"]
+    levels = prompts.semantic_ids.n_levels
     rows = []
     for items, learned in (chain for group in chains.values() for chain in group):
-        tokens = opening + [token for item in items for token in tokens_of[item]]
-        labels = [IGNORED] * len(tokens)
-        for position in learned:
-            start = len(opening) + position * levels
-            labels[start : start + levels] = tokens[start : start + levels]
+        tokens, labels, answers = list(opening), [IGNORED] * len(opening), set(learned)
+        for position, item in enumerate(items):
+            part = in_history[item] if position < len(items) - 1 else in_history[item][:levels]
+            known = levels if position in answers else 0
+            tokens += part
+            labels += part[:known] + [IGNORED] * (len(part) - known)
         rows.append(Row(tokens, labels))
     return rows
 

@@ -78,7 +78,7 @@ class SftTrainer:
         settings, prompts = self.settings, Prompts.of(context)
         if context.backbone is None and context.previous is None:
             raise BenchError("stage sft needs a backbone; add --set backbone=nano")
-        if settings.packed and prompts.style != "compact":
+        if settings.packed and prompts.style == "instruction":
             raise BenchError(
                 "sft.packed needs the compact prompts, where history and answer are one chain; set sft.packed=false"
             )

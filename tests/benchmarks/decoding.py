@@ -17,13 +17,16 @@ from harness.decoding.trie import Trie
 from harness.generative import GenerativeModel
 from harness.progress import Progress
 from plugins.decoders.generate import GenerateDecoder
-from plugins.decoders.search import BeamDecoder, BeamSettings
+from plugins.decoders.search import BeamDecoder, BeamSettings, autocast
 from tests.benchmarks.timing import ROUNDS, paired, parameters, row, some
 
 BEAMS = 50
 
 
-def decode_row(model: GenerativeModel, histories: Histories, users: int, style: str) -> dict[str, object]:
+def decode_row(
+    model: GenerativeModel, histories: Histories, users: int, style: str, device: str = "cpu",
+    precision: str = "float32", batch_tokens: int = 4096,
+) -> dict[str, object]:  # fmt: skip
     """50 beams of both paths on the same prompts, in the way the model was trained."""
     chosen = some(len(histories), users)
     part = Histories(histories.items[chosen], histories.lengths[chosen])
@@ -31,11 +34,12 @@ def decode_row(model: GenerativeModel, histories: Histories, users: int, style: 
     quiet, found = Progress(quiet=True), {}
 
     def decode(name, decoder):
-        found[name] = decoder.decode(model, part, model.semantic_ids, "cpu", quiet)
+        with autocast(BeamSettings(precision=precision), device):
+            found[name] = decoder.decode(model, part, model.semantic_ids, device, quiet)
 
     fast, usual = paired(
-        lambda: decode("fast", BeamDecoder(BeamSettings(beams=BEAMS))),
-        lambda: decode("usual", GenerateDecoder(GenerateDecoder.Settings(beams=BEAMS))),
+        lambda: decode("fast", BeamDecoder(BeamSettings(beams=BEAMS, batch_tokens=batch_tokens))),
+        lambda: decode("usual", GenerateDecoder(GenerateDecoder.Settings(beams=BEAMS, batch_tokens=4 * batch_tokens))),
     )
     gap = float(np.abs(found["fast"].scores - found["usual"].scores).max())
     same = np.mean([len(set(a) & set(b)) / BEAMS for a, b in zip(found["fast"].ids, found["usual"].ids, strict=True)])

@@ -38,7 +38,7 @@ class UsualGRPOTrainer(GRPOTrainer):
         group = self.num_generations
         samples = inputs[::group]
         levels = self.table.shape[1]
-        ids, mask = pad_left([s["prompt_ids"] for s in samples], self._tokenizer.pad_token_id, "cpu")
+        ids, mask = pad_left([s["prompt_ids"] for s in samples], self._tokenizer.pad_token_id, self.model.device)
         config = GenerationConfig(
             num_beams=group, num_return_sequences=group, max_new_tokens=levels, min_new_tokens=levels, do_sample=False,
             length_penalty=0.0, early_stopping=True, pad_token_id=self._tokenizer.pad_token_id, eos_token_id=None,
@@ -53,14 +53,14 @@ class UsualGRPOTrainer(GRPOTrainer):
             )  # fmt: skip
             self.model.train()
         completions = out[:, width:]
-        leaves = torch.tensor([self.leaf[tuple(sid)] for sid in completions.tolist()]).view(-1, group)
-        targets = torch.tensor([s["target"] for s in samples])
+        leaves = torch.tensor([self.leaf[tuple(sid)] for sid in completions.tolist()]).view(-1, group).to(ids.device)
+        targets = torch.tensor([s["target"] for s in samples], device=ids.device)
         groups = Groups(leaves, targets, [], [], [], self.semantic_ids)
         output = {
             "prompt_ids": ids.repeat_interleave(group, 0), "prompt_mask": mask.long().repeat_interleave(group, 0),
             "completion_ids": completions, "completion_mask": torch.ones_like(completions),
             "advantages": group_advantages(ranking(groups)).flatten(),
-            "num_items_in_batch": torch.tensor(completions.numel()),
+            "num_items_in_batch": torch.tensor(completions.numel(), device=ids.device),
         }  # fmt: skip
         if self.beta:
             whole = torch.cat([output["prompt_ids"], completions], 1)
@@ -72,7 +72,9 @@ class UsualGRPOTrainer(GRPOTrainer):
         return output
 
 
-def grpo_row(generative: GenerativeModel, dataset, beta: float, prompts: int = 16) -> dict[str, object]:
+def grpo_row(
+    generative: GenerativeModel, dataset, beta: float, prompts: int = 16, device: str = "cpu", bf16: bool = False
+) -> dict[str, object]:
     """A whole step: rollout, reward, reference, loss, backward, update."""
     from transformers import AutoModelForCausalLM
 
@@ -86,18 +88,18 @@ def grpo_row(generative: GenerativeModel, dataset, beta: float, prompts: int = 1
         )
     ]
     best = beam_search(
-        generative.model, *pad_left([r["prompt_ids"] for r in rows], 0, "cpu"), Trie(generative.sid_tokens), 1
+        generative.model, *pad_left([r["prompt_ids"] for r in rows], 0, device), Trie(generative.sid_tokens), 1
     )
     for number in range(0, len(rows), 3):  # a third of the groups hold their target: published runs have 30 %
         rows[number]["target"] = int(best.leaves[number, 0])
     batch = [sample for sample in rows for _ in range(GROUP)]
 
     def make(kind, folder):
-        model = AutoModelForCausalLM.from_pretrained(f"{folder}/model")  # TRL loads its reference from there
+        model = AutoModelForCausalLM.from_pretrained(f"{folder}/model").to(device)  # TRL loads its reference from there
         training.disable_dropout(model)
         arguments = GRPOConfig(
             output_dir=folder, per_device_train_batch_size=len(batch), num_generations=GROUP, beta=beta,
-            max_completion_length=dataset.given.n_levels, report_to=[], use_cpu=True, bf16=False,
+            max_completion_length=dataset.given.n_levels, report_to=[], use_cpu=device == "cpu", bf16=bf16,
             gradient_checkpointing=False, learning_rate=1e-5, loss_type="grpo",
         )  # fmt: skip
         trainer = kind(
@@ -112,7 +114,8 @@ def grpo_row(generative: GenerativeModel, dataset, beta: float, prompts: int = 1
             trainer._buffered_inputs = None
             inputs = trainer._generate_and_score_completions(batch)
             trainer.model.train()
-            loss = trainer.compute_loss(trainer.model, inputs)
+            with trainer.accelerator.autocast():
+                loss = trainer.compute_loss(trainer.model, inputs)
             loss.backward()
             optimiser.step()
             optimiser.zero_grad()
@@ -125,7 +128,7 @@ def grpo_row(generative: GenerativeModel, dataset, beta: float, prompts: int = 1
         generative.model.save_pretrained(f"{folder}/model")
         fast_trainer, fast_step = make(SharedPromptGRPOTrainer, folder)
         usual_trainer, usual_step = make(UsualGRPOTrainer, folder)
-        fast_trainer.trie, fast_trainer.plan = Trie(generative.sid_tokens), Plan(skip_idle=beta == 0)
+        fast_trainer.trie, fast_trainer.plan = Trie(generative.sid_tokens, device), Plan(skip_idle=beta == 0)
         fast_trainer.rewards = lambda groups, step: {"ranking": ranking(groups)}
         usual_trainer.table = generative.sid_tokens
         usual_trainer.leaf = {tuple(sid): n for n, sid in enumerate(generative.sid_tokens.tolist())}

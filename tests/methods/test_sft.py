@@ -8,6 +8,7 @@ from harness.data.dataset import Items
 from harness.decoding.split import SplitModel
 from harness.decoding.trie import Trie
 from harness.training import IGNORED, Rows, RunningAverage, collate
+from plugins.backbones.nano import NanoBackbone, Settings
 from plugins.minionerec.alike import TitleNeighbours, recent
 from plugins.minionerec.prompts import Prompts
 from plugins.minionerec.rows import DrawnRows, example_rows, packed_rows
@@ -29,8 +30,16 @@ def log_probs_of_labels(model, rows, pad):
     return found
 
 
-def test_packed_rows_train_on_the_same_targets_after_the_same_histories(tiny, tiny_lm):
+@pytest.mark.parametrize("style", ["compact", "compact-items"])
+def test_packed_rows_train_on_the_same_targets_after_the_same_histories(tiny, tiny_lm, style):
     model, text_tokenizer, prompts = tiny_lm
+    if style == "compact-items":
+        prompts = Prompts(style, tiny.items, tiny.given)
+        backbone = NanoBackbone(Settings(hidden=32, layers=2, heads=2, intermediate=64, text_vocabulary=300), None)
+        model, text_tokenizer = backbone.build(tiny.given.tokens, prompts.special_tokens, tiny.items.titles, 1)
+        first = text_tokenizer(prompts.next_sid([[3, 5]])[0])["input_ids"]
+        assert len(first) == 1 + 2 * (tiny.given.n_levels + 1)
+        assert first[tiny.given.n_levels + 1] == text_tokenizer.get_vocab()["<i_3>"]
     samples = tiny.train.take(np.arange(200))
     packed = packed_rows(samples, prompts, text_tokenizer)
     windowed = example_rows(
@@ -83,8 +92,6 @@ def test_the_order_of_an_epoch_is_a_function_of_seed_and_epoch():
 @pytest.mark.data
 def test_real_rows_are_those_of_the_specification(industrial):
     """Each train sample once; titles of all items, also of the 40 that share one."""
-    from plugins.backbones.nano import NanoBackbone, Settings
-
     prompts = Prompts("compact", industrial.items, industrial.given)
     backbone = NanoBackbone(Settings(), None)
     model, text_tokenizer = backbone.build(industrial.given.tokens, prompts.special_tokens, industrial.items.titles, 0)
