@@ -37,6 +37,7 @@ def test_packed_rows_train_on_the_same_targets_after_the_same_histories(tiny, ti
         prompts = Prompts(style, tiny.items, tiny.given)
         backbone = NanoBackbone(Settings(hidden=32, layers=2, heads=2, intermediate=64, text_vocabulary=300), None)
         model, text_tokenizer = backbone.build(tiny.given.tokens, prompts.special_tokens, tiny.items.titles, 1)
+        model.eval()
         first = text_tokenizer(prompts.next_sid([[3, 5]])[0])["input_ids"]
         assert len(first) == 1 + 2 * (tiny.given.n_levels + 1)
         assert first[tiny.given.n_levels + 1] == text_tokenizer.get_vocab()["<i_3>"]
