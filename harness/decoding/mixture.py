@@ -1,7 +1,8 @@
-"""A model's probabilities mixed with a memory's at decoding, as kNN-LM does, over whole items.
+"""A model and a memory at decoding: both propose SIDs, and both score the union.
 
-p(SID) = (1 − λ) · p_model(SID) + λ · p_memory(SID). The memory scores the catalogue at once; the model
-searches it and scores what the memory proposes, so a step costs beams, not items.
+The memory scores the catalogue at once; the model searches it and scores what the memory proposes, so
+a user costs beams, not items. How the two are put together is the caller's; :func:`mixed` is kNN-LM's
+p(SID) = (1 − λ) · p_model(SID) + λ · p_memory(SID), over whole SIDs.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ class Candidates(NamedTuple):
     Attributes:
         leaves: ``[batch, candidates]`` leaf nodes of the trie; what both propose stands once, its second place dead.
         model: their log-probabilities by the model, -inf where dead.
-        memory: their log-probabilities by the memory, -inf where dead.
+        memory: their scores by the memory, -inf where dead.
     """
 
     leaves: torch.Tensor
@@ -39,7 +40,7 @@ def propose(
 
     Args:
         ids, mask: prompts ``[batch, P]``, left-padded.
-        memory: log-probabilities of all SIDs ``[batch, n_sids]``, by row of the SID table.
+        memory: scores of all SIDs ``[batch, n_sids]``, by row of the SID table.
         renormalise, temperature: see :func:`harness.decoding.beam.search`.
     """
     found = beam_search(model, ids, mask, trie, n, renormalise, temperature)
@@ -60,7 +61,10 @@ def propose(
 
 
 def mixed(candidates: Candidates, weight: float) -> torch.Tensor:
-    """Log-probabilities of the mixture ``[batch, candidates]``; `weight` is the memory's, 0 to 1."""
+    """Log-probabilities of the mixture ``[batch, candidates]``; `weight` is the memory's, 0 to 1.
+
+    The memory's scores must be log-probabilities too.
+    """
     model, memory = candidates.model, candidates.memory
     if weight <= 0:
         return model
@@ -69,9 +73,9 @@ def mixed(candidates: Candidates, weight: float) -> torch.Tensor:
     return torch.logaddexp(model + math.log1p(-weight), memory + math.log(weight))
 
 
-def best_of(candidates: Candidates, weight: float, trie: Trie, beams: int) -> Beams:
-    """The best `beams` of the mixture."""
-    scores, place = top(mixed(candidates, weight), beams)
+def best_of(candidates: Candidates, scores: torch.Tensor, trie: Trie, beams: int) -> Beams:
+    """The best `beams` candidates by scores ``[batch, candidates]``, -inf where dead."""
+    best, place = top(scores, beams)
     nodes = candidates.leaves.gather(1, place)
-    leaves = torch.where(torch.isneginf(scores), -1, trie.leaves[nodes])
-    return Beams(leaves, trie.tokens(nodes), scores)
+    leaves = torch.where(torch.isneginf(best), -1, trie.leaves[nodes])
+    return Beams(leaves, trie.tokens(nodes), best)

@@ -122,7 +122,7 @@ class Trie:
         columns, nodes = [], leaves
         for level in reversed(self.levels):
             columns.append(level.vocabulary[level.columns[nodes]])
-            nodes = torch.searchsorted(level.starts, nodes, right=True) - 1
+            nodes = torch.searchsorted(level.starts, nodes.contiguous(), right=True) - 1
         return torch.stack(columns[::-1], dim=-1)
 
 

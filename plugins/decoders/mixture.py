@@ -1,21 +1,27 @@
-"""``mixture``: the best SIDs of a model mixed with its memory; a model without one gets plain beams."""
+"""``mixture``: the best SIDs of a model with a memory beside it; a model without one gets plain beams."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from harness.components import ItemScorer, setting
+from harness.components import setting
 from harness.data.dataset import Histories, Items
 from harness.generative import Generator, batches
 from harness.progress import Progress
 from harness.rankings import Rankings
 from harness.semantic_ids import SemanticIds
 from plugins.decoders.search import BeamDecoder, BeamSettings, autocast, check_beams, engine
+
+if TYPE_CHECKING:
+    import torch
+
+    from harness.decoding.mixture import Candidates
+    from harness.decoding.trie import Trie
 
 
 @dataclass(frozen=True)
@@ -25,35 +31,23 @@ class Settings(BeamSettings):
     candidates: int = setting(100, "SIDs that model and memory propose each; both score all of them")
 
 
-@dataclass(frozen=True)
-class Mixture:
-    """A model with its memory.
+@runtime_checkable
+class Remembering(Protocol):
+    """A language model with a memory beside it.
 
     Attributes:
         generator: the language model.
-        memory: scores the catalogue.
-        weight: the memory's share of the mixture, 0 to 1.
-        temperature: of the softmax that makes the memory's scores probabilities.
     """
 
     generator: Generator
-    memory: ItemScorer
-    weight: float
-    temperature: float
 
     def recall(self, histories: Histories) -> np.ndarray:
-        """The memory's log-probabilities of SIDs ``[n, n_sids]``: those of their items, summed."""
-        return sid_log_probs(self.memory.score(histories), self.generator.semantic_ids, self.temperature)
+        """The memory's scores of SIDs ``[n, n_sids]``, float32: what it proposes are the best of a row."""
+        ...
 
-
-def sid_log_probs(scores: np.ndarray, semantic_ids: SemanticIds, temperature: float) -> np.ndarray:
-    """Item scores ``[n, n_items]`` → log-probabilities of SIDs ``[n, n_sids]`` (float32)."""
-    scaled = (scores - scores.max(axis=1, keepdims=True)).astype(np.float64) / temperature
-    odds = np.exp(scaled)
-    sums = np.zeros((len(scores), len(semantic_ids.distinct)))
-    np.add.at(sums.T, semantic_ids.of_item, odds.T)
-    with np.errstate(divide="ignore"):
-        return (np.log(sums) - np.log(odds.sum(axis=1, keepdims=True))).astype(np.float32)
+    def scores(self, found: Candidates, histories: Histories, trie: Trie) -> torch.Tensor:
+        """What candidates are ranked by ``[n, candidates]``, -inf where dead."""
+        ...
 
 
 class MixtureDecoder:
@@ -76,23 +70,23 @@ class MixtureDecoder:
         from harness.decoding.trie import Trie
 
         settings = self.settings
-        if not isinstance(model, Mixture):
+        if not isinstance(model, Remembering):
             shared = {field.name: getattr(settings, field.name) for field in dataclasses.fields(BeamSettings)}
-            beams = BeamSettings(**shared)
-            return BeamDecoder(beams).decode(model, histories, semantic_ids, device, progress)
+            return BeamDecoder(BeamSettings(**shared)).decode(model, histories, semantic_ids, device, progress)
         trie = Trie(model.generator.sid_tokens, device)
         ids = np.full((len(histories), settings.beams), -1, dtype=np.int32)
         scores = np.full((len(histories), settings.beams), -np.inf, dtype=np.float32)
         with progress.bar(len(histories), "decode", "user") as bar:
-            for rows, candidates in proposals(model, histories, trie, settings, device):
-                found = best_of(candidates, model.weight, trie, settings.beams)
-                ids[rows], scores[rows] = found.leaves.cpu().numpy(), found.scores.cpu().numpy()
+            for rows, found in proposals(model, histories, trie, settings, device):
+                part = Histories(histories.items[rows], histories.lengths[rows])
+                best = best_of(found, model.scores(found, part, trie), trie, settings.beams)
+                ids[rows], scores[rows] = best.leaves.cpu().numpy(), best.scores.cpu().numpy()
                 bar.update(len(rows))
         return Rankings(model.generator.leaves, ids, scores)
 
 
 def proposals(
-    model: Mixture, histories: Histories, trie: Any, settings: Settings, device: str
+    model: Remembering, histories: Histories, trie: Any, settings: Settings, device: str
 ) -> Iterator[tuple[np.ndarray, Any]]:
     """``(rows, candidates)`` batch by batch, within the token budget."""
     import torch

@@ -1,6 +1,13 @@
-"""The stage ``minionerec-memory``: an item-scoring method fitted on train, and its weight beside the model on valid.
+"""The stage ``minionerec-memory``: counts and titles beside the language model, weighed on valid.
 
-The decoder ``mixture`` ranks by both. The language model is the stage before's, unchanged.
+The model is the stage before's, unchanged. Item-scoring methods are fitted on train, and two ways put
+them together with it, both decoded by ``mixture``:
+
+- ``blend``: a conditional logit over a few features of a candidate (the model's log-probability, each
+  memory's score, whether it was bought before, popularity), its weights fitted on valid;
+- ``mixture``: kNN-LM's interpolation of probabilities, weight and temperature from a grid on valid.
+
+A blend is fitted on valid, so its valid metric would flatter it: the record has the cross-validated one.
 """
 
 from __future__ import annotations
@@ -10,37 +17,113 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
+import torch
 
 from harness import store, training
-from harness.components import Context, setting
+from harness.components import Context, ItemScorer, setting
+from harness.data.dataset import Histories, Samples
+from harness.decoding.mixture import Candidates, mixed
+from harness.decoding.trie import Trie
 from harness.errors import BenchError
-from harness.generative import GenerativeModel
-from plugins.decoders.mixture import Mixture, proposals, sid_log_probs
+from harness.generative import Generator
+from harness.semantic_ids import SemanticIds
 from plugins.decoders.mixture import Settings as DecoderSettings
+from plugins.decoders.mixture import proposals
 from plugins.minionerec.prompts import Prompts
 
 FOUND = "memory.json"
+FLOOR = -20.0
+"""The least log-probability of the model that a blend tells apart."""
+FOLDS = 5
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What is remembered, and the grid that is searched on valid."""
+    """What is remembered, and how it is weighed."""
 
-    memory: str = setting("hybrid", "trainer of an item-scoring method, fitted on train: hybrid, skip-markov, tfidf, …")
-    settings: dict[str, Any] = setting({}, "settings of that trainer; empty: its defaults")
+    combine: Literal["blend", "mixture"] = setting("blend", "a logit over features, or kNN-LM's interpolation")
+    memory: str = setting("hybrid", "trainer of the item-scoring method that proposes candidates, fitted on train")
+    parts: list[str] = setting(["skip-markov", "tfidf"], "trainers whose scores are a blend's features")
+    model: bool = setting(True, "whether a blend sees the language model's log-probability; false is the ablation")
+    ridge: float = setting(1e-3, "penalty of a blend's squared weights")
     weights: list[float] = setting(
-        [0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0], "weights of the memory to try, 0 to 1"
+        [0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0], "weights of the memory that a mixture tries, 0 to 1"
     )
     temperatures: list[float] = setting(
-        [0.05, 0.07, 0.1, 0.15, 0.2, 0.3, 0.5], "temperatures of the memory's softmax to try"
+        [0.05, 0.1, 0.15, 0.2, 0.3, 0.5], "temperatures of the memory's softmax that a mixture tries"
     )
-    candidates: int = setting(100, "SIDs that model and memory propose each while searching")
+    candidates: int = setting(100, "SIDs that model and memory propose each while fitting")
     cutoff: int = setting(512, "longest prompt, in tokens; the last ones are kept")
-    select: Literal["NDCG@10", "HR@10"] = setting("NDCG@10", "valid metric that picks weight and temperature")
+    select: Literal["NDCG@10", "HR@10"] = setting("NDCG@10", "valid metric that picks a mixture")
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """Probabilities interpolated with a memory's, `weight` its share."""
+
+    generator: Generator
+    memory: ItemScorer
+    weight: float
+    temperature: float
+
+    def recall(self, histories: Histories) -> np.ndarray:
+        """The memory's log-probabilities of SIDs ``[n, n_sids]``."""
+        return sid_log_probs(self.memory.score(histories), self.generator.semantic_ids, self.temperature)
+
+    def scores(self, found: Candidates, histories: Histories, trie: Trie) -> torch.Tensor:
+        """Log-probabilities of the mixture."""
+        return mixed(found, self.weight)
+
+
+@dataclass(frozen=True)
+class Blend:
+    """A conditional logit over features of candidates.
+
+    Attributes:
+        counts: ``[n_sids, 2]`` how often a SID is a train target, and stands in a train history.
+        coefficients: the weight of each feature.
+    """
+
+    generator: Generator
+    memory: ItemScorer
+    parts: dict[str, ItemScorer]
+    counts: np.ndarray
+    coefficients: np.ndarray
+
+    def recall(self, histories: Histories) -> np.ndarray:
+        """The memory's scores of SIDs ``[n, n_sids]``."""
+        return best_item(self.memory.score(histories), self.generator.semantic_ids)
+
+    def scores(self, found: Candidates, histories: Histories, trie: Trie) -> torch.Tensor:
+        """The logit of each candidate."""
+        values = torch.from_numpy(self.features(found, histories, trie) @ self.coefficients)
+        return values.float().to(found.model.device).masked_fill(torch.isneginf(found.memory), float("-inf"))
+
+    def features(self, found: Candidates, histories: Histories, trie: Trie) -> np.ndarray:
+        """``[n, candidates, features]`` float64; see :attr:`names`."""
+        sids = self.generator.semantic_ids
+        leaves = trie.leaves[found.leaves].cpu().numpy()
+        columns = [np.clip(found.model.cpu().numpy().astype(np.float64), FLOOR, None)]
+        for part in self.parts.values():
+            score = best_item(part.score(histories), sids).astype(np.float64)
+            share = np.take_along_axis(score / np.maximum(score.max(axis=1, keepdims=True), 1e-12), leaves, 1)
+            columns += [share, np.log(1e-3 + share.clip(min=0))]
+        bought = np.where(histories.items >= 0, sids.of_item[histories.items], -1)
+        columns.append(leaves == sids.of_item[histories.last(1)][:, None])
+        columns.append((leaves[:, :, None] == bought[:, None, :]).any(axis=2))
+        columns += [np.log1p(self.counts[:, 0])[leaves], np.log1p(self.counts[:, 1])[leaves]]
+        return np.stack([np.asarray(column, dtype=np.float64) for column in columns], axis=2)
+
+    @property
+    def names(self) -> list[str]:
+        """What the features are."""
+        parts = [f"{part}: {form}" for part in self.parts for form in ("share of the row's best", "its logarithm")]
+        own = ["is the last item", "was bought before", "log(1 + times a target)", "log(1 + times in a history)"]
+        return ["model's log-probability", *parts, *own]
 
 
 class MemoryTrainer:
-    """Stage trainer ``memory``; the language model is the stage before's."""
+    """Stage trainer ``minionerec-memory``."""
 
     Settings = Settings
 
@@ -52,83 +135,201 @@ class MemoryTrainer:
             raise BenchError(f"memory.temperatures = {settings.temperatures}: give temperatures above 0")
 
     def check(self, context: Context) -> None:
-        """There must be a model before, and the memory must fit the data."""
+        """There must be a model before, and the memories must fit the data."""
         if context.previous is None:
             raise BenchError("stage memory needs a stage before it that trains a language model")
-        remembered = self._remembered(context)
-        if hasattr(remembered, "check"):
-            remembered.check(context)
+        for name in self._memories:
+            trainer = self._trainer(context, name)
+            if hasattr(trainer, "check"):
+                trainer.check(context)
 
     def fit(self, context: Context) -> dict[str, Any]:
-        """Fit the memory on train, then weigh it on valid."""
-        import torch
+        """Fit the memories on train, then weigh them on valid."""
+        for name in self._memories:
+            self._trainer(context, name).fit(_within(context, name))
+        found = self._fit_blend(context) if self.settings.combine == "blend" else self._fit_mixture(context)
+        store.write_json(context.directory / FOUND, found)
+        return {name: value for name, value in found.items() if isinstance(value, (int, float, str))}
 
-        from harness.decoding.mixture import mixed
-        from harness.decoding.trie import Trie
-
-        settings, semantic_ids = self.settings, context.needs_semantic_ids("memory")
-        facts = self._remembered(context).fit(self._within(context))
-        targets = semantic_ids.of_item[context.valid.targets]
-        model = self._mixture(context, 0.5, settings.temperatures[0])
-        trie = Trie(model.generator.sid_tokens, context.device)
-        ranks = np.full((len(settings.temperatures), len(settings.weights), len(targets)), np.inf)
-        decoder = DecoderSettings(candidates=settings.candidates)
-        for rows, found in proposals(model, context.valid.histories, trie, decoder, context.device):
-            leaves = trie.leaves[found.leaves]
-            alive = ~torch.isneginf(found.memory)
-            wanted = (leaves.cpu() == torch.from_numpy(targets[rows, None])) & alive.cpu()
-            scores = model.memory.score(context.valid.take(rows).histories)
-            for i, temperature in enumerate(settings.temperatures):
-                recalled = torch.from_numpy(sid_log_probs(scores, semantic_ids, temperature)).to(context.device)
-                weighed = found._replace(memory=recalled.gather(1, leaves).masked_fill(~alive, float("-inf")))
-                for j, weight in enumerate(settings.weights):
-                    ranks[i, j, rows] = _rank(mixed(weighed, weight).cpu().numpy(), wanted.numpy())
-        values = _metric(ranks, settings.select).mean(axis=2)  # [temperatures, weights]
-        i, j = np.unravel_index(int(values.argmax()), values.shape)
-        best = {
-            "weight": settings.weights[j], "temperature": settings.temperatures[i], "value": float(values[i, j]),
-            "grid": {"temperatures": settings.temperatures, "weights": settings.weights, "values": values.tolist()},
-        }  # fmt: skip
-        store.write_json(context.directory / FOUND, best)
-        return {
-            "memory": settings.memory,
-            "weight": best["weight"],
-            "temperature": best["temperature"],
-            f"best valid {settings.select}": best["value"],
-            **{f"memory {name}": value for name, value in facts.items()},
-        }
-
-    def load(self, context: Context) -> Mixture:
+    def load(self, context: Context) -> Blend | Mixture:
         """The model before, with its memory."""
         found = store.read_json(context.directory / FOUND)
-        return self._mixture(context, found["weight"], found["temperature"])
+        if self.settings.combine == "mixture":
+            return self._mixture(context, found["weight"], found["temperature"])
+        return self._blend(context, np.array(found["coefficients"]))
+
+    @property
+    def _memories(self) -> list[str]:
+        more = self.settings.parts if self.settings.combine == "blend" else []
+        return list(dict.fromkeys([self.settings.memory, *more]))
+
+    def _fit_blend(self, context: Context) -> dict[str, Any]:
+        settings = self.settings
+        blend = self._blend(context, np.zeros(0))
+        features, wanted, alive = [], [], []
+        order: list[np.ndarray] = []
+        for rows, found, target in self._proposals(context, blend):
+            features.append(blend.features(found, context.valid.take(rows).histories, _trie(blend, context)))
+            alive.append(~torch.isneginf(found.memory).cpu().numpy())
+            wanted.append(target)
+            order.append(rows)
+        back = np.argsort(np.concatenate(order))
+        x, y, ok = (np.concatenate(part)[back] for part in (features, wanted, alive))
+        if not settings.model:
+            x[:, :, 0] = 0.0
+        whole = conditional_logit(x, y, ok, settings.ridge)
+        fold = _folds(context.valid, context.seed)
+        ranks = np.full(len(x), np.inf)
+        for number in range(FOLDS):
+            train, test = fold != number, fold == number
+            if test.any() and (y & ok)[train].any():
+                coefficients = conditional_logit(x[train], y[train], ok[train], settings.ridge)
+                ranks[test] = ranks_of(np.where(ok[test], x[test] @ coefficients, -np.inf), y[test] & ok[test])
+        return {
+            "combine": "blend",
+            "cross-validated valid NDCG@10": float(gains(ranks, "NDCG@10").mean()),
+            "cross-validated valid HR@10": float(gains(ranks, "HR@10").mean()),
+            "share of targets proposed": float((y & ok).any(axis=1).mean()),
+            "coefficients": whole.tolist(),
+            "features": blend.names,
+            "scale": (x[ok].std(axis=0)).tolist(),
+        }
+
+    def _fit_mixture(self, context: Context) -> dict[str, Any]:
+        settings, sids = self.settings, context.needs_semantic_ids("memory")
+        model = self._mixture(context, 0.5, settings.temperatures[0])
+        trie = _trie(model, context)
+        ranks = np.full((len(settings.temperatures), len(settings.weights), len(context.valid)), np.inf)
+        for rows, found, target in self._proposals(context, model):
+            leaves, dead = trie.leaves[found.leaves], torch.isneginf(found.memory)
+            scores = model.memory.score(context.valid.take(rows).histories)
+            for i, temperature in enumerate(settings.temperatures):
+                recalled = torch.from_numpy(sid_log_probs(scores, sids, temperature)).to(leaves.device)
+                weighed = found._replace(memory=recalled.gather(1, leaves).masked_fill(dead, float("-inf")))
+                for j, weight in enumerate(settings.weights):
+                    ranks[i, j, rows] = ranks_of(mixed(weighed, weight).cpu().numpy(), target)
+        values = gains(ranks, settings.select).mean(axis=2)  # [temperatures, weights]
+        i, j = np.unravel_index(int(values.argmax()), values.shape)
+        return {
+            "combine": "mixture",
+            "weight": settings.weights[j],
+            "temperature": settings.temperatures[i],
+            f"best valid {settings.select}": float(values[i, j]),
+            "grid": {"temperatures": settings.temperatures, "weights": settings.weights, "values": values.tolist()},
+        }
+
+    def _proposals(self, context: Context, model: Blend | Mixture) -> Any:
+        """``(rows of valid, candidates, which one is the target)``, batch by batch."""
+        trie, targets = _trie(model, context), model.generator.semantic_ids.of_item[context.valid.targets]
+        decoder = DecoderSettings(candidates=self.settings.candidates)
+        for rows, found in proposals(model, context.valid.histories, trie, decoder, context.device):
+            alive = ~torch.isneginf(found.memory).cpu().numpy()
+            yield rows, found, (trie.leaves[found.leaves].cpu().numpy() == targets[rows, None]) & alive
 
     def _mixture(self, context: Context, weight: float, temperature: float) -> Mixture:
+        return Mixture(self._generator(context), self._scorer(context, self.settings.memory), weight, temperature)
+
+    def _blend(self, context: Context, coefficients: np.ndarray) -> Blend:
+        parts = {name: self._scorer(context, name) for name in self.settings.parts}
+        sids = context.needs_semantic_ids("memory")
+        memory = self._scorer(context, self.settings.memory)
+        return Blend(self._generator(context), memory, parts, _counts(context.train, sids), coefficients)
+
+    def _generator(self, context: Context) -> Generator:
         assert context.previous is not None  # as check has made sure
         model, text_tokenizer = training.load_model(context.previous, context.device)
-        generator: GenerativeModel = Prompts.of(context).generative(model.eval(), text_tokenizer, self.settings.cutoff)
-        return Mixture(generator, self._remembered(context).load(self._within(context)), weight, temperature)
+        return Prompts.of(context).generative(model.eval(), text_tokenizer, self.settings.cutoff)
 
-    def _remembered(self, context: Context) -> Any:
-        from harness.config import settings
-
-        factory = context.plugins.get("trainer", self.settings.memory)
-        return factory(settings(factory, self.settings.settings, f"memory.settings of {self.settings.memory}"))
+    def _scorer(self, context: Context, name: str) -> ItemScorer:
+        scorer: ItemScorer = self._trainer(context, name).load(_within(context, name))
+        if not hasattr(scorer, "score"):
+            raise BenchError(f"memory: trainer {name} makes no model that scores items; use hybrid or skip-markov")
+        return scorer
 
     @staticmethod
-    def _within(context: Context) -> Context:
-        folder = context.directory / "memory"
-        folder.mkdir(parents=True, exist_ok=True)
-        return dataclasses.replace(context, directory=folder, previous=None)
+    def _trainer(context: Context, name: str) -> Any:
+        factory = context.plugins.get("trainer", name)
+        return factory(factory.Settings())
 
 
-def _rank(scores: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+def best_item(scores: np.ndarray, semantic_ids: SemanticIds) -> np.ndarray:
+    """Item scores ``[n, n_items]`` → of each SID its best item's ``[n, n_sids]`` (float32)."""
+    best = np.full((len(semantic_ids.distinct), len(scores)), -np.inf, dtype=np.float32)
+    np.maximum.at(best, semantic_ids.of_item, scores.T.astype(np.float32))
+    return np.ascontiguousarray(best.T)
+
+
+def sid_log_probs(scores: np.ndarray, semantic_ids: SemanticIds, temperature: float) -> np.ndarray:
+    """Item scores ``[n, n_items]`` → log-probabilities of SIDs ``[n, n_sids]`` (float32): their items', summed."""
+    odds = np.exp((scores - scores.max(axis=1, keepdims=True)).astype(np.float64) / temperature)
+    sums = np.zeros((len(semantic_ids.distinct), len(scores)))
+    np.add.at(sums, semantic_ids.of_item, odds.T)
+    with np.errstate(divide="ignore"):
+        return (np.log(sums.T) - np.log(odds.sum(axis=1, keepdims=True))).astype(np.float32)
+
+
+def conditional_logit(features: np.ndarray, wanted: np.ndarray, alive: np.ndarray, ridge: float) -> np.ndarray:
+    """Weights that make the wanted candidate of each row the likeliest (McFadden 1974), by L-BFGS.
+
+    Args:
+        features: ``[rows, candidates, features]``.
+        wanted: ``[rows, candidates]`` booleans; rows without a wanted candidate say nothing.
+        alive: which candidates there are.
+        ridge: penalty of the squared weights of standardised features.
+    """
+    scale = features[alive].std(axis=0)
+    scale[scale < 1e-9] = np.inf  # a feature that never differs has no weight
+    rows = (wanted & alive).any(axis=1)
+    x = torch.from_numpy(features[rows] / scale)
+    dead, target = torch.from_numpy(~alive[rows]), torch.from_numpy(wanted[rows] & alive[rows])
+    weights = torch.zeros(x.shape[2], dtype=torch.float64, requires_grad=True)
+    optimiser = torch.optim.LBFGS([weights], max_iter=200, line_search_fn="strong_wolfe")
+
+    def loss() -> torch.Tensor:
+        optimiser.zero_grad()
+        logits = (x @ weights).masked_fill(dead, float("-inf"))
+        likelihood = logits.masked_fill(~target, float("-inf")).logsumexp(1) - logits.logsumexp(1)
+        value = ridge * (weights**2).sum() - likelihood.mean()
+        value.backward()
+        return value
+
+    optimiser.step(loss)
+    return weights.detach().numpy() / scale
+
+
+def ranks_of(scores: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     """The rank of the wanted candidate of each row, from 0; inf where it is not among them."""
     target = np.where(wanted, scores, -np.inf).max(axis=1)
     better = (scores > target[:, None]).sum(axis=1)
     return np.where(wanted.any(axis=1), better, np.inf)
 
 
-def _metric(ranks: np.ndarray, name: str) -> np.ndarray:
+def gains(ranks: np.ndarray, name: str) -> np.ndarray:
+    """HR@10 or NDCG@10 of each rank."""
     inside = ranks < 10
     return inside.astype(float) if name == "HR@10" else np.where(inside, 1 / np.log2(ranks + 2), 0.0)
+
+
+def _counts(train: Samples, semantic_ids: SemanticIds) -> np.ndarray:
+    """How often each SID is a train target, and stands in a train history ``[n_sids, 2]``."""
+    n = len(semantic_ids.distinct)
+    bought = train.histories.items[train.histories.items >= 0]
+    columns = [np.bincount(semantic_ids.of_item[items], minlength=n) for items in (train.targets, bought)]
+    return np.column_stack(columns)
+
+
+def _folds(samples: Samples, seed: int) -> np.ndarray:
+    """A fold for each sample, the same for all samples of a user."""
+    users, place = np.unique(samples.users, return_inverse=True)
+    return np.random.default_rng(seed).integers(0, FOLDS, len(users))[place]
+
+
+def _trie(model: Blend | Mixture, context: Context) -> Trie:
+    return Trie(model.generator.sid_tokens, context.device)
+
+
+def _within(context: Context, name: str) -> Context:
+    """The context with a folder of its own for a memory."""
+    folder = context.directory / name
+    folder.mkdir(parents=True, exist_ok=True)
+    return dataclasses.replace(context, directory=folder, previous=None)

@@ -24,7 +24,6 @@ from harness.store import Store
 from harness.tracking import Tracker
 from tests.conftest import TINY_SETTINGS
 
-SAME_STAGES = ["sft.softmax=vocabulary"]
 CUTOFFS = ["1", "3", "5", "10", "20", "50"]
 
 
@@ -184,17 +183,21 @@ def test_a_memory_is_weighed_on_valid_beside_a_finished_runs_model(finished, tmp
     """``--from-run`` takes over all stages of a run that has fewer; the new one is trained after them."""
     directory, _ = finished
     more = ("--method", "minionerec-memory", "--from-run", str(directory))
-    more += tuple(w for setting in SAME_STAGES for w in ("--set", setting))
     bench(*words(tmp_path / "runs", *more))
     new = only(tmp_path / "runs")
     first, second = (json.loads((d / "metrics.json").read_text())["stages"] for d in (directory, new))
     assert {stage: second[stage]["sid"] for stage in first} == {stage: first[stage]["sid"] for stage in first}
     found = json.loads((new / "stages/3-memory/memory.json").read_text())
+    assert len(found["coefficients"]) == len(found["features"]) == 9
+    assert found["cross-validated valid NDCG@10"] > 0
+    bench(*words(tmp_path / "mixed", *more, "--set", "memory.combine=mixture"))
+    new = only(tmp_path / "mixed")
+    stages = json.loads((new / "metrics.json").read_text())["stages"]
+    found = json.loads((new / "stages/3-memory/memory.json").read_text())
     values = np.array(found["grid"]["values"])
-    assert found["value"] == values.max() >= values[0, 0]
-    assert values[0, 0] == pytest.approx(second["grpo"]["valid"]["NDCG@10"], abs=0.02)  # weight 0 is the model alone
-    assert 0 <= found["weight"] <= 1
-    assert second["memory"]["valid"]["NDCG@10"] >= second["grpo"]["valid"]["NDCG@10"]
+    assert found["best valid NDCG@10"] == values.max() >= values[0, 0]
+    assert values[0, 0] == pytest.approx(stages["grpo"]["valid"]["NDCG@10"], abs=0.02)  # weight 0 is the model alone
+    assert stages["memory"]["valid"]["NDCG@10"] >= stages["grpo"]["valid"]["NDCG@10"]
 
 
 def test_a_third_epoch_goes_on_from_checkpoint_and_optimiser(finished, tmp_path):

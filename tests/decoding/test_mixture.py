@@ -12,8 +12,9 @@ from harness.decoding.trie import Trie
 from harness.generative import GenerativeModel
 from harness.progress import Progress
 from harness.semantic_ids import SemanticIds
-from plugins.decoders.mixture import Mixture, MixtureDecoder, sid_log_probs
+from plugins.decoders.mixture import MixtureDecoder
 from plugins.decoders.search import BeamDecoder, BeamSettings
+from plugins.minionerec.memory import Mixture, conditional_logit, gains, ranks_of, sid_log_probs
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +34,7 @@ def test_the_mixture_is_its_definition(setting, weight):
     generative, _, ids, mask, memory = setting
     trie = Trie(generative.sid_tokens)
     candidates = propose(generative.model, ids, mask, trie, memory, len(trie), True)
-    found = best_of(candidates, weight, trie, 30)
+    found = best_of(candidates, mixed(candidates, weight), trie, 30)
     model = torch.empty_like(memory)
     model[:, trie.leaves] = leaf_scores(generative.model, ids, mask, trie, renormalise=True)
     expected = ((1 - weight) * model.exp() + weight * memory.exp()).log()
@@ -49,7 +50,7 @@ def test_a_few_candidates_of_each_side_give_the_same_best(setting):
     trie = Trie(generative.sid_tokens)
     few = propose(generative.model, ids, mask, trie, memory, 20, True)
     whole = propose(generative.model, ids, mask, trie, memory, len(trie), True)
-    one, other = (best_of(c, 0.3, trie, 5) for c in (few, whole))
+    one, other = (best_of(c, mixed(c, 0.3), trie, 5) for c in (few, whole))
     torch.testing.assert_close(one.scores, other.scores, atol=1e-4, rtol=0)
     alive = ~torch.isneginf(few.memory)
     assert torch.equal(alive, ~torch.isneginf(few.model))
@@ -82,3 +83,26 @@ def test_the_decoder_ranks_by_the_mixture_and_takes_a_model_without_memory(setti
     small = MixtureDecoder(MixtureDecoder.Settings(beams=20, candidates=40, batch_tokens=1))
     assert np.array_equal(small.decode(Mixture(generative, Titles(), 0.5, 1.0), *arguments).ids,
                           decoder.decode(Mixture(generative, Titles(), 0.5, 1.0), *arguments).ids)  # fmt: skip
+
+
+def test_the_conditional_logit_finds_the_weights_that_made_the_choices():
+    rng = np.random.default_rng(0)
+    true = np.array([1.5, -0.7, 0.0])
+    features = rng.standard_normal((6000, 8, 4))
+    features[:, :, 3] = 2.0  # never differs
+    alive = rng.random((6000, 8)) < 0.9
+    alive[:, 0] = True
+    utility = np.where(alive, features[:, :, :3] @ true + rng.gumbel(size=(6000, 8)), -np.inf)
+    wanted = utility.argmax(1)[:, None] == np.arange(8)
+    found = conditional_logit(features, wanted, alive, ridge=0.0)
+    np.testing.assert_allclose(found[:3], true, atol=0.08)
+    assert found[3] == 0
+
+
+def test_ranks_and_gains():
+    scores = np.array([[3.0, 2.0, 1.0], [1.0, 2.0, 3.0], [1.0, 2.0, 3.0]])
+    wanted = np.array([[True, False, False], [True, False, False], [False, False, False]])
+    ranks = ranks_of(scores, wanted)
+    assert ranks.tolist() == [0, 2, np.inf]
+    np.testing.assert_allclose(gains(ranks, "NDCG@10"), [1, 0.5, 0])
+    assert gains(ranks, "HR@10").tolist() == [1, 1, 0]
