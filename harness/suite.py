@@ -6,6 +6,7 @@ how long it takes. It knows recipes and run directories; it trains nothing itsel
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import statistics
 import subprocess
@@ -24,7 +25,7 @@ from harness.plugins import Plugins
 from harness.store import Store
 
 KEYS = {"name", "summary", "seeds", "methods"}
-ENTRY_KEYS = {"method", "label", "seeds", "minutes", "set"}
+ENTRY_KEYS = {"method", "label", "seeds", "minutes", "set", "from"}
 REFERENCE_ROWS = 28_609
 """Train rows behind a suite file's minutes (Industrial_and_Scientific on 2 CPU cores)."""
 
@@ -37,6 +38,7 @@ class Entry:
         label: its name in tables.
         minutes: a run's duration on 2 CPU cores with `REFERENCE_ROWS` train rows, for the first plan.
         overrides: settings on top of the recipe, as for ``--set``.
+        source: the label of a row before it; its run of the same seed is gone on from, as with ``--from-run``.
     """
 
     method: str
@@ -44,6 +46,7 @@ class Entry:
     seeds: int
     minutes: float
     overrides: tuple[str, ...]
+    source: str = ""
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,8 @@ class Planned:
     measured: bool
     """Whether `seconds` is from recorded runs of this method (else the suite file's estimate)."""
     problem: str = ""
+    source: Path | None = None
+    """The run directory that this run goes on from."""
 
     @property
     def open(self) -> bool:
@@ -118,6 +123,12 @@ def read(name: str) -> Suite:
     twice = next((label for label in labels if labels.count(label) > 1), None)
     if twice:
         raise BenchError(f"{where} names {twice} twice; give one of them a label")
+    for number, entry in enumerate(entries):
+        before = {e.label: e.seeds for e in entries[:number]}
+        if entry.source and before.get(entry.source, 0) < entry.seeds:
+            raise BenchError(
+                f"{where}: {entry.label} goes on from {entry.source}, which must stand before it with as many seeds"
+            )
     return Suite(str(content.get("name", path.stem)), str(content.get("summary", "")), tuple(seeds), entries)
 
 
@@ -135,7 +146,8 @@ def _entry(given: Any, seeds: int, where: str) -> Entry:
         raise BenchError(f"{where}: minutes of {given['method']} must be a number, not {minutes!r}")
     if not isinstance(overrides, list) or not all(isinstance(o, str) for o in overrides):
         raise BenchError(f"{where}: set of {given['method']} must be a list of 'key=value', not {overrides!r}")
-    return Entry(given["method"], str(given.get("label", given["method"])), count, float(minutes), tuple(overrides))
+    label, source = str(given.get("label", given["method"])), str(given.get("from", ""))
+    return Entry(given["method"], label, count, float(minutes), tuple(overrides), source)
 
 
 def select(suite: Suite, only: Sequence[str], seeds: int | None) -> Suite:
@@ -151,8 +163,9 @@ def select(suite: Suite, only: Sequence[str], seeds: int | None) -> Suite:
     if seeds is not None and not 1 <= seeds <= len(suite.seeds):
         raise BenchError(f"--seeds {seeds}: suite {suite.name} has {len(suite.seeds)} seeds")
     count = seeds or len(suite.seeds)
-    entries = tuple(e for e in suite.entries if not only or e.label in only)
-    entries = tuple(Entry(e.method, e.label, min(e.seeds, count), e.minutes, e.overrides) for e in entries)
+    needed = {e.source for e in suite.entries if e.label in only}
+    entries = tuple(e for e in suite.entries if not only or e.label in {*only, *needed})
+    entries = tuple(dataclasses.replace(e, seeds=min(e.seeds, count)) for e in entries)
     return Suite(suite.name, suite.summary, suite.seeds[:count], entries)
 
 
@@ -166,7 +179,7 @@ def plan(suite: Suite, category: str, data_dir: str | None, runs: Path, plugins:
     """
     # read first of all: a missing category is one error, not one a method
     datasets: dict[str, Dataset] = {repr([]): catalogue.read(plugins, category, data_dir, {})}
-    planned = []
+    planned: list[Planned] = []
     for entry in suite.entries:
         known: dict[int, float | None] = {}
         for seed in suite.seeds[: entry.seeds]:
@@ -176,18 +189,17 @@ def plan(suite: Suite, category: str, data_dir: str | None, runs: Path, plugins:
                 if key not in datasets:
                     datasets[key] = catalogue.read(plugins, category, data_dir, resolved.dataset)
                 dataset = datasets[key]
-                directory = pipeline.directory(runs, resolved, dataset)
+                source = next((p.directory for p in planned if (p.entry.label, p.seed) == (entry.source, seed)), None)
+                directory = pipeline.directory(runs, resolved, dataset, source)
                 recorded = Store(directory).finished("run") is not None
                 rows = len(dataset.train)
                 if rows not in known:
                     known[rows] = _measured(runs, entry.method, category, rows)
                 seconds = known[rows]
                 guess = entry.minutes * 60 * rows / REFERENCE_ROWS
-                planned.append(
-                    Planned(
-                        entry, seed, directory, recorded, guess if seconds is None else seconds, seconds is not None
-                    )
-                )
+                about = guess if seconds is None else seconds
+                measured = seconds is not None
+                planned.append(Planned(entry, seed, directory, recorded, about, measured, source=source))
             except BenchError as error:
                 planned.append(Planned(entry, seed, Path(), False, 0.0, False, error.format_message()))
     return planned
@@ -248,6 +260,7 @@ def execute(
 def _run(run: Planned, arguments: Sequence[str], log: Path, watch: Callable[[Planned, float], None]) -> str:
     """Run one process; its output goes to the log. Returns what went wrong, or nothing."""
     sets = [word for override in run.entry.overrides for word in ("--set", override)]
+    sets += ["--from-run", str(run.source)] if run.source else []
     command = [sys.executable, "-m", "harness", "run", "--method", run.entry.method, "--seed", str(run.seed), *sets]
     log.parent.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()

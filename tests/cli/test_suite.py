@@ -128,5 +128,23 @@ def test_every_shipped_suite_resolves(plugins):
         found = suite.read(name)
         planned = suite.plan(found, "Synthetic", None, Path("/nonexistent"), plugins)
         assert not [run.problem for run in planned if run.problem]
-        assert [e.label for e in found.entries][:8] == ["popularity", "recency", "markov", "skip-markov", "itemknn",
-                                                        "ease", "tfidf", "hybrid"]  # fmt: skip
+        assert len({run.directory for run in planned}) == len(planned)  # every row is a run of its own
+    assert [e.label for e in suite.read("table1").entries][:8] == ["popularity", "recency", "markov", "skip-markov",
+                                                                   "itemknn", "ease", "tfidf", "hybrid"]  # fmt: skip
+
+
+def test_a_row_goes_on_from_the_same_seeds_run_of_a_row_before_it(tmp_path, plugins):
+    from harness import suite as suites
+    from harness.errors import BenchError
+
+    path, later = tmp_path / "s.yaml", "{method: minionerec-memory, from: minionerec}"
+    path.write_text(f"seeds: [1, 2]\nmethods: [minionerec, {later[:-1]}, seeds: 1}}]\n")
+    suite = suites.read(str(path))
+    planned = suites.plan(suite, "Synthetic", None, tmp_path / "runs", plugins)
+    assert [p.source for p in planned] == [None, None, planned[0].directory]
+    assert len({p.directory for p in planned}) == 3
+    narrowed = suites.select(suite, ["minionerec-memory"], None)
+    assert [e.label for e in narrowed.entries] == ["minionerec", "minionerec-memory"]  # its source comes along
+    path.write_text(f"seeds: [1]\nmethods: [{later}, minionerec]\n")
+    with pytest.raises(BenchError, match="goes on from minionerec, which must stand before it"):
+        suites.read(str(path))
