@@ -7,9 +7,11 @@ import pytest
 from click.testing import CliRunner
 
 from harness.cli import cli
+from tests.conftest import TINY_SETTINGS
 
 ROOT = Path(__file__).parents[2]
 FPMC = ROOT / "tests/external/fpmc.py"
+NOVELTY = ROOT / "tests/external/novelty.py"
 
 
 def bench(*words):
@@ -20,6 +22,40 @@ def test_the_docs_print_the_baseline_that_is_tested_and_it_is_short():
     text = FPMC.read_text()
     assert f"```python\n{text}```" in (ROOT / "docs/plugins.md").read_text()
     assert len(text.splitlines()) < 60
+
+
+def test_a_reward_in_a_file_is_documented_and_drives_grpo(tmp_path):
+    text = NOVELTY.read_text()
+    assert f"```python\n{text}```" in (ROOT / "docs/plugins.md").read_text()
+    sets = [*TINY_SETTINGS, "sft.epochs=1", "grpo.rewards={novelty: 2, ranking_only: 0.5}", "grpo.log_every=1"]
+    words = [word for setting in sets for word in ("--set", setting)]
+    done = bench("run", "--method", "minionerec", "--category", "Synthetic", "--plugin", NOVELTY, "--runs",
+                 tmp_path / "runs", "--no-mlflow", "--device", "cpu", "--threads", "1", *words)  # fmt: skip
+    assert done.exit_code == 0, done.output
+    [state] = sorted((tmp_path / "runs").glob("*/*/*/stages/2-grpo/checkpoints/*/trainer_state.json"))[-1:]
+    logged = [entry for entry in json.loads(state.read_text())["log_history"] if "rewards/novelty" in entry]
+    assert any(entry["rewards/novelty"] > 0 for entry in logged)
+    assert all(
+        entry["reward"] == pytest.approx(entry["rewards/novelty"] + entry["rewards/ranking_only"], abs=1e-5)
+        for entry in logged
+    )
+
+
+def test_a_reward_that_fails_ends_the_run_in_one_line(tmp_path):
+    plugin = tmp_path / "broken.py"
+    plugin.write_text(
+        "from harness import hookimpl\n\n\n@hookimpl\ndef bench_rewards():\n"
+        "    return {'broken': lambda groups: groups.hits.float() / 0}\n"
+    )
+    sets = [*TINY_SETTINGS, "sft.epochs=1", "grpo.rewards=broken"]
+    done = bench("run", "--method", "minionerec", "--category", "Synthetic", "--plugin", plugin, "--runs",
+                 tmp_path / "runs", "--no-mlflow", "--device", "cpu", "--threads", "1",
+                 *[word for setting in sets for word in ("--set", setting)])  # fmt: skip
+    assert done.exit_code == 2
+    [line] = [line for line in done.output.splitlines() if line.startswith("Error")]
+    assert "step 1: reward broken is" in line
+    assert "target item" in line
+    assert not list((tmp_path / "runs").glob("*/*/*/stages/2-grpo/checkpoints/*"))
 
 
 def test_a_baseline_in_a_file_runs_tunes_and_stands_in_a_suite(tmp_path):

@@ -22,7 +22,7 @@ from harness.errors import BenchError
 from harness.progress import Progress
 from harness.store import Store
 from harness.tracking import Tracker
-from tests.conftest import TINY_SETTINGS
+from tests.conftest import TINY_DATA, TINY_SETTINGS
 
 CUTOFFS = ["1", "3", "5", "10", "20", "50"]
 
@@ -198,6 +198,32 @@ def test_a_memory_is_weighed_on_valid_beside_a_finished_runs_model(finished, tmp
     assert found["best valid NDCG@10"] == values.max() >= values[0, 0]
     assert values[0, 0] == pytest.approx(stages["grpo"]["valid"]["NDCG@10"], abs=0.02)  # weight 0 is the model alone
     assert stages["memory"]["valid"]["NDCG@10"] >= stages["grpo"]["valid"]["NDCG@10"]
+
+
+def test_everything_that_the_replications_rl_had_in_one_run(tmp_path):
+    """Mixed prompts, mixed rewards (one a recorded run's scores), siblings, draws, refill, a moving reference."""
+    data = [word for key, value in TINY_DATA.items() for word in ("--set", f"dataset.{key}={value}")]
+    bench("run", "--method", "skip-markov", "--category", "Synthetic", "--runs", str(tmp_path / "cf"), "--no-mlflow",
+          "--quiet", "--device", "cpu", "--threads", "1", *data)  # fmt: skip
+    recorded = only(tmp_path / "cf")
+    sets = ["sft.epochs=1", "sft.tasks={next_sid: 1.0, title_to_sid: 1.0}", "grpo.epochs=0.5", "grpo.log_every=1",
+            "grpo.tasks={next_sid: 0.5, title_to_sid: 1.0, description_to_sid: 1.0, titles_to_sid: 0.2}",
+            f"grpo.rewards={{rule: 1, cf: {{weight: 0.2, run: {recorded}}}, semantic: {{weight: 0.1, dimensions: 8}}}}",
+            "grpo.advantage=sibling", "grpo.rollout=sample_distinct", "grpo.refill=1", "grpo.beta=0.01",
+            "grpo.sync_reference=true", "grpo.sync_steps=2", "grpo.idle=skip", "grpo.loss=dapo"]  # fmt: skip
+    bench(*words(tmp_path / "runs", *[word for setting in sets for word in ("--set", setting)]))
+    directory = only(tmp_path / "runs")
+    [state] = sorted((directory / "stages/2-grpo/checkpoints").glob("*/trainer_state.json"))[-1:]
+    logged = [entry for entry in json.loads(state.read_text())["log_history"] if "reward" in entry]
+    assert {"rewards/rule", "rewards/cf", "rewards/semantic", "groups/zero_advantage_after_refill"} <= set(logged[0])
+    assert any(entry["rewards/cf"] != 0 for entry in logged)
+    assert all(entry["groups/zero_advantage"] < 0.5 for entry in logged)  # dense rewards leave few idle groups
+    other = CliRunner().invoke(cli, words(tmp_path / "x", "--set", f"grpo.rewards={{cf: {{run: {tmp_path}}}}}"))
+    assert other.exit_code == 2
+    assert "is not the directory of a finished run" in other.output
+    more = ("--set", f"grpo.rewards={{cf: {{run: {recorded}}}}}", "--set", "dataset.users=140")
+    other = CliRunner().invoke(cli, words(tmp_path / "y", *more))
+    assert "is a run on other data" in other.output
 
 
 def test_a_third_epoch_goes_on_from_checkpoint_and_optimiser(finished, tmp_path):
