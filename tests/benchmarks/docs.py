@@ -8,13 +8,18 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import statistics
 from pathlib import Path
 from typing import Any
 
 from harness.report import table
+from leaderboard import comparison
 
 ROOT = Path(__file__).parents[2]
 SPEED = ROOT / "docs" / "benchmarks.json"
+QUALITY = ROOT / "leaderboard/results/Industrial_and_Scientific/quality.json"
+STAGES = ROOT / "docs" / "grpo-over-sft.json"
+EXPLORATION = ROOT / "leaderboard/searches/minionerec.json"
 
 
 def speed_table(record: dict[str, Any]) -> str:
@@ -35,9 +40,60 @@ def speed_table(record: dict[str, Any]) -> str:
     return table(["what", "fast", "usual", "unit", "ratio", "same result"], lines) + "\n\n" + caption
 
 
+def quality_table(records: list[dict[str, Any]]) -> str:
+    """The rows of the quality suite: means over seeds, their spread, the cost."""
+    lines = []
+    for row in comparison.from_records(records):
+        valid = statistics.fmean(run["valid"]["NDCG@10"] for run in row.runs)
+        line = [row.label, str(len(row.runs)), f"{valid:.4f}"]
+        for protocol in ("sid", "item"):
+            for metric in ("HR@10", "NDCG@10"):
+                spread = row.deviation(protocol, metric)
+                mean = row.mean(protocol, metric)
+                line.append(f"{mean:.4f}" + (f" ± {spread:.4f}" if spread is not None else ""))
+        minutes = statistics.fmean(run["train seconds"] for run in row.runs) / 60
+        lines.append([*line, f"{minutes:.1f} min", str(max(run["parameters"] for run in row.runs) or "—")])
+    headers = ["row", "seeds", "valid NDCG@10", "SID HR@10", "SID NDCG@10", "item HR@10", "item NDCG@10", "train",
+               "parameters"]  # fmt: skip
+    first = records[0]
+    caption = (
+        f"*{first['category']}: {first['caption']}; ± is the standard deviation over seeds; valid is mean NDCG@10.*"
+    )
+    return table(headers, lines) + "\n\n" + caption
+
+
+def stages_table(records: list[dict[str, Any]]) -> str:
+    """GRPO against the SFT model that it started from, seed by seed and paired over test samples."""
+    lines = [
+        [r["seeds"], r["metric"], f"{r['sft']:.4f}", f"{r['grpo']:.4f}", f"{r['difference']:+.4f}",
+         f"{r['low']:+.4f} to {r['high']:+.4f}"]
+        for r in records
+    ]  # fmt: skip
+    return table(["seed", "metric (SID protocol)", "SFT", "GRPO", "difference", "95 %, paired over samples"], lines)
+
+
+def exploration_table(record: dict[str, Any]) -> str:
+    """What was tried on valid before the recipe was fixed."""
+    lines = [
+        [t["what"], f"{t['best epoch']:.0f} of {t['epochs']:.0f}" + (" (stopped)" if t["stopped early"] else ""),
+         *(f"{t['valid'][m]:.4f}" for m in ("HR@1", "HR@10", "NDCG@10"))]
+        for t in record["trials"]
+    ]  # fmt: skip
+    return table(["SFT with", "best epoch", "valid HR@1", "HR@10", "NDCG@10"], lines) + f"\n\n*{record['note']}.*"
+
+
 def tables() -> dict[str, str]:
     """``{name: table}`` of all recorded files."""
-    return {"speed": speed_table(json.loads(SPEED.read_text(encoding="utf-8")))}
+
+    def read(path: Path) -> Any:
+        return json.loads(path.read_text(encoding="utf-8"))
+
+    return {
+        "speed": speed_table(read(SPEED)),
+        "quality": quality_table(read(QUALITY)["runs"]),
+        "grpo": stages_table(read(STAGES)["rows"]),
+        "exploration": exploration_table(read(EXPLORATION)),
+    }
 
 
 def filled(text: str, found: dict[str, str]) -> str:
