@@ -58,9 +58,14 @@ class SplitModel:
     """A Hugging Face causal language model as a :class:`Split`."""
 
     def __init__(self, model: Any):
+        from transformers import PreTrainedModel
+
         self.model = model
-        self.body: Any = getattr(model, getattr(model, "base_model_prefix", "") or "-", None)
-        self.head: Any = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
+        self.body: Any = None
+        self.head: Any = None
+        if isinstance(model, PreTrainedModel):  # a trainer's wrapper may pass attributes on, and must see the forward
+            self.body = getattr(model, model.base_model_prefix, None)
+            self.head = model.get_output_embeddings()
         self.whole = not _is_plain(model, self.body, self.head)
         """Whether states are logits, because body and head cannot be told apart."""
 

@@ -55,7 +55,7 @@ def start(*_):
 
 def decode(dataset, users, sizes):
     for size in sizes:
-        for style in ("compact", "instruction"):
+        for style in ("compact-items", "instruction"):
             for softmax in ("vocabulary", "catalogue"):
                 some = users if size == "1 M" else max(8, users // 8)
                 yield decoding.decode_row(
@@ -65,7 +65,7 @@ def decode(dataset, users, sizes):
 
 def grpo(dataset, users, sizes):
     for size in sizes:
-        for style in ("compact", "instruction"):
+        for style in ("compact-items", "instruction"):
             model = random_model(dataset, style, size)
             yield training.log_prob_row(model, dataset, style)
             for beta in (0.0, 1e-3):

@@ -12,11 +12,13 @@ import statistics
 from pathlib import Path
 from typing import Any
 
+from harness import reported
 from harness.report import table
 from leaderboard import comparison
 
 ROOT = Path(__file__).parents[2]
 SPEED = ROOT / "docs" / "benchmarks.json"
+TABLE1 = ROOT / "leaderboard/results/Industrial_and_Scientific/table1.json"
 QUALITY = ROOT / "leaderboard/results/Industrial_and_Scientific/quality.json"
 STAGES = ROOT / "docs" / "grpo-over-sft.json"
 EXPLORATION = ROOT / "leaderboard/searches/minionerec.json"
@@ -62,6 +64,28 @@ def quality_table(records: list[dict[str, Any]]) -> str:
     return table(headers, lines) + "\n\n" + caption
 
 
+def main_table(content: dict[str, Any]) -> str:
+    """The README's form of table 1: both protocols at a glance, the paper's numbers and the cost beside."""
+    paper = {r.method: r.metrics for r in reported.rows(content["category"]) if r.source == comparison.SOURCE}
+    rows = comparison.from_records(content["runs"])
+    columns = [(protocol, metric) for protocol in ("sid", "item") for metric in ("HR@10", "NDCG@10")]
+    best = {column: max(row.mean(*column) or 0 for row in rows) for column in columns}
+    lines = []
+    for row in rows:
+        cells = [f"**{v:.4f}**" if (v := row.mean(*column) or 0) == best[column] else f"{v:.4f}" for column in columns]
+        low, high = row.interval("sid", "HR@10") or (0.0, 0.0)
+        theirs = paper.get(row.runs[0]["settings"].get("reported") or "")
+        seconds = statistics.fmean(run["train seconds"] for run in row.runs)
+        lines.append(
+            [row.label, str(len(row.runs)), cells[0], f"{low:.3f}–{high:.3f}", *cells[1:],
+             f"{theirs['HR@10']:.4f} / {theirs['NDCG@10']:.4f}" if theirs else "—",
+             f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.1f} min"]
+        )  # fmt: skip
+    headers = ["method", "seeds", "SID HR@10", "95 %", "SID NDCG@10", "item HR@10", "item NDCG@10",
+               "paper (SID) HR@10 / NDCG@10", "train"]  # fmt: skip
+    return table(headers, lines)
+
+
 def stages_table(records: list[dict[str, Any]]) -> str:
     """GRPO against the SFT model that it started from, seed by seed and paired over test samples."""
     lines = [
@@ -90,6 +114,7 @@ def tables() -> dict[str, str]:
 
     return {
         "speed": speed_table(read(SPEED)),
+        "table1": main_table(read(TABLE1)),
         "quality": quality_table(read(QUALITY)["runs"]),
         "grpo": stages_table(read(STAGES)["rows"]),
         "exploration": exploration_table(read(EXPLORATION)),

@@ -149,6 +149,36 @@ def test_a_model_whose_logits_are_no_plain_head_is_used_whole(generative, histor
     torch.testing.assert_close(found.scores[0], expected[found.leaves[0]], atol=1e-4, rtol=0)
 
 
+def test_a_trainers_wrapper_is_used_whole(generative, histories):
+    """It passes attributes on (as DeepSpeed's and FSDP's do), but its forward pass must be gone through."""
+
+    class Wrapper(torch.nn.Module):
+        def __init__(self, model):
+            super().__init__()
+            self.module, self.calls = model, 0
+
+        def __getattr__(self, name):
+            try:
+                return super().__getattr__(name)
+            except AttributeError:
+                return getattr(super().__getattr__("module"), name)
+
+        def forward(self, *args, **kwargs):
+            self.calls += 1
+            return self.module(*args, **kwargs)
+
+    wrapper = Wrapper(generative.model)
+    ids, mask = pad_left(generative.encode(histories), generative.pad, "cpu")
+    group = torch.as_tensor(generative.sid_tokens[:5]).expand(len(ids), -1, -1)
+    trie = Trie(generative.sid_tokens)
+    for over in (None, trie):
+        with torch.no_grad():
+            through = completion_log_probs(wrapper, ids, mask, group, trie=over)
+            plain = completion_log_probs(generative.model, ids, mask, group, trie=over)
+        torch.testing.assert_close(through, plain, atol=1e-5, rtol=0)
+    assert wrapper.calls == 2
+
+
 def test_renormalised_scores_are_probabilities_over_the_catalogue(generative, histories):
     ids, mask = pad_left(generative.encode(histories), generative.pad, "cpu")
     trie = Trie(generative.sid_tokens)
