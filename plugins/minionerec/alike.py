@@ -14,6 +14,8 @@ from scipy.sparse import csr_matrix
 from harness.data.dataset import Items
 from harness.texts import title_vectors
 
+CELLS = 2**22
+"""Similarities held at once; bounds memory."""
 LAST = 0.6
 """The probability that a history's last item is taken, else the one before, and so on."""
 
@@ -21,16 +23,16 @@ LAST = 0.6
 class TitleNeighbours:
     """For each item the items with the most similar titles, and how likely each is drawn."""
 
-    def __init__(self, items: Items, most: int = 20, temperature: float = 0.1, chunk: int = 1024):
+    def __init__(self, items: Items, most: int = 20, temperature: float = 0.1):
         """Find neighbours by the cosine of TF-IDF title words.
 
         Args:
             most: neighbours kept an item.
             temperature: of the softmax over a neighbour's cosine.
-            chunk: items compared at once; bounds memory at chunk × items.
         """
         vectors = title_vectors(items, sublinear=True)
         n, most = len(items), min(most, len(items) - 1)
+        chunk = max(1, CELLS // n)
         self.ids = np.zeros((n, most), dtype=np.int32)
         self.cumulated = np.zeros((n, most))
         for start in range(0, n, chunk):

@@ -104,7 +104,7 @@ class SftTrainer:
         )
         valid = example_rows(
             prompts.examples({"next_sid": 1.0}, context.valid, settings.text_characters, context.seed)["next_sid"],
-            prompts, text_tokenizer, settings.cutoff,
+            prompts, text_tokenizer, settings.cutoff, learn_end=settings.softmax == "vocabulary",
         )  # fmt: skip
         if settings.embedding_dropout:
             dropout = settings.embedding_dropout
