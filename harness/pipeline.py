@@ -50,20 +50,35 @@ class Run:
         return RunInfo(config.method, config.category, config.seed, self.store.directory, config.as_dict())
 
 
-def directory(root: Path, config: RunConfig, dataset: Dataset, from_run: Path | None = None) -> Path:
+@dataclasses.dataclass(frozen=True)
+class Origin:
+    """A finished run whose stages are taken over.
+
+    Attributes:
+        anew: whether the first stage with other settings starts from its own beginning, not from that run's
+            checkpoint and optimiser state.
+    """
+
+    directory: Path
+    anew: bool = False
+
+    def __str__(self) -> str:
+        return str(self.directory.resolve()) + (" anew" if self.anew else "")
+
+
+def directory(root: Path, config: RunConfig, dataset: Dataset, from_run: Origin | None = None) -> Path:
     """``runs/<category>/<method>/seed<seed>-<hash>``: a hash of settings, data, given SIDs and the run gone on from."""
     given = dataset.given.fingerprint if dataset.given is not None else None
-    origin = str(from_run.resolve()) if from_run else None
+    origin = str(from_run) if from_run else None
     name = f"seed{config.seed}-{config.hash(data=dataset.fingerprint, given=given, origin=origin)}"
     return root / config.category / config.method / name
 
 
-def execute(run: Run, from_run: Path | None = None) -> dict[str, Any]:
+def execute(run: Run, from_run: Origin | None = None) -> dict[str, Any]:
     """Do what is left of a run and return its ``metrics.json``.
 
     Args:
-        from_run: the directory of a finished run whose stages are taken over; the stages whose
-            settings differ are trained on from its checkpoints and optimiser state.
+        from_run: a finished run whose stages are taken over, up to the first whose settings differ.
 
     Raises:
         BenchError: bad settings or data; nothing half-written is left.
@@ -93,7 +108,7 @@ def _make(run: Run) -> tuple[Any, Any, Any, list[Any]]:
 
 
 def _execute(
-    run: Run, decoder: Any, tokenizer: Any, backbone: Any, trainers: list[Any], from_run: Path | None
+    run: Run, decoder: Any, tokenizer: Any, backbone: Any, trainers: list[Any], from_run: Origin | None
 ) -> dict[str, Any]:
     config, keep = run.config, run.store
     with keep.lock():
@@ -320,14 +335,15 @@ def bayes_optimal(plugins: Plugins, dataset: Dataset, semantic_ids: SemanticIds 
     return result
 
 
-def _take_over(run: Run, source: Path) -> None:
-    """Copy the stages of a finished run: up to the first whose settings differ, which is trained further.
+def _take_over(run: Run, origin: Origin) -> None:
+    """Copy the stages of a finished run: up to the first whose settings differ, which is trained further, or anew.
 
     Stages that come after all of the run's own are trained from the start.
 
     Raises:
         BenchError: the run is not finished, or is of other data, SIDs, stages or backbone.
     """
+    source = origin.directory
     keep = run.store
     if keep.finished("from") is not None:
         return
@@ -347,7 +363,8 @@ def _take_over(run: Run, source: Path) -> None:
     done = next((i for i, (a, b) in enumerate(zip(theirs, ours, strict=False)) if a != b), len(theirs))
     if done == len(ours):
         raise BenchError(f"--from-run {source} has the same settings; change one, e.g. --set grpo.epochs=3")
-    for number, stage in enumerate(run.config.stages[: min(done + 1, len(theirs))], start=1):
+    copied = done if origin.anew else min(done + 1, len(theirs))
+    for number, stage in enumerate(run.config.stages[:copied], start=1):
         with store.replace_folder(keep.stage(number, stage.name)) as folder:
             shutil.copytree(other.stage(number, stage.name), folder, dirs_exist_ok=True)
         if number <= done:

@@ -38,7 +38,8 @@ class Entry:
         label: its name in tables.
         minutes: a run's duration on 2 CPU cores with `REFERENCE_ROWS` train rows, for the first plan.
         overrides: settings on top of the recipe, as for ``--set``.
-        source: the label of a row before it; its run of the same seed is gone on from, as with ``--from-run``.
+        source: the label of a row before it: stages of its run of the same seed that have the same settings are
+            taken over, as with ``--from-run --anew``.
     """
 
     method: str
@@ -190,7 +191,9 @@ def plan(suite: Suite, category: str, data_dir: str | None, runs: Path, plugins:
                     datasets[key] = catalogue.read(plugins, category, data_dir, resolved.dataset)
                 dataset = datasets[key]
                 source = next((p.directory for p in planned if (p.entry.label, p.seed) == (entry.source, seed)), None)
-                directory = pipeline.directory(runs, resolved, dataset, source)
+                directory = pipeline.directory(
+                    runs, resolved, dataset, pipeline.Origin(source, anew=True) if source else None
+                )
                 recorded = Store(directory).finished("run") is not None
                 rows = len(dataset.train)
                 if rows not in known:
@@ -260,7 +263,7 @@ def execute(
 def _run(run: Planned, arguments: Sequence[str], log: Path, watch: Callable[[Planned, float], None]) -> str:
     """Run one process; its output goes to the log. Returns what went wrong, or nothing."""
     sets = [word for override in run.entry.overrides for word in ("--set", override)]
-    sets += ["--from-run", str(run.source)] if run.source else []
+    sets += ["--from-run", str(run.source), "--anew"] if run.source else []
     command = [sys.executable, "-m", "harness", "run", "--method", run.entry.method, "--seed", str(run.seed), *sets]
     log.parent.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()

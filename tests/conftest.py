@@ -16,7 +16,7 @@ TINY_SETTINGS = [
     "backbone.hidden=32", "backbone.layers=2", "backbone.heads=2", "backbone.intermediate=64",
     "backbone.text_vocabulary=300", "decoder.beams=50", "probe.beams=10",
     "sft.epochs=3", "sft.batch=32", "sft.eval_every=0.25", "sft.tasks={next_sid: 1.0}",
-    "grpo.batch=64", "grpo.generations=8", "grpo.eval_every=0.25",
+    "grpo.batch=64", "grpo.generations=8", "grpo.eval_every=0.25", "grpo.epochs=1",
 ]  # fmt: skip
 
 

@@ -37,14 +37,15 @@ if TYPE_CHECKING:
 @data_dir_option
 @runs_option
 @click.option("--from-run", metavar="DIR", help="Go on from a finished run's checkpoints (with a --set that differs).")
+@click.option("--anew", is_flag=True, help="With --from-run: the first stage that differs starts from its beginning.")
 @device_options
 @mlflow_option
 @quiet_option
 @with_plugins
 def run(
     plugins: Plugins, method: str | None, config: str | None, category: str, seed: int, tokenizer: str | None,
-    overrides: tuple[str, ...], data_dir: str | None, runs: str, from_run: str | None, device: str, threads: int,
-    no_mlflow: bool, quiet: bool,
+    overrides: tuple[str, ...], data_dir: str | None, runs: str, from_run: str | None, anew: bool, device: str,
+    threads: int, no_mlflow: bool, quiet: bool,
 ) -> None:  # fmt: skip
     """Train, decode and measure a method; the same command again goes on where it was.
 
@@ -67,7 +68,9 @@ def run(
     resolved = resolve(recipe, category, seed, overrides, plugins)
     dataset = catalogue.read(plugins, category, data_dir, resolved.dataset)
     progress = Progress(quiet)
-    origin = Path(from_run) if from_run else None
+    if anew and not from_run:
+        raise BenchError("--anew says how to go on from a run; give --from-run DIR too")
+    origin = pipeline.Origin(Path(from_run), anew) if from_run else None
     directory = pipeline.directory(Path(runs), resolved, dataset, origin)
     if not debug_mode():
         quieten()

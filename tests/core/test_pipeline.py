@@ -240,6 +240,12 @@ def test_a_third_epoch_goes_on_from_checkpoint_and_optimiser(finished, tmp_path)
     assert steps == sorted(steps)
     assert steps[0] <= first["grpo"]["train"]["steps"] < steps[-1]  # one curve over both runs
     assert json.loads(states[-1].read_text())["best_model_checkpoint"] is None or str(new) in states[-1].read_text()
+    bench(*words(tmp_path / "anew", *more, "--anew", "--set", "grpo.epochs=1", "--set", "grpo.rewards=rule"))
+    anew = json.loads((only(tmp_path / "anew") / "metrics.json").read_text())["stages"]
+    assert anew["sft"]["sid"] == first["sft"]["sid"]
+    assert anew["grpo"]["train"]["steps"] == first["grpo"]["train"]["steps"]  # from its beginning
+    refused = CliRunner().invoke(cli, words(tmp_path / "x", "--anew"))
+    assert "give --from-run DIR too" in refused.output
     refused = CliRunner().invoke(cli, words(tmp_path / "x", "--from-run", str(directory)))
     assert refused.exit_code == 2
     assert "same settings" in refused.output
