@@ -57,19 +57,19 @@ def decode(dataset, users, sizes):
     for size in sizes:
         for style in ("compact-items", "instruction"):
             for softmax in ("vocabulary", "catalogue"):
-                some = users if size == "1 M" else max(8, users // 8)
-                yield decoding.decode_row(
-                    random_model(dataset, style, size, softmax), dataset.test.histories, some, style
-                )
+                some = users if size == "1 M" else max(4, users // 8)
+                model = random_model(dataset, style, size, softmax)
+                yield decoding.decode_row(model, dataset.test.histories, some, style)
 
 
 def grpo(dataset, users, sizes):
-    for size in sizes:
-        for style in ("compact-items", "instruction"):
-            model = random_model(dataset, style, size)
-            yield training.log_prob_row(model, dataset, style)
-            for beta in (0.0, 1e-3):
-                yield training.grpo_row(model, dataset, beta)
+    for style in ("compact-items", "instruction"):
+        model = random_model(dataset, style, "1 M")
+        yield training.log_prob_row(model, dataset, style)
+        for beta in (0.0, 1e-3):
+            yield training.grpo_row(model, dataset, beta)
+    if "20 M" in sizes:
+        yield training.grpo_row(random_model(dataset, "instruction", "20 M"), dataset, 1e-3, prompts=6)
 
 
 def sft(dataset, users, sizes):

@@ -1,0 +1,13 @@
+"""The tables of the documentation are what the recorded files give."""
+
+from tests.benchmarks.docs import ROOT, filled, tables
+
+
+def test_the_documentation_holds_the_recorded_tables():
+    found = tables()
+    shown = set()
+    for path in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
+        text = path.read_text(encoding="utf-8")
+        assert filled(text, found) == text, f"{path.name}: run python -m tests.benchmarks.docs"
+        shown |= {name for name in found if f"<!-- {name} -->" in text}
+    assert shown == set(found)
