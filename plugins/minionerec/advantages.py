@@ -8,9 +8,12 @@ EPSILON = 1e-4
 
 
 def group_advantages(rewards: torch.Tensor) -> torch.Tensor:
-    """(r − mean) / (std + 1e-4) within each group ``[prompts, G]``, the standard deviation unbiased."""
+    """(r − mean) / (std + 1e-4) within each group ``[prompts, G]``, the standard deviation unbiased.
+
+    A group of equal rewards has exactly 0 throughout, whatever its mean rounds to.
+    """
     centred = rewards - rewards.mean(1, keepdim=True)
-    return centred / (rewards.std(1, keepdim=True) + EPSILON)
+    return torch.where(_equal(rewards), 0.0, centred / (rewards.std(1, keepdim=True) + EPSILON))
 
 
 def sibling_advantages(rewards: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
@@ -37,4 +40,9 @@ def sibling_advantages(rewards: torch.Tensor, codes: torch.Tensor) -> torch.Tens
         variance = (share * (score[:, None] - mean[:, :, None]) ** 2).sum(2) / (branches - 1).clamp(min=1e-9)
         split = branches > 1.5  # two or more, whatever the rounding
         total += torch.where(split, (score - mean) / (variance.sqrt() + EPSILON), 0.0)
-    return total / levels
+    return torch.where(_equal(rewards), 0.0, total / levels)
+
+
+def _equal(rewards: torch.Tensor) -> torch.Tensor:
+    """Which groups ``[prompts, 1]`` have one reward throughout."""
+    return (rewards == rewards[:, :1]).all(1, keepdim=True)

@@ -198,7 +198,7 @@ class SharedPromptGRPOTrainer(training.ProbeSelection, GRPOTrainer):
                 break
             chosen = spare.integers(0, len(self.train_dataset), len(idle))
             fresh = self._roll_out([self.train_dataset[int(row)] for row in chosen], generator)
-            for place, row in zip(idle, range(len(idle)), strict=True):
+            for row, place in enumerate(idle):
                 if not fresh.idle[row]:
                     rolled.samples[place] = fresh.samples[row]
                     rolled.tokens[place], rolled.advantage[place] = fresh.tokens[row], fresh.advantage[row]

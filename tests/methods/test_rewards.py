@@ -106,6 +106,13 @@ def test_a_shared_sid_has_the_score_of_its_best_item():
     assert best_of_sid(torch.tensor([[1.0, 5.0, 3.0]]), groups).tolist() == [[5.0, 3.0]]
 
 
+def test_equal_rewards_have_no_advantage_whatever_they_round_to():
+    rewards = torch.tensor([[0.1] * 7, [0.3] * 7])
+    assert (group_advantages(rewards) == 0).all()
+    codes = torch.randint(0, 3, (2, 7, 3), generator=torch.Generator().manual_seed(0))
+    assert (sibling_advantages(rewards, codes) == 0).all()
+
+
 def slow_sibling_advantages(rewards, codes):
     """By the words of the specification, one completion at a time."""
     total = np.zeros(rewards.shape)
