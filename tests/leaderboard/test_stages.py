@@ -17,10 +17,10 @@ def recorded(folder, tiny, seed, hits):
     folder.mkdir()
     keep.note(seed=seed, fingerprints={"data": tiny.fingerprint})
     store.write_text(folder / store.SEMANTIC_IDS, sids.to_json())
-    others = np.stack([np.delete(np.arange(len(sids.distinct)), target)[:10] for target in targets]).astype(np.int32)
+    others = np.stack([np.delete(np.arange(len(sids.distinct)), target)[:50] for target in targets]).astype(np.int32)
     better = others.copy()
     better[:hits, 0] = targets[:hits]
-    scores = np.tile(-np.arange(10, dtype=np.float32), (len(targets), 1))
+    scores = np.tile(-np.arange(50, dtype=np.float32), (len(targets), 1))
     for stage, ids in (("sft", others), ("grpo", better)):
         with store.replace_file(keep.rankings(stage)) as path:
             Rankings("sid", ids, scores).write(path, sids)
