@@ -15,7 +15,6 @@ from harness.decoding.beam import beam_search
 from harness.decoding.exact import exact_search
 from harness.decoding.layout import pad_left
 from harness.decoding.trie import Trie
-from harness.generative import GenerativeModel
 from harness.progress import Progress
 from plugins.decoders.generate import GenerateDecoder
 from plugins.decoders.search import BeamDecoder, BeamSettings
@@ -40,8 +39,9 @@ def run(tmp_path_factory):
 @pytest.fixture(scope="module")
 def generative(run, industrial):
     model, text_tokenizer = training.load_model(run / "stages/1-sft", "cpu")
-    prompts = Prompts("compact", industrial.items, industrial.given)
-    return GenerativeModel(model.eval(), text_tokenizer, industrial.given, prompts.next_sid)
+    found = Prompts("compact-items", industrial.items, industrial.given).generative(model.eval(), text_tokenizer, 512)
+    assert found.renormalise  # as the recipe trains it
+    return found
 
 
 def test_a_short_run_learns_and_every_prediction_is_in_the_catalogue(run):
@@ -70,7 +70,7 @@ def test_the_exact_top_is_that_of_a_beam_as_wide_as_the_catalogue(generative, in
     histories = Histories(industrial.test.histories.items[:2], industrial.test.histories.lengths[:2])
     ids, mask = pad_left(generative.encode(histories), generative.pad, "cpu")
     trie = Trie(generative.sid_tokens)
-    wide = beam_search(generative.model, ids, mask, trie, len(trie))
-    exact = exact_search(generative.model, ids, mask, trie, 50)
+    wide = beam_search(generative.model, ids, mask, trie, len(trie), renormalise=True)
+    exact = exact_search(generative.model, ids, mask, trie, 50, renormalise=True)
     assert torch.equal(wide.leaves[:, 0], exact.leaves[:, 0])
     torch.testing.assert_close(wide.scores[:, :50], exact.scores, atol=1e-4, rtol=0)
