@@ -192,6 +192,17 @@ def resolve(recipe: dict[str, Any], category: str, seed: int, overrides: Iterabl
     )
 
 
+def tuned(method: str, category: str) -> tuple[str, ...]:
+    """``key=value`` settings that a search on the category's own valid found for a method; most have none.
+
+    They stand in ``configs/datasets/<category>.yaml``, go before all ``--set``, and are written into the run's
+    ``config.yaml`` like any other setting.
+    """
+    path = shipped("datasets", f"{category}.yaml")
+    found = read_yaml(path).get("tuned", {}).get(method, []) if path.is_file() else []
+    return tuple(found)
+
+
 def settings(factory: Any, values: dict[str, Any], where: str) -> Any:
     """The validated ``Settings`` of a component class."""
     return _validate(factory.Settings, values, where)

@@ -52,7 +52,7 @@ def run(
     Everything is recorded under runs/<category>/<method>/ and in MLflow.
     """
     from harness import pipeline, report
-    from harness.config import resolve
+    from harness.config import resolve, tuned
     from harness.data import catalogue
     from harness.errors import BenchError
     from harness.progress import Progress
@@ -65,6 +65,7 @@ def run(
         raise BenchError("give --method NAME (bench methods lists them) or --config FILE")
     overrides = (f"tokenizer={tokenizer}", *overrides) if tokenizer else overrides
     recipe = _recipe(config) if config else plugins.get("method", str(method))
+    overrides = (*tuned(str(method), category), *overrides)
     resolved = resolve(recipe, category, seed, overrides, plugins)
     dataset = catalogue.read(plugins, category, data_dir, resolved.dataset)
     progress = Progress(quiet)

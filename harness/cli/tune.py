@@ -51,7 +51,7 @@ def tune(
     The same command again goes on where it was, and counts the trials already done.
     """
     from harness import store, tuning
-    from harness.config import read_yaml, resolve
+    from harness.config import read_yaml, resolve, tuned
     from harness.data import catalogue
     from harness.progress import Progress
     from harness.report import table
@@ -59,6 +59,7 @@ def tune(
     recipe = plugins.get("method", method)
     where = f"{space}" if space else f"method {method}"
     ranges = tuning.check_space(read_yaml(Path(space)) if space else recipe.get("search"), where)
+    overrides = (*tuned(method, category), *overrides)
     config = resolve(recipe, category, seed, overrides, plugins)
     dataset = catalogue.read(plugins, category, data_dir, config.dataset)
     if not debug_mode():

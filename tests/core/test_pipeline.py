@@ -16,7 +16,7 @@ from click.testing import CliRunner
 
 from harness import pipeline
 from harness.cli import cli
-from harness.config import resolve
+from harness.config import resolve, tuned
 from harness.data import catalogue
 from harness.errors import BenchError
 from harness.progress import Progress
@@ -169,6 +169,15 @@ def test_kill_in_a_stage_then_the_same_command_ends_in_the_same_rankings(finishe
     (kept / "model.safetensors").write_bytes(b"half")
     bench(*words(tmp_path / "runs", *more))
     assert rankings(only(tmp_path / "runs")) == rankings(expected)
+
+
+def test_what_was_tuned_on_a_category_goes_before_the_users_settings(plugins):
+    recipe, category = plugins.get("method", "minionerec"), "Industrial_and_Scientific"
+    plain = resolve(recipe, category, 1, [], plugins).stages[0].trainer.settings.tasks
+    found = tuned("minionerec", category)
+    mine = resolve(recipe, category, 1, (*found, "sft.tasks.again=0"), plugins).stages[0].trainer.settings.tasks
+    assert (plain["alike"], mine["alike"], mine["again"]) == (0, 0.25, 0)
+    assert tuned("minionerec", "Synthetic") == tuned("hybrid", category) == ()
 
 
 def test_accumulated_micro_batches_are_one_large_batch(finished, tmp_path):
