@@ -173,10 +173,11 @@ def test_kill_in_a_stage_then_the_same_command_ends_in_the_same_rankings(finishe
 
 def test_what_was_tuned_on_a_category_goes_before_the_users_settings(plugins):
     recipe, category = plugins.get("method", "minionerec"), "Industrial_and_Scientific"
-    plain = resolve(recipe, category, 1, [], plugins).stages[0].trainer.settings.tasks
-    found = tuned("minionerec", category)
-    mine = resolve(recipe, category, 1, (*found, "sft.tasks.again=0"), plugins).stages[0].trainer.settings.tasks
-    assert (plain["alike"], mine["alike"], mine["again"]) == (0, 0.25, 0)
+    plain = resolve(recipe, category, 1, [], plugins)
+    mine = resolve(recipe, category, 1, (*tuned("minionerec", category), "sft.tasks.again=0"), plugins)
+    assert (plain.prompts, mine.prompts) == ("compact", "compact-items")
+    before, after = (config.stages[0].trainer.settings.tasks for config in (plain, mine))
+    assert (before["alike"], after["alike"], after["again"]) == (0, 0.25, 0)
     assert tuned("minionerec", "Synthetic") == tuned("hybrid", category) == ()
 
 
