@@ -196,9 +196,9 @@ def test_the_running_average_is_what_the_formula_says(tmp_path):
         expected = float(step) if expected is None else decay * expected + (1 - decay) * step
     assert float(average.weights["weight"]) == pytest.approx(expected, rel=1e-5)
     average.swap(layer)
-    assert float(layer.weight) == pytest.approx(expected, rel=1e-5)
+    assert layer.weight.item() == pytest.approx(expected, rel=1e-5)
     average.swap(layer)
-    assert float(layer.weight) == 29
+    assert layer.weight.item() == 29
     average.save(tmp_path)
     loaded = RunningAverage(0.9)
     loaded.load(tmp_path, "cpu")
