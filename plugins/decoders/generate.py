@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 
 from harness.components import setting
-from harness.data.dataset import Histories, Items
+from harness.data.dataset import Histories
 from harness.errors import BenchError
 from harness.generative import GenerativeModel, batches
 from harness.progress import Progress
 from harness.rankings import Rankings
 from harness.semantic_ids import SemanticIds
-from plugins.decoders.search import check_beams, needs_generative
+from plugins.decoders.search import SidDecoder, needs_generative
 
 
 @dataclass(frozen=True)
@@ -33,17 +33,10 @@ class Settings:
     batch_tokens: int = setting(16384, "positions computed at once: prompts × beams; bounds memory")
 
 
-class GenerateDecoder:
+class GenerateDecoder(SidDecoder):
     """Beam search by ``generate(num_beams=…)`` with a Python-dict constraint."""
 
     Settings = Settings
-
-    def __init__(self, settings: Settings):
-        self.settings = settings
-
-    def check(self, items: Items, semantic_ids: SemanticIds | None) -> None:
-        """Beams must fit the catalogue."""
-        check_beams(self.settings.beams, semantic_ids)
 
     def decode(
         self, model: Any, histories: Histories, semantic_ids: SemanticIds | None, device: str, progress: Progress

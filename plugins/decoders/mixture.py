@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 import numpy as np
 
 from harness.components import setting
-from harness.data.dataset import Histories, Items
+from harness.data.dataset import Histories
 from harness.generative import Generator, batches
 from harness.progress import Progress
 from harness.rankings import Rankings
 from harness.semantic_ids import SemanticIds
-from plugins.decoders.search import BeamDecoder, BeamSettings, autocast, check_beams, engine
+from plugins.decoders.search import BeamDecoder, BeamSettings, SidDecoder, autocast, engine
 
 if TYPE_CHECKING:
     import torch
@@ -50,17 +50,10 @@ class Remembering(Protocol):
         ...
 
 
-class MixtureDecoder:
+class MixtureDecoder(SidDecoder):
     """Beams and the memory's best, ranked by the mixture."""
 
     Settings = Settings
-
-    def __init__(self, settings: Settings):
-        self.settings = settings
-
-    def check(self, items: Items, semantic_ids: SemanticIds | None) -> None:
-        """Beams must fit the catalogue."""
-        check_beams(self.settings.beams, semantic_ids)
 
     def decode(
         self, model: Any, histories: Histories, semantic_ids: SemanticIds | None, device: str, progress: Progress

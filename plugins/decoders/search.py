@@ -45,17 +45,21 @@ class ExactSettings(SearchSettings):
     chunk: int = setting(512, "trie nodes fed at a time")
 
 
-class BeamDecoder:
-    """50 constrained beams; prompts computed once, beams in the sequence dimension."""
+class SidDecoder:
+    """Base of the decoders of semantic IDs; a subclass gives ``Settings`` (with ``beams``) and ``decode``."""
 
-    Settings = BeamSettings
-
-    def __init__(self, settings: BeamSettings):
+    def __init__(self, settings: Any):
         self.settings = settings
 
     def check(self, items: Items, semantic_ids: SemanticIds | None) -> None:
         """Beams must fit the catalogue."""
         check_beams(self.settings.beams, semantic_ids)
+
+
+class BeamDecoder(SidDecoder):
+    """50 constrained beams; prompts computed once, beams in the sequence dimension."""
+
+    Settings = BeamSettings
 
     def decode(
         self, model: Any, histories: Histories, semantic_ids: SemanticIds | None, device: str, progress: Progress
@@ -73,17 +77,10 @@ class BeamDecoder:
         return _decode(search, model, histories, settings, extra, device, progress)
 
 
-class ExactDecoder:
+class ExactDecoder(SidDecoder):
     """Every SID scored: the true top k, and the oracle of ``beam``."""
 
     Settings = ExactSettings
-
-    def __init__(self, settings: ExactSettings):
-        self.settings = settings
-
-    def check(self, items: Items, semantic_ids: SemanticIds | None) -> None:
-        """Candidates must fit the catalogue."""
-        check_beams(self.settings.beams, semantic_ids)
 
     def decode(
         self, model: Any, histories: Histories, semantic_ids: SemanticIds | None, device: str, progress: Progress

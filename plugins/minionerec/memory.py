@@ -166,10 +166,11 @@ class MemoryTrainer:
     def _fit_blend(self, context: Context) -> dict[str, Any]:
         settings = self.settings
         blend = self._blend(context, np.zeros(0))
+        trie = _trie(blend, context)
         features, wanted, alive = [], [], []
         order: list[np.ndarray] = []
-        for rows, found, target in self._proposals(context, blend):
-            features.append(blend.features(found, context.valid.take(rows).histories, _trie(blend, context)))
+        for rows, found, target in self._proposals(context, blend, trie):
+            features.append(blend.features(found, context.valid.take(rows).histories, trie))
             alive.append(~torch.isneginf(found.memory).cpu().numpy())
             wanted.append(target)
             order.append(rows)
@@ -200,7 +201,7 @@ class MemoryTrainer:
         model = self._mixture(context, 0.5, settings.temperatures[0])
         trie = _trie(model, context)
         ranks = np.full((len(settings.temperatures), len(settings.weights), len(context.valid)), np.inf)
-        for rows, found, target in self._proposals(context, model):
+        for rows, found, target in self._proposals(context, model, trie):
             leaves, dead = trie.leaves[found.leaves], torch.isneginf(found.memory)
             scores = model.memory.score(context.valid.take(rows).histories)
             for i, temperature in enumerate(settings.temperatures):
@@ -218,9 +219,9 @@ class MemoryTrainer:
             "grid": {"temperatures": settings.temperatures, "weights": settings.weights, "values": values.tolist()},
         }
 
-    def _proposals(self, context: Context, model: Blend | Mixture) -> Any:
+    def _proposals(self, context: Context, model: Blend | Mixture, trie: Trie) -> Any:
         """``(rows of valid, candidates, which one is the target)``, batch by batch."""
-        trie, targets = _trie(model, context), model.generator.semantic_ids.of_item[context.valid.targets]
+        targets = model.generator.semantic_ids.of_item[context.valid.targets]
         decoder = DecoderSettings(candidates=self.settings.candidates)
         for rows, found in proposals(model, context.valid.histories, trie, decoder, context.device):
             alive = ~torch.isneginf(found.memory).cpu().numpy()

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from harness.data.dataset import Items, Samples
-from harness.generative import encode
+from harness.generative import encode, sid_token_ids
 from harness.training import IGNORED, Row
 from plugins.minionerec.alike import TitleNeighbours, recent
 from plugins.minionerec.prompts import DRAWN_TASKS, Example, Prompts, drawn_share
@@ -43,15 +43,6 @@ def packed_rows(samples: Samples, prompts: Prompts, text_tokenizer: Any) -> list
             labels += part[:known] + [IGNORED] * (len(part) - known)
         rows.append(Row(tokens, labels))
     return rows
-
-
-def sid_tokens(prompts: Prompts, text_tokenizer: Any) -> list[list[int]]:
-    """Token ids of each item's SID."""
-    semantic_ids, vocabulary = prompts.semantic_ids, text_tokenizer.get_vocab()
-    return [
-        [vocabulary[semantic_ids.token(level, code)] for level, code in enumerate(codes)]
-        for codes in semantic_ids.codes.tolist()
-    ]
 
 
 def example_rows(
@@ -97,7 +88,9 @@ class DrawnRows:
             self.tasks += [task] * len(chosen)
         levels = prompts.semantic_ids.n_levels
         self.prompts = encode(text_tokenizer, prompts.next_sid(self.histories), cutoff - levels)
-        self.tokens_of, self.seed = sid_tokens(prompts, text_tokenizer), seed
+        sids = prompts.semantic_ids
+        self.tokens_of = sid_token_ids(text_tokenizer, sids)[sids.of_item].tolist()
+        self.seed = seed
         self.lengths = [len(prompt) + levels for prompt in self.prompts]
 
     def row(self, index: int, epoch: int) -> Row:
