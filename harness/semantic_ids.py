@@ -84,6 +84,12 @@ class SemanticIds:
         header = f"{self.n_items}x{self.n_levels};".encode()
         return hashlib.sha256(header + np.ascontiguousarray(self.codes, dtype="<i4").tobytes()).hexdigest()
 
+    def best_item(self, scores: np.ndarray) -> np.ndarray:
+        """Item scores ``[n, n_items]`` → of each distinct SID its best item's ``[n, n_sids]`` (float32)."""
+        best = np.full((len(self.distinct), len(scores)), -np.inf, dtype=np.float32)
+        np.maximum.at(best, self.of_item, scores.T.astype(np.float32))
+        return np.ascontiguousarray(best.T)
+
     def report(self) -> dict[str, Any]:
         """Codes used by level, distinct SIDs, collisions and their sizes."""
         return {

@@ -92,7 +92,7 @@ class Blend:
 
     def recall(self, histories: Histories) -> np.ndarray:
         """The memory's scores of SIDs ``[n, n_sids]``."""
-        return best_item(self.memory.score(histories), self.generator.semantic_ids)
+        return self.generator.semantic_ids.best_item(self.memory.score(histories))
 
     def scores(self, found: Candidates, histories: Histories, trie: Trie) -> torch.Tensor:
         """The logit of each candidate."""
@@ -105,7 +105,7 @@ class Blend:
         leaves = trie.leaves[found.leaves].cpu().numpy()
         columns = [np.clip(found.model.cpu().numpy().astype(np.float64), FLOOR, None)]
         for part in self.parts.values():
-            score = best_item(part.score(histories), sids).astype(np.float64)
+            score = sids.best_item(part.score(histories)).astype(np.float64)
             share = np.take_along_axis(score / np.maximum(score.max(axis=1, keepdims=True), 1e-12), leaves, 1)
             columns += [share, np.log(1e-3 + share.clip(min=0))]
         bought = np.where(histories.items >= 0, sids.of_item[histories.items], -1)
@@ -251,13 +251,6 @@ class MemoryTrainer:
     def _trainer(context: Context, name: str) -> Any:
         factory = context.plugins.get("trainer", name)
         return factory(factory.Settings())
-
-
-def best_item(scores: np.ndarray, semantic_ids: SemanticIds) -> np.ndarray:
-    """Item scores ``[n, n_items]`` → of each SID its best item's ``[n, n_sids]`` (float32)."""
-    best = np.full((len(semantic_ids.distinct), len(scores)), -np.inf, dtype=np.float32)
-    np.maximum.at(best, semantic_ids.of_item, scores.T.astype(np.float32))
-    return np.ascontiguousarray(best.T)
 
 
 def sid_log_probs(scores: np.ndarray, semantic_ids: SemanticIds, temperature: float) -> np.ndarray:

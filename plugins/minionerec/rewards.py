@@ -125,7 +125,5 @@ class Cf:
 
 def best_of_sid(scores: torch.Tensor, groups: Groups) -> torch.Tensor:
     """Scores of items ``[prompts, n_items]`` → of each completion ``[prompts, G]``: its best item's."""
-    of_item = torch.from_numpy(groups.semantic_ids.of_item.astype(np.int64)).expand(len(scores), -1)
-    leaves = torch.full((len(scores), len(groups.semantic_ids.distinct)), float("-inf"))
-    leaves.scatter_reduce_(1, of_item, scores, "amax")
-    return leaves.gather(1, groups.completions.cpu())
+    best = torch.from_numpy(groups.semantic_ids.best_item(scores.numpy()))
+    return best.gather(1, groups.completions.cpu())
