@@ -33,6 +33,16 @@ class Settings:
     batch_tokens: int = setting(16384, "positions computed at once: prompts × beams; bounds memory")
 
 
+def continuations(sid_tokens: np.ndarray) -> dict[tuple[int, ...], list[int]]:
+    """The tokens that continue each prefix of a SID ``[n_sids, n_levels]``, ascending: the usual path's constraint."""
+    allowed: dict[tuple[int, ...], list[int]] = defaultdict(list)
+    for row in np.unique(sid_tokens, axis=0).tolist():
+        for depth, token in enumerate(row):
+            if token not in allowed[tuple(row[:depth])][-1:]:
+                allowed[tuple(row[:depth])].append(token)
+    return dict(allowed)
+
+
 class GenerateDecoder(SidDecoder):
     """Beam search by ``generate(num_beams=…)`` with a Python-dict constraint."""
 
@@ -51,11 +61,7 @@ class GenerateDecoder(SidDecoder):
             raise BenchError("decoder hf-generate takes a causal language model; set decoder=beam")
         renormalise = model.renormalise if self.settings.renormalise is None else self.settings.renormalise
         beams, levels = self.settings.beams, model.sid_tokens.shape[1]
-        allowed: dict[tuple[int, ...], list[int]] = defaultdict(list)
-        for row in np.unique(model.sid_tokens, axis=0).tolist():
-            for depth in range(levels):
-                if row[depth] not in allowed[tuple(row[:depth])][-1:]:
-                    allowed[tuple(row[:depth])].append(row[depth])
+        allowed = continuations(model.sid_tokens)
         dead = [int(model.sid_tokens[0, 0])]  # a beam without a legal token has -inf; what it adds is moot
         leaf = {tuple(row): i for i, row in enumerate(model.sid_tokens.tolist())}
         config = GenerationConfig(

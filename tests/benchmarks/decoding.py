@@ -16,7 +16,7 @@ from harness.decoding.layout import pad_left
 from harness.decoding.trie import Trie
 from harness.generative import GenerativeModel
 from harness.progress import Progress
-from plugins.decoders.generate import GenerateDecoder
+from plugins.decoders.generate import GenerateDecoder, continuations
 from plugins.decoders.search import BeamDecoder, BeamSettings, autocast
 from tests.benchmarks.timing import ROUNDS, paired, parameters, row, some
 
@@ -95,11 +95,7 @@ def translator_row(dataset, users: int) -> dict[str, object]:
     part = dataset.test.take(np.random.default_rng(0).permutation(len(dataset.test))[:users]).histories
     levels, found = generator.sid_tokens.shape[1], {}
     leaf = {tuple(sid): number for number, sid in enumerate(generator.sid_tokens.tolist())}
-    allowed: dict[tuple[int, ...], list[int]] = {}
-    for sid in generator.sid_tokens.tolist():
-        for depth in range(levels):
-            allowed.setdefault(tuple(sid[:depth]), []).append(sid[depth])
-    allowed = {prefix: sorted(set(tokens)) for prefix, tokens in allowed.items()}
+    allowed = continuations(generator.sid_tokens)
     config = GenerationConfig(
         num_beams=BEAMS, num_return_sequences=BEAMS, max_new_tokens=levels, min_new_tokens=levels, do_sample=False,
         length_penalty=0.0, early_stopping=True, pad_token_id=0, eos_token_id=None, decoder_start_token_id=0,

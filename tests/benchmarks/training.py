@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import statistics
 import tempfile
-from collections import defaultdict
 
 import numpy as np
 import torch
@@ -19,6 +18,7 @@ from harness.decoding.shared_prompt import completion_log_probs
 from harness.decoding.trie import Trie
 from harness.generative import GenerativeModel
 from harness.groups import Groups
+from plugins.decoders.generate import continuations
 from plugins.minionerec.advantages import group_advantages
 from plugins.minionerec.group_trainer import Plan, SharedPromptGRPOTrainer, unused
 from plugins.minionerec.prompts import Prompts
@@ -132,11 +132,7 @@ def grpo_row(
         fast_trainer.rewards = lambda groups, step: {"ranking": ranking(groups)}
         usual_trainer.table = generative.sid_tokens
         usual_trainer.leaf = {tuple(sid): n for n, sid in enumerate(generative.sid_tokens.tolist())}
-        usual_trainer.allowed = defaultdict(list)
-        for sid in np.unique(generative.sid_tokens, axis=0).tolist():
-            for depth in range(len(sid)):
-                if sid[depth] not in usual_trainer.allowed[tuple(sid[:depth])][-1:]:
-                    usual_trainer.allowed[tuple(sid[:depth])].append(sid[depth])
+        usual_trainer.allowed = continuations(generative.sid_tokens)
         fast_step(), usual_step()
         first = abs(found[SharedPromptGRPOTrainer] - found[UsualGRPOTrainer])  # before they part by rounding
         fast, usual = paired(fast_step, usual_step)
