@@ -186,3 +186,6 @@ class Decoder(Protocol):
 
 Metric = Callable[["Rankings", "np.ndarray", "SemanticIds | None"], dict[str, Any]]
 """``metric(rankings, targets [n] item ids, semantic_ids)`` → entries of the stage's record in ``metrics.json``."""
+
+Analysis = Callable[["Rankings", "Dataset", "SemanticIds | None"], "dict[str, Any] | None"]
+"""``analysis(rankings, dataset, semantic_ids)`` → an entry of the stage's record, once the rankings are made."""

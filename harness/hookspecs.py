@@ -42,6 +42,11 @@ def bench_metrics():
 
 
 @hookspec
+def bench_analyses():
+    """Return ``{name: function}`` of analyses: rankings and dataset → numbers (:data:`harness.components.Analysis`)."""
+
+
+@hookspec
 def bench_rewards():
     """Return ``{name: function or class}`` of rewards: groups of completions → numbers (:mod:`harness.groups`)."""
 

@@ -16,16 +16,15 @@ from typing import Any
 import numpy as np
 import yaml
 
-from harness import report, store
+from harness import measure, report, store
 from harness.components import Context, RunInfo
 from harness.config import Component, RunConfig, Stage
-from harness.data.dataset import Dataset, Samples
+from harness.data.dataset import Dataset
 from harness.errors import BenchError
 from harness.plugins import Plugins
 from harness.progress import Progress
 from harness.provenance import peak_memory_gib, provenance
 from harness.rankings import Rankings
-from harness.report import BAYES
 from harness.semantic_ids import SemanticIds
 from harness.store import Store
 from harness.tracking import Tracker
@@ -127,7 +126,7 @@ def _execute(
                     result["stages"][stage.name] = _stage(run, stage, trainer, decoder, context, semantic_ids)
                 previous = context.directory
             if run.dataset.oracle is not None:
-                result[BAYES] = bayes_optimal(run.plugins, run.dataset, semantic_ids)
+                result[measure.BAYES] = measure.bayes_optimal(run.plugins, run.dataset, semantic_ids)
             _record(run, result)
         keep.finish("run")
     run.plugins.notify("bench_run_finished", run=run.info, result=result)
@@ -235,11 +234,21 @@ def _context(
         seed=run.config.seed,
         device=run.device,
         probe=_probe(run, semantic_ids),
-        log=run.tracker.log,
+        log=_log(run, folder),
         progress=run.progress,
         plugins=run.plugins,
         data=run.dataset.fingerprint,
     )
+
+
+def _log(run: Run, folder: Path) -> Callable[[dict[str, float], int], None]:
+    """Numbers of a stage go to its log and to MLflow."""
+
+    def log(numbers: dict[str, float], step: int) -> None:
+        store.append_log(folder, numbers, step)
+        run.tracker.log(numbers, step)
+
+    return log
 
 
 def _stage(
@@ -260,15 +269,7 @@ def _stage(
         facts = {"seconds": round(seconds, 1), "users per second": round(len(histories) / seconds, 1)}
         facts["peak memory GiB"] = round(peak_memory_gib(), 2)
         keep.finish(f"{name}/decode", **facts, valid=context.probe(model))
-    rankings = Rankings.read(keep.rankings(name), semantic_ids)
-    if len(rankings.ids) != len(run.dataset.test):
-        raise BenchError(
-            f"{keep.rankings(name)} has {len(rankings.ids)} samples, test {len(run.dataset.test)}; delete it"
-        )
-    metrics = measure(run.plugins, rankings, run.dataset.test, semantic_ids)
-    metrics["train"] = keep.finished(f"{name}/fit")
-    metrics["decode"] = dict(keep.finished(f"{name}/decode") or {})
-    metrics["valid"] = metrics["decode"].pop("valid")
+    metrics = measure.stage(keep, name, run.plugins, run.dataset, semantic_ids)
     run.tracker.stage_result(metrics)
     run.plugins.notify("bench_stage_finished", run=run.info, stage=name, result=metrics)
     return metrics
@@ -281,15 +282,6 @@ def _fit(run: Run, stage: Stage, trainer: Any, context: Context) -> None:
         started = time.monotonic()
         facts = trainer.fit(context)
         run.store.finish(f"{stage.name}/fit", seconds=round(time.monotonic() - started, 1), **facts)
-
-
-def measure(plugins: Plugins, rankings: Rankings, samples: Samples, semantic_ids: SemanticIds | None) -> dict[str, Any]:
-    """Every registered metric of rankings against the samples' targets."""
-    values = {
-        name: plugins.get("metric", name)(rankings, samples.targets, semantic_ids)
-        for name in plugins.registry("metric")
-    }
-    return {name: value for name, value in values.items() if value is not None}
 
 
 def _decode(decoder: Any, model: Any, histories: Any, semantic_ids: SemanticIds | None, run: Run) -> Rankings:
@@ -321,18 +313,6 @@ def _probe(run: Run, semantic_ids: SemanticIds | None) -> Callable[[Any], dict[s
         return {name: numbers[name] for name in ("HR@1", "HR@10", "NDCG@10") if name in numbers}
 
     return probe
-
-
-def bayes_optimal(plugins: Plugins, dataset: Dataset, semantic_ids: SemanticIds | None) -> dict[str, Any]:
-    """``{"item": …, "sid": …}`` of the generator's own ranking; ``sid`` only for the shipped SIDs."""
-    assert dataset.oracle is not None
-    shipped = dataset.given
-    own = semantic_ids is not None and shipped is not None and semantic_ids.fingerprint == shipped.fingerprint
-    result = {}
-    for kind in ("item", *(("sid",) if own else ())):
-        rankings = dataset.oracle.rankings(dataset.test.histories, kind, 50)
-        result[kind] = plugins.get("metric", kind)(rankings, dataset.test.targets, shipped)
-    return result
 
 
 def _take_over(run: Run, origin: Origin) -> None:

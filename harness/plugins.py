@@ -41,6 +41,7 @@ KINDS = {
     "trainer": "bench_trainers",
     "decoder": "bench_decoders",
     "metric": "bench_metrics",
+    "analysis": "bench_analyses",
     "reward": "bench_rewards",
     "method": "bench_methods",
 }

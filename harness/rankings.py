@@ -5,6 +5,7 @@ It does not know targets, nor how candidates were found.
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -37,6 +38,12 @@ class Rankings:
     kind: Literal["sid", "item"]
     ids: np.ndarray
     scores: np.ndarray
+
+    @property
+    def fingerprint(self) -> str:
+        """sha256 of the candidates in order (not of their scores, whose last digits differ between machines)."""
+        header = f"{self.kind};{'x'.join(map(str, self.ids.shape))};".encode()
+        return hashlib.sha256(header + np.ascontiguousarray(self.ids, dtype="<i4").tobytes()).hexdigest()
 
     def check(self, catalogue: int) -> None:
         """Hold a decoder to its contract: shapes, order, distinct candidates within the catalogue.
@@ -103,8 +110,10 @@ class Rankings:
             else:
                 if semantic_ids is None:
                     raise BenchError(f"rankings {path} hold SIDs, and the run has none")
-                index = {s: i for i, s in enumerate(semantic_ids.strings)} | {None: -1}
-                ids = np.array([index[s] for s in table["sid"].to_pylist()], dtype=np.int32)
+                index = {s: i for i, s in enumerate(semantic_ids.strings)}
+                column = table["sid"].combine_chunks().dictionary_encode()
+                own = np.array([index[s] for s in column.dictionary.to_pylist()] + [-1], dtype=np.int32)
+                ids = own[column.indices.fill_null(len(own) - 1).to_numpy()]
         except (OSError, KeyError, ValueError, ZeroDivisionError, pa.ArrowException) as error:
             raise BenchError(f"rankings {path} cannot be read ({error}); run the method again") from None
         return cls(kind, ids.reshape(n, k).astype(np.int32), scores.astype(np.float32))

@@ -1,4 +1,4 @@
-"""Models of finished runs, for methods that build on another method's run (a reward, an assistant, a memory)."""
+"""Finished runs read back: their data, their semantic IDs, and their model for methods that build on it."""
 
 from __future__ import annotations
 
@@ -9,8 +9,64 @@ from typing import Any
 from harness import store
 from harness.components import Context
 from harness.config import read_yaml, resolve
+from harness.data import catalogue
+from harness.data.dataset import Dataset
 from harness.errors import BenchError
+from harness.plugins import Plugins
+from harness.semantic_ids import SemanticIds
 from harness.store import Store
+
+
+def need_finished(keep: Store) -> dict[str, Any]:
+    """The manifest of a finished run.
+
+    Raises:
+        BenchError: the directory holds no finished run.
+    """
+    manifest = keep.manifest
+    if "run" not in manifest.get("done", {}):
+        raise BenchError(f"{keep.directory} is not the directory of a finished run; give one that bench run printed")
+    return manifest
+
+
+def stage_names(keep: Store) -> list[str]:
+    """The stages of a run, in order."""
+    return [stage["name"] for stage in read_yaml(keep.directory / store.CONFIG)["stages"]]
+
+
+def semantic_ids(keep: Store) -> SemanticIds | None:
+    """The semantic IDs that a run used, or None where it did without.
+
+    Raises:
+        BenchError: the run had some, and their file is missing, damaged or another's.
+    """
+    expected = keep.manifest["fingerprints"]["semantic_ids"]
+    if expected is None:
+        return None
+    path = keep.directory / store.SEMANTIC_IDS
+    try:
+        found = SemanticIds.from_json(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BenchError(f"{path} cannot be read ({error}); run the method again") from None
+    if found.fingerprint != expected:
+        raise BenchError(f"{path} does not hold the semantic IDs that the run began with; run the method again")
+    return found
+
+
+def read_dataset(keep: Store, plugins: Plugins, data_dir: str | None) -> Dataset:
+    """The category that a run was made on, as it is now.
+
+    Raises:
+        BenchError: it cannot be found, or its content is not what the run saw.
+    """
+    config, manifest = read_yaml(keep.directory / store.CONFIG), keep.manifest
+    dataset = catalogue.read(plugins, config["category"], data_dir, config["dataset"])
+    if dataset.fingerprint != manifest["fingerprints"]["data"]:
+        raise BenchError(
+            f"{keep.directory} was run on {config['category']} with fingerprint "
+            f"{manifest['fingerprints']['data'][:12]}; what is found there now has {dataset.fingerprint[:12]}"
+        )
+    return dataset
 
 
 def recorded_model(directory: Path, context: Context) -> Any:
@@ -20,9 +76,7 @@ def recorded_model(directory: Path, context: Context) -> Any:
         BenchError: the directory holds no finished run, or one of other data.
     """
     keep = Store(directory)
-    manifest = keep.manifest
-    if "run" not in manifest.get("done", {}):
-        raise BenchError(f"{directory} is not the directory of a finished run; give one that bench run printed")
+    manifest = need_finished(keep)
     data = manifest.get("fingerprints", {}).get("data")
     if data != context.data:
         raise BenchError(

@@ -7,11 +7,11 @@ from typing import Any
 from tabulate import tabulate
 
 from harness import reported
+from harness.measure import BAYES
+from harness.ranks import CUTOFFS
 
-CUTOFFS = (1, 3, 5, 10, 20, 50)
 HR = [f"HR@{k}" for k in CUTOFFS]
 NDCG = [f"NDCG@{k}" for k in CUTOFFS]
-BAYES = "Bayes-optimal"
 PROTOCOLS = {"sid": "SID protocol", "item": "item protocol"}
 _TEXT = ("name", "trainer")
 

@@ -209,7 +209,7 @@ def train(context: Context, model: Any, settings: LoopSettings, as_model: Callab
                 total += loss.detach() * len(rows)
                 bar.update(1)
             state.epoch += 1
-            numbers = {"loss": float(total) / n, "learning rate": rate}
+            numbers = {"loss": float(total) / n, "learning rate": rate, "epoch": float(state.epoch)}
             if not math.isfinite(numbers["loss"]):
                 raise BenchError(
                     f"{context.directory.name}: the loss is {numbers['loss']} in epoch {state.epoch}; "

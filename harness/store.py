@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import shutil
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ MANIFEST = "manifest.json"
 METRICS = "metrics.json"
 CONFIG = "config.yaml"
 SEMANTIC_IDS = "semantic_ids.json"
+LOG = "log.jsonl"
 
 
 @contextlib.contextmanager
@@ -78,6 +80,31 @@ def read_json(path: Path) -> Any:
         raise BenchError(f"{path} is missing; run the method again") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise BenchError(f"{path} is damaged ({error}); delete it and run the method again") from None
+
+
+def append_log(stage: Path, numbers: dict[str, float], step: int) -> None:
+    """Add numbers at a step to a stage's log, one JSON line."""
+    finite = {name: value for name, value in numbers.items() if math.isfinite(value)}
+    with open(stage / LOG, "a", encoding="utf-8") as file:
+        file.write(json.dumps({"step": step} | finite) + "\n")
+
+
+def read_log(stage: Path) -> dict[str, list[tuple[float, float]]]:
+    """``{name: [(step, value), …]}`` of a stage's log, by rising step; what a resumed stage logged again counts last.
+
+    A line that was cut off by a kill is passed over.
+    """
+    path = stage / LOG
+    found: dict[str, dict[float, float]] = {}
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+        try:
+            numbers = json.loads(line)
+            step = numbers.pop("step")
+        except (ValueError, KeyError, AttributeError):
+            continue
+        for name, value in numbers.items():
+            found.setdefault(name, {})[step] = value
+    return {name: sorted(values.items()) for name, values in found.items()}
 
 
 @dataclass

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from harness.pipeline import Run
 
 MOST = 500  # characters of a parameter
+NOT_LOGGED = ("train", "decode", "ranks", "segments")  # of a stage; the run's artifacts hold them
 
 
 class Tracker:
@@ -87,7 +88,7 @@ class Tracker:
         """Log a stage's test metrics, in the stage's run and in the run (where the last stage's stay)."""
         if not self.enabled or not self._stage:
             return
-        numbers = flatten({k: v for k, v in metrics.items() if k not in ("train", "decode")})
+        numbers = flatten({k: v for k, v in metrics.items() if k not in NOT_LOGGED})
         numbers |= {f"{k}.seconds": metrics[k]["seconds"] for k in ("train", "decode") if metrics.get(k)}
         self._metrics(self._stage, numbers, 0)
         self._metrics(self._run, numbers, 0)

@@ -19,10 +19,10 @@ from harness.data.dataset import Dataset
 from harness.errors import BenchError
 from harness.plugins import load
 from harness.rankings import Rankings
+from harness.ranks import TargetRanks
 from harness.semantic_ids import SemanticIds
 from harness.statistics import bootstrap
 from harness.store import Store
-from plugins.metrics.ranking import per_sample
 
 METRICS = ("HR@10", "NDCG@10", "HR@50")
 
@@ -55,7 +55,7 @@ def compare(runs: list[Path], dataset: Dataset, first: str, second: str) -> list
 
         def values(stage: str, run: Path = run, sids: SemanticIds = semantic_ids) -> dict[str, np.ndarray]:
             rankings = Rankings.read(Store(run).rankings(stage), sids)
-            return per_sample(rankings, dataset.test.targets, sids, "sid")
+            return TargetRanks.of(rankings, dataset.test.targets, sids, "sid").values()
 
         found.append((str(manifest["seed"]), values(first), values(second)))
     rows = []

@@ -98,11 +98,19 @@ class Samples:
         found = Histories.of(histories, max_history)
         return cls(np.asarray(users, dtype=np.str_), found, np.asarray(targets, dtype=np.int32))
 
+    @cached_property
+    def _table(self) -> np.ndarray:
+        _, numbers = np.unique(self.users, return_inverse=True)
+        return np.column_stack([numbers, self.histories.lengths, self.histories.items, self.targets]).astype("<i4")
+
+    @cached_property
+    def order(self) -> np.ndarray:
+        """The rows in canonical order ``[n]``: the same samples in it, however a file lists them."""
+        return np.lexsort(self._table.T[::-1])
+
     def canonical(self) -> np.ndarray:
         """``[n, 3 + max_history]``: user number, length, history, target, in an order free of the file's."""
-        _, numbers = np.unique(self.users, return_inverse=True)
-        table = np.column_stack([numbers, self.histories.lengths, self.histories.items, self.targets]).astype("<i4")
-        return table[np.lexsort(table.T[::-1])]
+        return self._table[self.order]
 
 
 class Oracle(Protocol):

@@ -1,4 +1,4 @@
-"""Metrics: rankings and targets → numbers, under the SID protocol and the item protocol."""
+"""Metrics and analyses: rankings and targets → the entries of a stage's record."""
 
 from harness import hookimpl
 
@@ -12,4 +12,13 @@ def bench_metrics():
         "invalid": "plugins.metrics.ranking:invalid",
         "intervals": "plugins.metrics.ranking:intervals",
         "levels": "plugins.metrics.levels:levels",
+    }
+
+
+@hookimpl
+def bench_analyses():
+    """Entries that look at the samples too."""
+    return {
+        "segments": "plugins.metrics.samples:segments",
+        "ranks": "plugins.metrics.samples:ranks",
     }

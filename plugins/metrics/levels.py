@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from harness.rankings import Rankings
+from harness.ranks import CUTOFFS, distinct_sids
 from harness.semantic_ids import SemanticIds
-from plugins.metrics.ranking import CUTOFFS, distinct_sids
 
 
 def levels(rankings: Rankings, targets: np.ndarray, semantic_ids: SemanticIds | None) -> dict[str, Any] | None:

@@ -195,7 +195,7 @@ class GrpoTrainer:
         if not path.exists():
             generative.model.eval()
             numbers = context.probe(generative)
-            context.log({f"eval_{name}": value for name, value in numbers.items()}, 0)
+            context.log({f"eval_{name}": value for name, value in numbers.items()} | {"epoch": 0.0}, 0)
             store.write_json(path, numbers)
         return store.read_json(path)
 

@@ -6,9 +6,10 @@ import pytest
 from harness.data.dataset import Samples
 from harness.errors import BenchError
 from harness.progress import Progress
+from harness.ranks import distinct_sids
 from harness.semantic_ids import SemanticIds
 from plugins.decoders.rank import RankDecoder, Settings
-from plugins.metrics.ranking import distinct_sids, intervals, item_protocol, sid_protocol
+from plugins.metrics.ranking import intervals, item_protocol, sid_protocol
 
 
 class Scores:

@@ -8,9 +8,10 @@ import pytest
 import yaml
 
 from harness.rankings import Rankings
+from harness.ranks import CUTOFFS
 from harness.semantic_ids import SemanticIds
 from plugins.metrics.levels import drop_off, levels
-from plugins.metrics.ranking import CUTOFFS, invalid, item_protocol, sid_protocol
+from plugins.metrics.ranking import invalid, item_protocol, sid_protocol
 
 
 def unique_sids(n):

@@ -1,0 +1,77 @@
+"""Measuring: rankings files → the entries of ``metrics.json``, when a run ends or any time after.
+
+It trains nothing and decodes nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from harness import recorded
+from harness.data.dataset import Dataset
+from harness.errors import BenchError
+from harness.plugins import Plugins
+from harness.rankings import Rankings
+from harness.semantic_ids import SemanticIds
+from harness.store import Store
+
+BAYES = "Bayes-optimal"
+
+
+def measure(plugins: Plugins, rankings: Rankings, dataset: Dataset, semantic_ids: SemanticIds | None) -> dict[str, Any]:
+    """Every registered metric and analysis of rankings of the test samples."""
+    values = {
+        name: plugins.get("metric", name)(rankings, dataset.test.targets, semantic_ids)
+        for name in plugins.registry("metric")
+    }
+    values |= {
+        name: plugins.get("analysis", name)(rankings, dataset, semantic_ids) for name in plugins.registry("analysis")
+    }
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def stage(
+    keep: Store, name: str, plugins: Plugins, dataset: Dataset, semantic_ids: SemanticIds | None
+) -> dict[str, Any]:
+    """A stage's whole entry: what is measured of its rankings file, and what the manifest says of its cost.
+
+    Raises:
+        BenchError: the rankings file is missing, damaged, or not of this test split.
+    """
+    rankings = Rankings.read(keep.rankings(name), semantic_ids)
+    if len(rankings.ids) != len(dataset.test):
+        raise BenchError(f"{keep.rankings(name)} has {len(rankings.ids)} samples, test {len(dataset.test)}; delete it")
+    metrics = measure(plugins, rankings, dataset, semantic_ids)
+    metrics["rankings"] = rankings.fingerprint
+    metrics["train"] = keep.finished(f"{name}/fit")
+    metrics["decode"] = dict(keep.finished(f"{name}/decode") or {})
+    metrics["valid"] = metrics["decode"].pop("valid", None)
+    return metrics
+
+
+def again(keep: Store, plugins: Plugins, data_dir: str | None) -> dict[str, Any]:
+    """A finished run's ``metrics.json`` anew from its rankings files, with the metrics registered now.
+
+    Raises:
+        BenchError: the run is not finished, its rankings are damaged, or the category's data is not what it was.
+    """
+    recorded.need_finished(keep)
+    dataset, semantic_ids = recorded.read_dataset(keep, plugins, data_dir), recorded.semantic_ids(keep)
+    result: dict[str, Any] = {
+        "stages": {name: stage(keep, name, plugins, dataset, semantic_ids) for name in recorded.stage_names(keep)}
+    }
+    if dataset.oracle is not None:
+        result[BAYES] = bayes_optimal(plugins, dataset, semantic_ids)
+    return result
+
+
+def bayes_optimal(plugins: Plugins, dataset: Dataset, semantic_ids: SemanticIds | None) -> dict[str, Any]:
+    """``{"item": …, "sid": …}`` of the generator's own ranking; ``sid`` only for the shipped SIDs."""
+    assert dataset.oracle is not None
+    shipped = dataset.given
+    own = semantic_ids is not None and shipped is not None and semantic_ids.fingerprint == shipped.fingerprint
+    result = {}
+    for kind in ("item", *(("sid",) if own else ())):
+        rankings = dataset.oracle.rankings(dataset.test.histories, kind, 50)
+        result[kind] = plugins.get("metric", kind)(rankings, dataset.test.targets, shipped)
+    return result
