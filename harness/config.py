@@ -27,6 +27,8 @@ RECIPE_KEYS = {
     "name", "summary", "group", "reference", "reported", "dataset",
     "tokenizer", "backbone", "prompts", "stages", "decoder", "probe", "search",
 }  # fmt: skip
+SAFE_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+"""The safe loader, in C where libyaml is there: the same values ten times as fast."""
 GROUPS = ("floor", "traditional", "generative", "llm", "ours")
 
 
@@ -115,7 +117,7 @@ def shipped(*parts: str) -> Path:
 def read_yaml(path: Path) -> dict[str, Any]:
     """A YAML file that must hold a mapping."""
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=SAFE_LOADER)
     except FileNotFoundError:
         raise BenchError(f"{path} does not exist") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from harness import measure, report, store
+from harness import measure, store
 from harness.components import Context, RunInfo
 from harness.config import Component, RunConfig, Stage
 from harness.data.dataset import Dataset
@@ -25,6 +25,8 @@ from harness.plugins import Plugins
 from harness.progress import Progress
 from harness.provenance import peak_memory_gib, provenance
 from harness.rankings import Rankings
+from harness.record import Record
+from harness.report import document
 from harness.semantic_ids import SemanticIds
 from harness.store import Store
 from harness.tracking import Tracker
@@ -128,7 +130,6 @@ def _execute(
             if run.dataset.oracle is not None:
                 result[measure.BAYES] = measure.bayes_optimal(run.plugins, run.dataset, semantic_ids)
             _record(run, result)
-        keep.finish("run")
     run.plugins.notify("bench_run_finished", run=run.info, result=result)
     return result
 
@@ -356,11 +357,29 @@ def _take_over(run: Run, origin: Origin) -> None:
 
 
 def _record(run: Run, result: dict[str, Any]) -> None:
-    """Write ``metrics.json`` and ``report.md``, and log both."""
+    """Write ``metrics.json``, the report and its figures, and log all of them."""
     keep = run.store
-    store.write_json(keep.directory / store.METRICS, result)
     keep.note(finished=time.strftime("%Y-%m-%dT%H:%M:%S%z"))
-    store.write_text(keep.directory / "report.md", report.markdown(run.config.as_dict(), keep.manifest, result))
-    files = [store.CONFIG, store.MANIFEST, store.METRICS, "report.md", store.SEMANTIC_IDS]
+    written = _write(keep, result)
+    files = [store.CONFIG, store.MANIFEST, store.METRICS, store.SEMANTIC_IDS]
     present = [keep.directory / name for name in files if (keep.directory / name).exists()]
-    run.tracker.artifacts([*present, *sorted((keep.directory / "rankings").glob("*.parquet"))])
+    run.tracker.artifacts([*present, *written, *sorted((keep.directory / "rankings").glob("*.parquet"))])
+
+
+def _write(keep: Store, result: dict[str, Any]) -> list[Path]:
+    """The run is finished with its metrics; the report is made from them. Returns the report's files."""
+    store.write_json(keep.directory / store.METRICS, result)
+    keep.finish("run")
+    return document.write([Record.of_run(keep.directory)], keep.directory)
+
+
+def measure_again(keep: Store, plugins: Plugins, data_dir: str | None) -> dict[str, Any]:
+    """Measure a finished run again from its rankings files, and write its metrics, report and figures anew.
+
+    Raises:
+        BenchError: see :func:`harness.measure.again`; nothing is written then.
+    """
+    with keep.lock():
+        result = measure.again(keep, plugins, data_dir)
+        _write(keep, result)
+    return result

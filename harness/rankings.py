@@ -68,8 +68,12 @@ class Rankings:
         if twice.any():
             raise BenchError(f"decoder returned a candidate twice for sample {int(twice.argmax())}")
 
-    def write(self, path: Path, semantic_ids: SemanticIds | None) -> None:
-        """Write the parquet file: columns sample, rank (from 1), sid, score, and item where ranked by item."""
+    def write(self, path: Path, semantic_ids: SemanticIds | None, slim: bool = False) -> None:
+        """Write the parquet file: columns sample, rank (from 1), sid, score, and item where ranked by item.
+
+        Args:
+            slim: leave out what no metric needs (scores, and the SIDs of a ranking by item): a sixth of the size.
+        """
         import pyarrow as pa
         import pyarrow.parquet as pq
 
@@ -81,11 +85,12 @@ class Rankings:
         flat = self.ids.reshape(-1)
         if self.kind == "item":
             columns["item"] = pa.array(flat)
-        if semantic_ids is not None:
+        if semantic_ids is not None and not (slim and self.kind == "item"):
             sids = flat if self.kind == "sid" else np.where(flat < 0, -1, semantic_ids.of_item[flat])
             indices = pa.array(sids, mask=sids < 0)
             columns["sid"] = pa.DictionaryArray.from_arrays(indices, pa.array(semantic_ids.strings))
-        columns["score"] = pa.array(self.scores.reshape(-1))
+        if not slim:
+            columns["score"] = pa.array(self.scores.reshape(-1))
         pq.write_table(pa.table(columns), path, compression="zstd")
 
     @classmethod
@@ -104,7 +109,10 @@ class Rankings:
             kind: Literal["sid", "item"] = "item" if "item" in table.column_names else "sid"
             k = int((samples == 0).sum())
             n = len(samples) // k
-            scores = table["score"].to_numpy().reshape(n, k)
+            if "score" in table.column_names:
+                scores = table["score"].to_numpy().reshape(n, k)
+            else:
+                scores = np.tile(-np.arange(k, dtype=np.float32), (n, 1))
             if kind == "item":
                 ids = table["item"].to_numpy()
             else:

@@ -8,6 +8,7 @@ import numpy as np
 
 RESAMPLES = 2000
 FLIPS = 10_000
+FEW = 100
 CHUNK = 2**24  # numbers of a resampling matrix held at once
 
 
@@ -49,28 +50,32 @@ def randomisation(differences: np.ndarray, flips: int = FLIPS, seed: int = 0) ->
     if not len(moved):
         return np.ones(differences.shape[1])
     rng = np.random.default_rng(seed)
-    observed = np.abs(moved.sum(axis=0))
-    slack = 1e-9 * np.abs(moved).sum(axis=0)  # sums in another order differ in their last digits
+    moved = moved.astype(np.float32)
+    total = moved.sum(axis=0)
+    slack = 1e-5 * np.abs(moved).sum(axis=0)  # sums in another order differ in their last digits
     extreme = np.zeros(differences.shape[1], dtype=int)
     step = max(1, CHUNK // len(moved))
     for start in range(0, flips, step):
         size = min(step, flips - start)
-        signs = rng.integers(0, 2, (size, len(moved)), dtype=np.int8) * 2.0 - 1.0
-        extreme += (np.abs(signs @ moved) >= observed - slack).sum(axis=0)
+        bits = np.frombuffer(rng.bytes(size * -(-len(moved) // 8)), dtype=np.uint8).reshape(size, -1)
+        kept = np.unpackbits(bits, axis=1, count=len(moved)).astype(np.float32) @ moved  # those with a plus
+        extreme += (np.abs(2 * kept - total) >= np.abs(total) - slack).sum(axis=0)
     return (1 + extreme) / (1 + flips)
 
 
-def randomisation_z(differences: np.ndarray) -> np.ndarray:
-    """Two-sided p-values ``[m]`` of the same test by its normal limit: sum of differences over root of squares.
+def significance(differences: np.ndarray) -> np.ndarray:
+    """p-values ``[m]`` of the same test by its normal limit: the sum of differences over the root of their squares.
 
-    For thousands of samples it agrees with the draws and costs nothing, so that a leaderboard of any size is marked.
+    For many samples it agrees with the draws and costs nothing, so that a leaderboard of any size is marked; where
+    fewer than :data:`FEW` samples differ, the signs are drawn.
     """
     from scipy.special import erfc
 
+    if (differences != 0).any(axis=1).sum() < FEW:
+        return randomisation(differences)
     squares = np.sqrt((differences**2).sum(axis=0))
     sums = np.abs(differences.sum(axis=0))
-    z = np.divide(sums, squares, out=np.zeros_like(sums), where=squares > 0)
-    return erfc(z / np.sqrt(2))
+    return erfc(np.divide(sums, squares, out=np.zeros_like(sums), where=squares > 0) / np.sqrt(2))
 
 
 def holm(p: np.ndarray) -> np.ndarray:
@@ -123,9 +128,16 @@ def paired(
     corrected = holm(p)
     return {
         name: Paired(
-            float(a[:, i].mean()), float(b[:, i].mean()), float(change[:, i].mean()), *bounds[i].tolist(),
-            float(p[i]), float(corrected[i]),
-            int((change[:, i] > 0).sum()), int((change[:, i] < 0).sum()), int((change[:, i] == 0).sum()),
+            first=float(a[:, i].mean()),
+            second=float(b[:, i].mean()),
+            difference=float(change[:, i].mean()),
+            low=float(bounds[i, 0]),
+            high=float(bounds[i, 1]),
+            p=float(p[i]),
+            corrected=float(corrected[i]),
+            wins=int((change[:, i] > 0).sum()),
+            losses=int((change[:, i] < 0).sum()),
+            ties=int((change[:, i] == 0).sum()),
         )
         for i, name in enumerate(names)
-    }  # fmt: skip
+    }

@@ -68,8 +68,11 @@ def write_json(path: Path, content: Any) -> None:
     write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Path, mend: str = "run the method again") -> Any:
     """Read a JSON file of a run.
+
+    Args:
+        mend: what its user should do where it cannot be read.
 
     Raises:
         BenchError: it is missing or damaged.
@@ -77,9 +80,9 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise BenchError(f"{path} is missing; run the method again") from None
+        raise BenchError(f"{path} is missing; {mend}") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise BenchError(f"{path} is damaged ({error}); delete it and run the method again") from None
+        raise BenchError(f"{path} is damaged ({error}); {mend}") from None
 
 
 def append_log(stage: Path, numbers: dict[str, float], step: int) -> None:

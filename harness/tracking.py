@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from harness.pipeline import Run
 
 MOST = 500  # characters of a parameter
+FOLDERS = {".parquet": "rankings", ".png": "figures", ".svg": "figures"}  # of artifacts
 NOT_LOGGED = ("train", "decode", "ranks", "segments")  # of a stage; the run's artifacts hold them
 
 
@@ -97,7 +98,7 @@ class Tracker:
         """Log files of the run."""
         if self.enabled and self._run:
             for path in paths:
-                self._client.log_artifact(self._run, str(path), "rankings" if path.suffix == ".parquet" else None)
+                self._client.log_artifact(self._run, str(path), FOLDERS.get(path.suffix))
 
     def _open(self, run: Run) -> None:
         import logging

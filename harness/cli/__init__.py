@@ -8,7 +8,7 @@ import sys
 import click
 
 from harness import __version__
-from harness.cli import data, leaderboard, plugins, run, show, suite, tune
+from harness.cli import data, leaderboard, plugins, report, results, run, show, suite, tune
 from harness.cli.common import LazyPlugins, plugin_options
 
 
@@ -46,7 +46,10 @@ cli.add_command(data.data)
 cli.add_command(plugins.methods)
 cli.add_command(show.show)
 cli.add_command(plugins.plugins)
+cli.add_command(report.report)
+cli.add_command(report.compare)
 cli.add_command(leaderboard.leaderboard)
+cli.add_command(results.results)
 
 
 def main() -> None:

@@ -36,7 +36,7 @@ def list_(plugins: Plugins, data_dir: str | None) -> None:
 def show(plugins: Plugins, category: str, overrides: tuple[str, ...], data_dir: str | None) -> None:
     """Users, items, rows, histories, repeats, cold targets, SIDs and the fingerprint of a category."""
     from harness.data import catalogue
-    from harness.report import BAYES, HR, table
+    from harness.report.tables import HR, table
 
     dataset = catalogue.read(plugins, category, data_dir, _settings(overrides))
     facts = dataset.facts()
@@ -51,7 +51,7 @@ def show(plugins: Plugins, category: str, overrides: tuple[str, ...], data_dir: 
     if dataset.given is not None:
         click.echo("\nsemantic IDs: " + ", ".join(f"{k} {v}" for k, v in dataset.given.report().items()))
     if dataset.oracle is not None:
-        from harness.pipeline import bayes_optimal
+        from harness.measure import BAYES, bayes_optimal
 
         optimal = bayes_optimal(plugins, dataset, dataset.given)
         columns = [*HR, "NDCG@10", "MRR"]

@@ -51,11 +51,13 @@ def run(
 
     Everything is recorded under runs/<category>/<method>/ and in MLflow.
     """
-    from harness import pipeline, report
+    from harness import pipeline
     from harness.config import resolve, tuned
     from harness.data import catalogue
     from harness.errors import BenchError
     from harness.progress import Progress
+    from harness.record import Record
+    from harness.report.tables import caption, summary
     from harness.store import Store
     from harness.tracking import Tracker
 
@@ -82,8 +84,8 @@ def run(
     progress.say(f"{resolved.method} on {category} ({dataset.caption or 'as read'}), seed {seed} → {directory}")
     with resumable():
         result = pipeline.execute(this, origin)
-    click.echo(report.summary(result))
-    click.echo(f"\n{report.caption(this.store.manifest)}\nreport: {directory / 'report.md'}")
+    click.echo(summary(result))
+    click.echo(f"\n{caption([Record.of_run(directory)])}\nreport: {directory / 'report.md'}")
 
 
 def _recipe(file: str) -> dict[str, Any]:

@@ -27,7 +27,9 @@ if TYPE_CHECKING:
 only_option = click.option("--only", multiple=True, metavar="ROW", help="Only these rows of the suite (repeatable).")
 seeds_option = click.option("--seeds", type=int, metavar="N", help="Only the first N of the suite's seeds.")
 output_option = click.option(
-    "--output", metavar="DIR", help="Write the table and its data to NAME.md and NAME.json there."
+    "--output",
+    metavar="DIR",
+    help="Write the table to DIR/CATEGORY/NAME.md, and a record of each run (as bench results export does).",
 )
 
 
@@ -127,25 +129,35 @@ def table(
 
 
 def _table(chosen: Suite, planned: list[Planned], category: str, output: str | None) -> None:
+    """The table of what is recorded; a protocol under which the rows do not compare says so in its place."""
     from harness import store
-    from leaderboard import comparison
+    from harness.errors import BenchError
+    from harness.record import Record
+    from leaderboard import board, formats, submission
 
-    found = comparison.collect([run for run in planned if run.recorded])
-    text = comparison.markdown(found, category)
+    found = [Record.of_run(run.directory, run.entry.label) for run in planned if run.recorded]
+    parts = [f"# {category}: suite {chosen.name}\n"]
+    for protocol in ("sid", "item"):
+        try:
+            parts.append(formats.tables(board.build(found, [protocol])))
+        except BenchError as error:
+            parts.append(f"Not shown: {error.format_message()}\n")
     missing = [f"{run.entry.label} seed {run.seed}" for run in planned if not run.recorded]
     if missing:
-        text += f"\nNot recorded: {', '.join(missing)}.\n"
+        parts.append(f"Not recorded: {', '.join(missing)}.\n")
+    text = "\n".join(parts)
     click.echo(text)
     if output:
-        folder = Path(output)
-        store.write_text(folder / f"{chosen.name}.md", text)
-        store.write_json(folder / f"{chosen.name}.json", comparison.as_json(found, category))
-        click.echo(f"wrote {folder / chosen.name}.md and .json")
+        for record in found:
+            submission.export(record, Path(output))
+        path = Path(output) / category / f"{chosen.name}.md"
+        store.write_text(path, text)
+        click.echo(f"wrote {path} and {len(found)} records")
 
 
 def _print(planned: list[Planned]) -> None:
     from harness import suite as suites
-    from harness.report import table
+    from harness.report.tables import table
 
     rows = []
     for run in planned:

@@ -54,7 +54,7 @@ def tune(
     from harness.config import read_yaml, resolve, tuned
     from harness.data import catalogue
     from harness.progress import Progress
-    from harness.report import table
+    from harness.report.tables import table
 
     recipe = plugins.get("method", method)
     where = f"{space}" if space else f"method {method}"

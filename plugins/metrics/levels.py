@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
+from harness.levels import drop_off
 from harness.rankings import Rankings
 from harness.ranks import CUTOFFS, distinct_sids
 from harness.semantic_ids import SemanticIds
@@ -35,12 +35,3 @@ def levels(rankings: Rankings, targets: np.ndarray, semantic_ids: SemanticIds | 
         independent[str(k)] = dict(zip(names, any_level.tolist(), strict=True)) | {"exact": exact}
         cumulative[str(k)] = {c: float((best > level).mean()) for level, c in enumerate(chains)}
     return {"independent": independent, "cumulative": cumulative, "drop-off": drop_off(cumulative["1"])}
-
-
-def drop_off(top_1: dict[str, float]) -> dict[str, float | None]:
-    """Retention along the cumulative chain of top-1 accuracies ``{"L1": …, "L1+L2": …}``; None after 0."""
-    chains = list(top_1)
-    result: dict[str, float | None] = {f"{chains[0]} accuracy": top_1[chains[0]]}
-    for before, after in pairwise(chains):
-        result[f"{before} → {after} retention"] = top_1[after] / top_1[before] if top_1[before] else None
-    return result

@@ -12,15 +12,15 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-from harness import reported
-from harness.report import table
-from leaderboard import comparison
+from harness import reported, suite
+from harness.record import Record, read_all
+from harness.report.tables import caption, duration, table
+from leaderboard.board import Row, build
 
 ROOT = Path(__file__).parents[2]
 SPEED = ROOT / "docs" / "benchmarks.json"
 SPEED_REAL = ROOT / "docs" / "benchmarks-industrial.json"
-TABLE1 = ROOT / "leaderboard/results/Industrial_and_Scientific/table1.json"
-QUALITY = ROOT / "leaderboard/results/Industrial_and_Scientific/quality.json"
+RESULTS = ROOT / "leaderboard/results/Industrial_and_Scientific"
 STAGES = ROOT / "docs" / "grpo-over-sft.json"
 EXPLORATION = ROOT / "leaderboard/searches/minionerec.json"
 
@@ -43,58 +43,73 @@ def speed_table(record: dict[str, Any]) -> str:
     return table(["what", "fast", "usual", "unit", "ratio", "same result"], lines) + "\n\n" + caption
 
 
-def quality_table(records: list[dict[str, Any]]) -> str:
+def suite_rows(name: str) -> list[Row]:
+    """A suite's rows from the committed records, in the suite's order."""
+    labels = [entry.label for entry in suite.read(name).entries]
+    found = build([r for r in read_all(RESULTS) if r.label in labels], ["item"]).rows
+    return sorted(found, key=lambda row: labels.index(row.name))
+
+
+def _ground(rows: list[Row]) -> list[Record]:
+    return [record for row in rows for record in row.records]
+
+
+def quality_table() -> str:
     """The rows of the quality suite: means over seeds, their spread, the cost."""
-    lines = []
-    for row in comparison.from_records(records):
-        valid = statistics.fmean(run["valid"]["NDCG@10"] for run in row.runs)
-        line = [row.label, str(len(row.runs)), f"{valid:.4f}"]
-        for protocol in ("sid", "item"):
-            for metric in ("HR@10", "NDCG@10"):
-                spread = row.deviation(protocol, metric)
-                mean = row.mean(protocol, metric)
-                line.append(f"{mean:.4f}" + (f" ± {spread:.4f}" if spread is not None else ""))
-        minutes = statistics.fmean(run["train seconds"] for run in row.runs) / 60
-        lines.append([*line, f"{minutes:.1f} min", str(max(run["parameters"] for run in row.runs) or "—")])
-    headers = ["row", "seeds", "valid NDCG@10", "SID HR@10", "SID NDCG@10", "item HR@10", "item NDCG@10", "train",
-               "parameters"]  # fmt: skip
-    first = records[0]
-    caption = (
-        f"*{first['category']}: {first['caption']}; ± is the standard deviation over seeds; valid is mean NDCG@10.*"
-    )
-    return table(headers, lines) + "\n\n" + caption
-
-
-def main_table(content: dict[str, Any]) -> str:
-    """The README's form of table 1: both protocols at a glance, the paper's numbers and the cost beside."""
-    paper = {r.method: r.metrics for r in reported.rows(content["category"]) if r.source == comparison.SOURCE}
-    rows = comparison.from_records(content["runs"])
-    columns = [(protocol, metric) for protocol in ("sid", "item") for metric in ("HR@10", "NDCG@10")]
-    best = {column: max(row.mean(*column) or 0 for row in rows) for column in columns}
+    rows = suite_rows("quality")
     lines = []
     for row in rows:
-        cells = [f"**{v:.4f}**" if (v := row.mean(*column) or 0) == best[column] else f"{v:.4f}" for column in columns]
-        low, high = row.interval("sid", "HR@10") or (0.0, 0.0)
-        theirs = paper.get(row.runs[0]["settings"].get("reported") or "")
-        seconds = statistics.fmean(run["train seconds"] for run in row.runs)
+        valid = statistics.fmean(record.valid or 0.0 for record in row.records)
+        line = [row.name, str(len(row.records)), f"{valid:.4f}"]
+        for protocol in ("sid", "item"):
+            for metric in ("HR@10", "NDCG@10"):
+                spread = row.spread(protocol, metric)
+                mean = row.system.metric(protocol, metric)
+                line.append(f"{mean:.4f}" + (f" ± {spread:.4f}" if spread is not None else ""))
+        parameters = row.cost("parameters") or 0
+        lines.append([*line, duration(row.cost("train seconds") or 0), f"{parameters:,.0f}" if parameters else "—"])
+    headers = ["row", "seeds", "valid NDCG@10", "SID HR@10", "SID NDCG@10", "item HR@10", "item NDCG@10", "train",
+               "parameters"]  # fmt: skip
+    note = "± is the standard deviation over seeds; valid is mean NDCG@10"
+    return table(headers, lines) + "\n\n" + caption(_ground(rows), "", [note])
+
+
+def main_table() -> str:
+    """The README's form of table 1: both protocols at a glance, the paper's numbers and the cost beside."""
+    rows = suite_rows("table1")
+    paper = {r.method: r.metrics for r in reported.rows(RESULTS.name) if r.source == "minionerec-paper"}
+    columns = [(protocol, metric) for protocol in ("sid", "item") for metric in ("HR@10", "NDCG@10")]
+    values = {column: [row.system.metric(*column) or 0.0 for row in rows] for column in columns}
+    lines = []
+    for number, row in enumerate(rows):
+        cells = [
+            f"**{found[number]:.4f}**" if found[number] == max(found) else f"{found[number]:.4f}"
+            for found in values.values()
+        ]
+        low, high = row.system.interval("sid", "HR@10") or (0.0, 0.0)
+        theirs = paper.get(row.records[0].settings.get("reported") or "")
         lines.append(
-            [row.label, str(len(row.runs)), cells[0], f"{low:.3f}–{high:.3f}", *cells[1:],
+            [row.name, str(len(row.records)), cells[0], f"{low:.3f}–{high:.3f}", *cells[1:],
              f"{theirs['HR@10']:.4f} / {theirs['NDCG@10']:.4f}" if theirs else "—",
-             f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.1f} min"]
+             duration(row.cost("train seconds") or 0.0)]
         )  # fmt: skip
     headers = ["method", "seeds", "SID HR@10", "95 %", "SID NDCG@10", "item HR@10", "item NDCG@10",
                "paper (SID) HR@10 / NDCG@10", "train"]  # fmt: skip
-    return table(headers, lines)
+    return table(headers, lines) + "\n\n" + caption(_ground(rows))
 
 
-def stages_table(records: list[dict[str, Any]]) -> str:
-    """GRPO against the SFT model that it started from, seed by seed and paired over test samples."""
+def stages_table(record: dict[str, Any]) -> str:
+    """GRPO against the SFT model that it started from, seed by seed and paired over test samples (SID protocol)."""
+    by_seed = {f"seed {seed}": found["sid"] for seed, found in record["by seed"].items()}
+    by_seed[f"mean of {len(by_seed)}"] = record["protocols"]["sid"]
     lines = [
-        [r["seeds"], r["metric"], f"{r['sft']:.4f}", f"{r['grpo']:.4f}", f"{r['difference']:+.4f}",
-         f"{r['low']:+.4f} to {r['high']:+.4f}"]
-        for r in records
+        [name, metric, f"{r['first']:.4f}", f"{r['second']:.4f}", f"{r['difference']:+.4f}",
+         f"{r['low']:+.4f} to {r['high']:+.4f}", f"{r['p']:.2g}"]
+        for metric in ("HR@10", "NDCG@10", "HR@50")
+        for name, found in by_seed.items()
+        for r in [found[metric]]
     ]  # fmt: skip
-    return table(["seed", "metric (SID protocol)", "SFT", "GRPO", "difference", "95 %, paired over samples"], lines)
+    return table(["", "metric (SID protocol)", "SFT", "GRPO", "difference", "95 %, paired over samples", "p"], lines)
 
 
 def exploration_table(record: dict[str, Any]) -> str:
@@ -116,9 +131,9 @@ def tables() -> dict[str, str]:
     return {
         "speed": speed_table(read(SPEED)),
         "speed-real": speed_table(read(SPEED_REAL)),
-        "table1": main_table(read(TABLE1)),
-        "quality": quality_table(read(QUALITY)["runs"]),
-        "grpo": stages_table(read(STAGES)["rows"]),
+        "table1": main_table(),
+        "quality": quality_table(),
+        "grpo": stages_table(read(STAGES)),
         "exploration": exploration_table(read(EXPLORATION)),
     }
 

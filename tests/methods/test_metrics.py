@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 import yaml
 
+from harness.levels import drop_off
 from harness.rankings import Rankings
 from harness.ranks import CUTOFFS
 from harness.semantic_ids import SemanticIds
-from plugins.metrics.levels import drop_off, levels
+from plugins.metrics.levels import levels
 from plugins.metrics.ranking import invalid, item_protocol, sid_protocol
 
 

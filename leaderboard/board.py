@@ -1,0 +1,259 @@
+"""The leaderboard of one category: recorded runs as rows, what may stand in one table, and who is better than whom.
+
+It computes no metric, only means over seeds and paired tests from the target ranks of records; how a table looks is
+:mod:`leaderboard.formats`'.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from harness import reported
+from harness.config import GROUPS
+from harness.errors import BenchError
+from harness.measure import BAYES
+from harness.record import Record
+from harness.report.systems import Recipe, System, recipes
+from harness.report.tables import PROTOCOLS
+from harness.statistics import holm, significance
+
+COLUMNS = (
+    "HR@1", "HR@3", "HR@5", "HR@10", "HR@20", "HR@50", "NDCG@3", "NDCG@5", "NDCG@10", "NDCG@20", "NDCG@50", "MRR",
+)  # fmt: skip
+TESTED = "NDCG@10"
+FLOOR = "hybrid"
+ALPHA = 0.05
+GROUP_TITLES = {
+    "floor": "Floors", "traditional": "Traditional", "generative": "Generative", "llm": "LLM-based", "ours": "Ours",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Against:
+    """A row against another: the difference of NDCG@10, and its p corrected over the table's rows."""
+
+    difference: float
+    p: float
+
+    @property
+    def significant(self) -> bool:
+        """Whether it is beyond chance at 5 %."""
+        return self.p < ALPHA
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row: the runs of one recipe, or one stage of them.
+
+    Attributes:
+        system: the numbers.
+        mixed: what sets it apart from the table's other rows (only with mixed tables).
+    """
+
+    system: System
+    mixed: str = ""
+
+    @property
+    def name(self) -> str:
+        """Its name in tables."""
+        return self.system.name
+
+    @property
+    def group(self) -> str:
+        """One of :data:`harness.config.GROUPS`."""
+        return self.system.recipe.first.group
+
+    @property
+    def records(self) -> tuple[Record, ...]:
+        """Its runs."""
+        return self.system.recipe.records
+
+    def spread(self, protocol: str, metric: str) -> float | None:
+        """The standard deviation over seeds; None for one seed."""
+        values = self.system.values(protocol, metric)
+        return statistics.stdev(values) if len(values) > 1 else None
+
+    def cost(self, name: str) -> float | None:
+        """A cost, the mean over seeds."""
+        values = [record.cost.get(name) for record in self.records]
+        known = [value for value in values if value is not None]
+        return statistics.fmean(known) if known else None
+
+
+@dataclass
+class Table:
+    """One protocol's table.
+
+    Attributes:
+        absent: rows that lack the protocol, since they were run without semantic IDs.
+        best: of each column, the best and the second-best value (at the digits that are shown).
+        versus_floor: of each row's name, it against the `hybrid` floor.
+        versus_baseline: it against the best baseline.
+        baseline: that baseline's name: the best NDCG@10 among the rows that are neither ours nor floors.
+        optimal: the Bayes-optimal row, where the data is generated.
+    """
+
+    protocol: str
+    rows: list[Row]
+    absent: list[str] = field(default_factory=list)
+    best: dict[str, tuple[float, float]] = field(default_factory=dict)
+    versus_floor: dict[str, Against] = field(default_factory=dict)
+    versus_baseline: dict[str, Against] = field(default_factory=dict)
+    baseline: str = ""
+    optimal: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass
+class Board:
+    """The leaderboard of a category.
+
+    Attributes:
+        passed_over: recipes that another one of the same label was chosen before, with their valid NDCG@10.
+        chosen: whether rows were chosen on valid among several recipes of one label.
+    """
+
+    category: str
+    tables: list[Table]
+    reported: tuple[reported.Reported, ...]
+    passed_over: list[str]
+
+    @property
+    def rows(self) -> list[Row]:
+        """Every row, once."""
+        return list({row.name: row for table in self.tables for row in table.rows}.values())
+
+    @property
+    def records(self) -> list[Record]:
+        """Every run, once."""
+        return list({id(record): record for row in self.rows for record in row.records}.values())
+
+
+def boards(
+    records: Sequence[Record], protocols: Sequence[str], stages: bool = False, mixed: bool = False
+) -> list[Board]:
+    """A board a category, categories by name; see :func:`build`."""
+    by_category: dict[str, list[Record]] = {}
+    for record in records:
+        by_category.setdefault(record.category, []).append(record)
+    return [build(found, protocols, stages, mixed) for _, found in sorted(by_category.items())]
+
+
+def build(records: Sequence[Record], protocols: Sequence[str], stages: bool = False, mixed: bool = False) -> Board:
+    """The board of one category's records.
+
+    Of several recipes with one label the one with the best NDCG@10 on valid is shown; test has no say.
+
+    Args:
+        stages: a row for every stage, not only the last.
+        mixed: let rows of different data, SIDs or protocols stand in one table, marked.
+
+    Raises:
+        BenchError: rows that do not compare, and `mixed` is not set.
+    """
+    chosen, passed_over = _choose(recipes(records))
+    chosen.sort(key=lambda recipe: GROUPS.index(recipe.first.group))  # within a group as they came
+    rows = [
+        Row(System(_name(recipe, stage, stages), recipe, stage))
+        for recipe in chosen
+        for stage in (recipe.stages if stages else recipe.stages[-1:])
+    ]
+    tables = [_table(protocol, rows, mixed) for protocol in protocols]
+    tables = [table for table in tables if table.rows]
+    if not tables:
+        raise BenchError(f"no run of {records[0].category} has the {' or '.join(PROTOCOLS[p] for p in protocols)}")
+    return Board(records[0].category, tables, reported.rows(records[0].category), passed_over)
+
+
+def _name(recipe: Recipe, stage: str, stages: bool) -> str:
+    return f"{recipe.name} {stage}" if stages and len(recipe.stages) > 1 else recipe.name
+
+
+def _choose(found: Sequence[Recipe]) -> tuple[list[Recipe], list[str]]:
+    """Of each label the recipe with the best valid NDCG@10 (mean over seeds), and what was passed over."""
+    by_label: dict[str, list[Recipe]] = {}
+    for recipe in found:
+        by_label.setdefault(recipe.first.label, []).append(recipe)
+    chosen, passed_over = [], []
+    for label, candidates in by_label.items():
+        ordered = sorted(candidates, key=_valid, reverse=True)
+        chosen.append(Recipe(label, ordered[0].records))
+        passed_over += [f"{recipe.name} (valid {TESTED} {_valid(recipe):.4f})" for recipe in ordered[1:]]
+    return chosen, passed_over
+
+
+def _valid(recipe: Recipe) -> float:
+    return statistics.fmean(record.valid or 0.0 for record in recipe.records)
+
+
+def _table(protocol: str, rows: Sequence[Row], mixed: bool) -> Table:
+    shown, absent = _comparable(protocol, rows, mixed)
+    table = Table(protocol, shown, absent)
+    for column in COLUMNS:
+        values = sorted({round(v, 4) for row in shown if (v := row.system.metric(protocol, column)) is not None})
+        if values:
+            table.best[column] = (values[-1], values[-2] if len(values) > 1 else values[-1])
+    floor = next((row for row in shown if row.system.recipe.first.method == FLOOR and not row.mixed), None)
+    rivals = [row for row in shown if row.group not in ("floor", "ours") and not row.mixed]
+    baseline = max(rivals, key=lambda row: row.system.metric(protocol, TESTED) or 0.0, default=None)
+    samples = {row.name: row.system.samples(protocol).get(TESTED) for row in shown if not row.mixed}
+    if floor is not None:
+        table.versus_floor = _against(floor.name, samples)
+    if baseline is not None:
+        table.baseline, table.versus_baseline = baseline.name, _against(baseline.name, samples)
+    optimal = (row.records[0].content.get(BAYES, {}).get(protocol) for row in shown)
+    table.optimal = next((found for found in optimal if found), {})
+    return table
+
+
+def _comparable(protocol: str, rows: Sequence[Row], mixed: bool) -> tuple[list[Row], list[str]]:
+    """The rows that may stand in one table, and those that lack the protocol; others are an error, or marked.
+
+    The ground is what most runs stand on, so that one odd run is the odd one.
+
+    Raises:
+        BenchError: rows of different data or SIDs; it names them.
+    """
+
+    def ground(record: Record) -> tuple[str, str | None]:
+        return record.data, record.sids if protocol == "sid" else None
+
+    there = [row for row in rows if all(record.metrics(protocol, row.system.stage) for record in row.records)]
+    absent = [row.name for row in rows if row not in there]
+    grounds = [ground(record) for row in there for record in row.records]
+    usual = max(dict.fromkeys(grounds), key=grounds.count, default=("", None))
+    shown, odd = [], []
+    for row in there:
+        data, sids = next((g for g in map(ground, row.records) if g != usual), usual)
+        reason = ""
+        if data != usual[0]:
+            reason = f"data {data[:12]}, not {usual[0][:12]}"
+        elif sids != usual[1]:
+            reason = f"SIDs {(sids or 'none')[:12]}, not {(usual[1] or 'none')[:12]}"
+        if reason:
+            odd.append(f"{row.name} ({row.records[0].place}: {reason})")
+        shown.append(Row(row.system, reason))
+    if odd and not mixed:
+        way = "--allow-mixed marks them"
+        if all("SIDs" in line for line in odd):
+            way += ", --protocol item compares them by item"
+        raise BenchError(
+            f"{rows[0].records[0].category}, {PROTOCOLS[protocol]}: {len(odd)} of {len(there)} rows do not compare "
+            f"with the others: {'; '.join(odd)} ({way})"
+        )
+    return shown, absent
+
+
+def _against(name: str, samples: dict[str, np.ndarray | None]) -> dict[str, Against]:
+    """Every other row against the named one, p corrected over the rows."""
+    base = samples[name]
+    found: dict[str, tuple[float, float]] = {}
+    for other, values in samples.items():
+        if other != name and base is not None and values is not None and len(values) == len(base):
+            change = values - base
+            found[other] = float(change.mean()), float(significance(change[:, None])[0])
+    corrected = holm(np.array([p for _, p in found.values()])).tolist() if found else []
+    return {other: Against(found[other][0], p) for other, p in zip(found, corrected, strict=True)}

@@ -1,0 +1,245 @@
+"""A board as markdown, CSV, LaTeX (booktabs) and JSON; every form says what its numbers stand on."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from itertools import groupby
+from typing import Any
+
+from harness.measure import BAYES
+from harness.report.tables import PROTOCOLS, caption, count, duration, table, title
+from leaderboard.board import ALPHA, COLUMNS, FLOOR, GROUP_TITLES, TESTED, Board, Row, Table
+
+SPREAD = ("HR@10", "NDCG@10")
+REPORTED = ("HR@1", "HR@3", "HR@5", "HR@10", "HR@20", "HR@50", "NDCG@3", "NDCG@5", "NDCG@10")
+
+
+HEAD = (
+    "# Leaderboard\n\n"
+    "Written by `bench leaderboard` from recorded runs; nothing in it is typed. Best in **bold**, second "
+    "<ins>underlined</ins>. Compare within a table only: under it stand its data, protocol, seeds and code."
+)
+
+
+def markdown(boards: Sequence[Board]) -> str:
+    """GitHub markdown: groups as the paper has them, best in bold, second underlined."""
+    parts: list[str] = [HEAD]
+    for board in boards:
+        parts += [f"## {board.category}", tables(board, 3).rstrip(), *_markdown_reported(board)]
+    return "\n\n".join(parts) + "\n"
+
+
+def tables(board: Board, heading: int = 2) -> str:
+    """The measured tables of a board alone, as markdown."""
+    parts: list[str] = []
+    for found in board.tables:
+        parts += ["#" * heading + f" {title(found.protocol)}", _markdown_table(found), _caption(board, found)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _markdown_table(found: Table) -> str:
+    headers = ["Method", "Seeds", *COLUMNS, "95 % HR@10", "95 % NDCG@10"]
+    headers += [f"Δ {FLOOR}"] if found.versus_floor else []
+    headers += [f"Δ {found.baseline}"] if found.versus_baseline else []
+    headers += ["Train", "Parameters", "CC"]
+    several = len({row.group for row in found.rows}) > 1
+    lines: list[list[Any]] = []
+    for group, rows in groupby(found.rows, key=lambda row: row.group):
+        if several:
+            lines.append([f"*{GROUP_TITLES[group]}*", *[""] * (len(headers) - 1)])
+        lines += [_markdown_row(row, found) for row in rows]
+    if found.optimal:
+        shown = [found.optimal.get(column) for column in COLUMNS]
+        lines.append([f"*{BAYES}*", "", *shown, *[""] * (len(headers) - 2 - len(COLUMNS))])
+    return table(headers, lines)
+
+
+def _markdown_row(row: Row, found: Table) -> list[Any]:
+    cells: list[Any] = [row.name + (" ⚠" if row.mixed else ""), str(len(row.records))]
+    for column in COLUMNS:
+        value = row.system.metric(found.protocol, column)
+        text = None if value is None else f"{value:.4f}"
+        if value is not None:
+            spread = row.spread(found.protocol, column) if column in SPREAD else None
+            mark = _mark(value, column, row, found)
+            text = {"best": f"**{text}**", "second": f"<ins>{text}</ins>", "": text}[mark]
+            text = f"{text} ± {spread:.4f}" if spread is not None else text
+        cells.append(text)
+    for column in SPREAD:
+        bounds = row.system.interval(found.protocol, column)
+        cells.append(f"{bounds[0]:.4f}–{bounds[1]:.4f}" if bounds else None)
+    for versus, name in ((found.versus_floor, FLOOR), (found.versus_baseline, found.baseline)):
+        if versus:
+            cells.append(_against(row.name, versus, name))
+    return [*cells, duration(row.cost("train seconds") or 0.0), count(row.cost("parameters") or 0), row.system.invalid]
+
+
+def _against(row: str, versus: dict[str, Any], name: str) -> str | None:
+    if row not in versus:
+        return None
+    result = versus[row]
+    return f"{result.difference:+.4f}{'*' if result.significant else ''}"
+
+
+def _mark(value: float, column: str, row: Row, found: Table) -> str:
+    """Whether a value is the column's best, its second best, or neither; mixed rows are no competitors."""
+    if row.mixed or column not in found.best or len(found.rows) < 2:
+        return ""
+    best, second = found.best[column]
+    return "best" if round(value, 4) == best else "second" if round(value, 4) == second else ""
+
+
+def notes(board: Board, found: Table) -> list[str]:
+    """What must be said of a table beside its ground."""
+    said = [
+        "means over seeds, ± their standard deviation; 95 %: bootstrap over test samples, bounds averaged over seeds"
+    ]
+    tested = [
+        f"Δ {name}" for name, versus in ((FLOOR, found.versus_floor), (found.baseline, found.versus_baseline)) if versus
+    ]
+    if tested:
+        said.append(
+            f"{', '.join(tested)}: difference of {TESTED}, * beyond chance (paired randomisation test, Holm over the "
+            f"rows, p < {ALPHA})"
+        )
+    if board.passed_over:
+        said.append(f"chosen on valid {TESTED} before {', '.join(board.passed_over)}")
+    if found.absent:
+        said.append(f"not in this table, run without semantic IDs: {', '.join(found.absent)}")
+    said += [f"⚠ {row.name}: {row.mixed}; it does not compare" for row in found.rows if row.mixed]
+    return said
+
+
+def _caption(board: Board, found: Table) -> str:
+    return caption([record for row in found.rows for record in row.records], found.protocol, notes(board, found))
+
+
+def _markdown_reported(board: Board) -> list[str]:
+    if not board.reported:
+        return []
+    rows = [
+        [f"{r.method} ‡" if r.problems else r.method, r.source, *(r.metrics.get(c) for c in REPORTED)]
+        for r in board.reported
+    ]
+    wrong = [f"- ‡ {r.method} ({r.source}): {'; '.join(r.problems)}." for r in board.reported if r.problems]
+    parts = [
+        "### Reported elsewhere",
+        "As their sources give them (SID protocol, the published train split); none of it was measured here.",
+        table(["Method", "Source", *REPORTED], rows),
+    ]
+    return [*parts, "Cannot be true as printed:\n\n" + "\n".join(wrong)] if wrong else parts
+
+
+def flat(boards: Sequence[Board]) -> list[dict[str, Any]]:
+    """A dict a row and protocol, measured and reported, with its ground: what CSV and JSON hold."""
+    lines: list[dict[str, Any]] = []
+    for board in boards:
+        for found in board.tables:
+            for row in found.rows:
+                line: dict[str, Any] = {
+                    "category": board.category, "protocol": found.protocol, "kind": "measured", "group": row.group,
+                    "method": row.name, "stage": row.system.stage, "source": "",
+                    "seeds": " ".join(str(record.seed) for record in row.records),
+                }  # fmt: skip
+                for column in COLUMNS:
+                    line[column] = row.system.metric(found.protocol, column)
+                for column in SPREAD:
+                    line[f"{column} sd over seeds"] = row.spread(found.protocol, column)
+                    low, high = row.system.interval(found.protocol, column) or (None, None)
+                    line[f"{column} low"], line[f"{column} high"] = low, high
+                for key, versus in (("floor", found.versus_floor), ("baseline", found.versus_baseline)):
+                    result = versus.get(row.name)
+                    line[f"{TESTED} minus {key}"] = result.difference if result else None
+                    line[f"p against {key}"] = result.p if result else None
+                line |= {
+                    "train seconds": row.cost("train seconds"), "decode seconds": row.cost("decode seconds"),
+                    "peak memory GiB": row.cost("peak memory GiB"), "parameters": row.cost("parameters"),
+                    "invalid": row.system.invalid, "caption": row.records[0].content["caption"],
+                    "data": row.records[0].data, "semantic_ids": row.records[0].sids or "",
+                    "revisions": " ".join(sorted({record.content["revision"] for record in row.records})),
+                    "note": row.mixed,
+                }  # fmt: skip
+                lines.append(line)
+        for reported in board.reported:
+            lines.append(
+                {"category": board.category, "protocol": "sid", "kind": "reported", "method": reported.method,
+                 "source": reported.source, **reported.metrics, "note": "; ".join(reported.problems)}
+            )  # fmt: skip
+    return lines
+
+
+def comma_separated(boards: Sequence[Board]) -> str:
+    """CSV, a line a row and protocol; a text that a spreadsheet would take for a formula begins with an apostrophe."""
+    lines = flat(boards)
+    columns = list(dict.fromkeys(key for line in lines for key in line))
+    out = io.StringIO()
+    writer = csv.DictWriter(out, columns, restval="", lineterminator="\n")
+    writer.writeheader()
+    for line in lines:
+        writer.writerow({k: "'" + v if isinstance(v, str) and v[:1] in "=+-@\t" and v else v for k, v in line.items()})
+    return out.getvalue()
+
+
+def as_json(boards: Sequence[Board]) -> str:
+    """JSON, the same lines."""
+    return json.dumps({"rows": flat(boards)}, indent=1, ensure_ascii=False) + "\n"
+
+
+def latex(boards: Sequence[Board]) -> str:
+    """LaTeX tables for booktabs and graphicx: best bold, second underlined, groups parted by rules."""
+    columns = [c for c in COLUMNS if c != "MRR"]
+    parts = ["% \\usepackage{booktabs,graphicx}"]
+    for board in boards:
+        for found in board.tables:
+            lines = ["\\begin{table*}", "\\centering", "\\resizebox{\\textwidth}{!}{%"]
+            lines.append(f"\\begin{{tabular}}{{l{'r' * len(columns)}}}")
+            lines += ["\\toprule", " & ".join(["Method", *columns]) + " \\\\"]
+            for group, rows in groupby(found.rows, key=lambda row: row.group):
+                lines += [
+                    "\\midrule",
+                    f"\\multicolumn{{{len(columns) + 1}}}{{l}}{{\\textit{{{GROUP_TITLES[group]}}}}} \\\\",
+                ]
+                lines += [_latex_row(row, found, columns) for row in rows]
+            said = "; ".join(notes(board, found))
+            under = caption([r for row in found.rows for r in row.records], found.protocol, [said]).strip("*")
+            lines += ["\\bottomrule", "\\end{tabular}}", f"\\caption{{{_tex(under)}}}", "\\end{table*}"]
+            parts.append("\n".join(lines))
+    return "\n\n".join(parts) + "\n"
+
+
+def _latex_row(row: Row, found: Table, columns: Sequence[str]) -> str:
+    cells = [_tex(row.name)]
+    for column in columns:
+        value = row.system.metric(found.protocol, column)
+        text = "--" if value is None else f"{value:.4f}"
+        mark = "" if value is None else _mark(value, column, row, found)
+        text = {"best": f"\\textbf{{{text}}}", "second": f"\\underline{{{text}}}", "": text}[mark]
+        spread = row.spread(found.protocol, column) if column in SPREAD else None
+        text += f"{{\\scriptsize$\\pm${spread:.4f}}}" if spread is not None else ""
+        if column == TESTED:
+            floor, rival = found.versus_floor.get(row.name), found.versus_baseline.get(row.name)
+            above = ("*" if floor and floor.significant and floor.difference > 0 else "") + (
+                "\\dagger" if rival and rival.significant and rival.difference > 0 else ""
+            )
+            text += f"$^{{{above}}}$" if above else ""
+        cells.append(text)
+    return " & ".join(cells) + " \\\\"
+
+
+def _tex(text: str) -> str:
+    """Text with LaTeX's own characters escaped."""
+    escapes = {
+        "\\": "\\textbackslash{}", "&": "\\&", "%": "\\%", "$": "\\$", "#": "\\#", "_": "\\_", "{": "\\{", "}": "\\}",
+        "~": "\\textasciitilde{}", "^": "\\textasciicircum{}", "–": "--", "±": "$\\pm$", "Δ": "$\\Delta$",
+        "−": "$-$", "⚠": "!", "<": "$<$", ">": "$>$",
+    }  # fmt: skip
+    return "".join(escapes.get(c, c) for c in text)
+
+
+def summary_line(board: Board) -> str:
+    """One line on a board, for a terminal."""
+    protocols = " and ".join(PROTOCOLS[found.protocol] for found in board.tables)
+    return f"{board.category}: {len(board.rows)} rows of {len(board.records)} runs, {protocols}"

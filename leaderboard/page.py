@@ -1,0 +1,2 @@
+def html(boards):
+    return ""

@@ -1,0 +1,71 @@
+"""A record's way into the leaderboard: exported with its rankings, verified, accepted.
+
+It knows folders of records; what is true of one is :mod:`leaderboard.verify`'s.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from harness import recorded, store
+from harness.data import catalogue
+from harness.data.dataset import Dataset
+from harness.errors import BenchError
+from harness.plugins import Plugins
+from harness.rankings import Rankings
+from harness.record import Record, read_all
+from harness.store import Store
+from leaderboard.verify import Verdict, evidence_folder, verify
+
+
+def export(record: Record, output: Path, with_rankings: bool = False) -> Path:
+    """Write a run's record below ``output/<category>``, and with it its rankings and, where needed, its SIDs.
+
+    Raises:
+        BenchError: a rankings file is missing or damaged; nothing is written then.
+    """
+    path = output / record.category / record.file_name
+    if with_rankings:
+        keep = Store(record.place)
+        semantic_ids = recorded.semantic_ids(keep)
+        with store.replace_folder(evidence_folder(Record(record.content, path))) as folder:
+            for stage in record.stages:
+                rankings = Rankings.read(keep.rankings(stage), semantic_ids)
+                rankings.write(folder / f"test-{stage}.parquet", semantic_ids, slim=True)
+            if semantic_ids is not None and semantic_ids.source != "given":
+                shutil.copyfile(keep.directory / store.SEMANTIC_IDS, folder / store.SEMANTIC_IDS)
+    record.write(path)
+    return path
+
+
+def verify_all(
+    paths: Sequence[str], plugins: Plugins, data_dir: str | None, rankings: str | None = None
+) -> list[Verdict]:
+    """The verdict on each record of files and folders.
+
+    Raises:
+        BenchError: a path holds no record, or `rankings` is given for several records.
+    """
+    found: list[Record] = []
+    for path in map(Path, paths):
+        if not path.exists():
+            raise BenchError(f"{path} does not exist; give a record (.json) or a folder of records")
+        found += read_all(path) if path.is_dir() else [Record.read(path)]
+    if rankings and len(found) != 1:
+        raise BenchError(f"--rankings {rankings} is for one record; {len(found)} are given")
+    if rankings and not Path(rankings).is_dir():
+        raise BenchError(f"--rankings {rankings} is no folder; give a run directory")
+    datasets: dict[str, Dataset | None] = {}
+    verdicts = []
+    for record in found:
+        settings = record.settings.get("dataset") or {}
+        key = f"{record.category} {sorted(settings.items())}"
+        if key not in datasets:
+            here = {category.name for category in catalogue.find(plugins, data_dir)}
+            datasets[key] = (
+                catalogue.read(plugins, record.category, data_dir, settings) if record.category in here else None
+            )
+        verdicts.append(verify(record, datasets[key], plugins, Path(rankings) if rankings else None))
+    return verdicts

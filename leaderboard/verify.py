@@ -1,0 +1,164 @@
+"""Does a record tell the truth? Its metrics are computed again, from target ranks and from rankings files.
+
+It trusts nothing in the record but its outline; what it cannot check (seconds, hardware) it says nothing about.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from harness import measure, store
+from harness.consistency import problems
+from harness.data.dataset import Dataset
+from harness.errors import BenchError
+from harness.plugins import Plugins
+from harness.rankings import Rankings
+from harness.record import Record
+from harness.semantic_ids import SemanticIds
+
+TOLERANCE = 1e-9  # sums of the same numbers in another order
+UNCHECKED = ("train", "decode", "valid", "intervals")
+
+
+@dataclass
+class Verdict:
+    """What was found of one record.
+
+    Attributes:
+        false: what the record says and is not so; empty where it tells the truth.
+        checked: the stages whose metrics were computed again from their rankings files.
+        open: why the other stages were not.
+    """
+
+    record: Record
+    false: list[str] = field(default_factory=list)
+    checked: list[str] = field(default_factory=list)
+    open: str = ""
+
+    @property
+    def line(self) -> str:
+        """One line for a terminal."""
+        if self.false:
+            return f"FALSE {self.record.place}: {'; '.join(self.false)}"
+        if self.checked:
+            return f"ok    {self.record.place}: all metrics follow from the rankings ({', '.join(self.checked)})"
+        return f"ok    {self.record.place}: metrics follow from the target ranks; {self.open}"
+
+
+def evidence_folder(record: Record) -> Path:
+    """Where ``bench results export --with-rankings`` puts a record's rankings: a folder beside it, of its name."""
+    return record.place.with_suffix("")
+
+
+def rankings_file(folder: Path, stage: str) -> Path | None:
+    """A stage's rankings in a run directory, or in the folder beside a record."""
+    for path in (folder / "rankings" / f"test-{stage}.parquet", folder / f"test-{stage}.parquet"):
+        if path.is_file():
+            return path
+    return None
+
+
+def verify(record: Record, dataset: Dataset | None, plugins: Plugins, folder: Path | None = None) -> Verdict:
+    """Check a record.
+
+    Args:
+        dataset: the category as it is found here; None where it is not: then only target ranks are looked at.
+        folder: holds the rankings files (a run directory, or what was exported); beside the record by default.
+
+    Raises:
+        BenchError: a rankings or SID file is there and damaged.
+    """
+    verdict = Verdict(record)
+    _from_ranks(record, verdict)
+    folder = folder or evidence_folder(record)
+    if dataset is None:
+        verdict.open = f"the data of {record.category} is not here to check the rankings"
+        return verdict
+    if dataset.fingerprint != record.data:
+        verdict.false.append(
+            f"it is of data {record.data[:12]}, and {record.category} here has {dataset.fingerprint[:12]}"
+        )
+        return verdict
+    present = {stage: path for stage in record.stages if (path := rankings_file(folder, stage))}
+    if not present:
+        verdict.open = f"no rankings file in {folder}"
+        return verdict
+    semantic_ids = _semantic_ids(record, dataset, folder)
+    for stage, path in present.items():
+        rankings = Rankings.read(path, semantic_ids)
+        if len(rankings.ids) != len(dataset.test):
+            verdict.false.append(f"{path} ranks {len(rankings.ids)} samples, test has {len(dataset.test)}")
+            continue
+        here = measure.measure(plugins, rankings, dataset, semantic_ids) | {"rankings": rankings.fingerprint}
+        there = {key: value for key, value in record.stages[stage].items() if key not in UNCHECKED and key in here}
+        verdict.false += [f"{stage}: {line}" for line in _differences(there, here)]
+        verdict.checked.append(stage)
+    missing = [stage for stage in record.stages if stage not in present]
+    if missing:
+        verdict.open = f"no rankings file of {', '.join(missing)} in {folder}"
+    return verdict
+
+
+def _from_ranks(record: Record, verdict: Verdict) -> None:
+    """The metrics follow from the record's own target ranks, and could be true."""
+    n = record.content["rows"].get("test")
+    for stage in record.stages:
+        for protocol in record.protocols:
+            said, ranks = record.metrics(protocol, stage), record.ranks(protocol, stage)
+            where = f"{stage}, {protocol} protocol"
+            if ranks is None:
+                verdict.false.append(f"{where}: no target ranks")
+                continue
+            if len(ranks) != n:
+                verdict.false.append(f"{where}: ranks of {len(ranks)} targets, test has {n} samples")
+                continue
+            found = ranks.means()
+            verdict.false += [f"{where}: {line}" for line in _differences(said, found)]
+            whole = bool((ranks.group == 1).all())
+            verdict.false += [f"{where}: {line}" for line in problems(said, samples=n, whole=whole)]
+            for name, value in said.items():
+                bounds = record.interval(protocol, name, stage)
+                if bounds and not bounds[0] - TOLERANCE <= value <= bounds[1] + TOLERANCE:
+                    verdict.false.append(f"{where}: {name} {value:.4f} lies outside its own interval")
+
+
+def _semantic_ids(record: Record, dataset: Dataset, folder: Path) -> SemanticIds | None:
+    if record.sids is None:
+        return None
+    if dataset.given is not None and dataset.given.fingerprint == record.sids:
+        return dataset.given
+    path = folder / store.SEMANTIC_IDS
+    try:
+        found = SemanticIds.from_json(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BenchError(
+            f"{record.place} used semantic IDs {record.sids[:12]}, which {record.category} does not ship, and {path} "
+            f"cannot be read ({error}); export the run again with --with-rankings"
+        ) from None
+    if found.fingerprint != record.sids:
+        raise BenchError(f"{path} holds other semantic IDs than the run used ({record.sids[:12]})")
+    return found
+
+
+def _differences(said: dict[str, Any], found: dict[str, Any], prefix: str = "") -> list[str]:
+    """Values that differ, by dotted name; a value that is said and not found differs too."""
+    lines = []
+    for key, value in said.items():
+        name, other = f"{prefix}{key}", found.get(key)
+        if isinstance(value, dict) and isinstance(other, dict):
+            lines += _differences(value, other, f"{name}.")
+        elif isinstance(value, (int, float)) and isinstance(other, (int, float)):
+            if not math.isclose(value, other, rel_tol=TOLERANCE, abs_tol=TOLERANCE):
+                lines.append(f"{name} is {other:.6g}, the record says {value:.6g}")
+        elif isinstance(value, list) and isinstance(other, list) and len(value) == len(other):
+            if not np.allclose(value, other, rtol=TOLERANCE, atol=TOLERANCE):
+                lines.append(f"{name} differs")
+        elif value != other:
+            shown = f"{other!r:.14}…" if isinstance(other, str) else repr(other)
+            lines.append(f"{name} is {shown}, the record says {value!r:.14}{'…' if isinstance(value, str) else ''}")
+    return lines
