@@ -53,9 +53,8 @@ def again(keep: Store, plugins: Plugins, data_dir: str | None) -> dict[str, Any]
     """A finished run's ``metrics.json`` anew from its rankings files, with the metrics registered now.
 
     Raises:
-        BenchError: the run is not finished, its rankings are damaged, or the category's data is not what it was.
+        BenchError: its rankings are damaged, or the category's data is not what it was.
     """
-    recorded.need_finished(keep)
     dataset, semantic_ids = recorded.read_dataset(keep, plugins, data_dir), recorded.semantic_ids(keep)
     result: dict[str, Any] = {
         "stages": {name: stage(keep, name, plugins, dataset, semantic_ids) for name in recorded.stage_names(keep)}

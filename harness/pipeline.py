@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from harness import measure, store
+from harness import measure, recorded, store
 from harness.components import Context, RunInfo
 from harness.config import Component, RunConfig, Stage
 from harness.data.dataset import Dataset
@@ -43,6 +43,7 @@ class Run:
     progress: Progress
     device: str
     tracker: Tracker
+    figures: bool = True
 
     @property
     def info(self) -> RunInfo:
@@ -360,26 +361,27 @@ def _record(run: Run, result: dict[str, Any]) -> None:
     """Write ``metrics.json``, the report and its figures, and log all of them."""
     keep = run.store
     keep.note(finished=time.strftime("%Y-%m-%dT%H:%M:%S%z"))
-    written = _write(keep, result)
+    written = _write(keep, result, run.figures)
     files = [store.CONFIG, store.MANIFEST, store.METRICS, store.SEMANTIC_IDS]
     present = [keep.directory / name for name in files if (keep.directory / name).exists()]
     run.tracker.artifacts([*present, *written, *sorted((keep.directory / "rankings").glob("*.parquet"))])
 
 
-def _write(keep: Store, result: dict[str, Any]) -> list[Path]:
+def _write(keep: Store, result: dict[str, Any], draw: bool = True) -> list[Path]:
     """The run is finished with its metrics; the report is made from them. Returns the report's files."""
     store.write_json(keep.directory / store.METRICS, result)
     keep.finish("run")
-    return document.write([Record.of_run(keep.directory)], keep.directory)
+    return document.write([Record.of_run(keep.directory)], keep.directory, draw)
 
 
-def measure_again(keep: Store, plugins: Plugins, data_dir: str | None) -> dict[str, Any]:
+def measure_again(keep: Store, plugins: Plugins, data_dir: str | None, draw: bool = True) -> dict[str, Any]:
     """Measure a finished run again from its rankings files, and write its metrics, report and figures anew.
 
     Raises:
         BenchError: see :func:`harness.measure.again`; nothing is written then.
     """
+    recorded.need_finished(keep)
     with keep.lock():
         result = measure.again(keep, plugins, data_dir)
-        _write(keep, result)
+        _write(keep, result, draw)
     return result

@@ -230,7 +230,7 @@ def read_all(root: Path) -> list[Record]:
     Raises:
         BenchError: there is none, or one is damaged.
     """
-    found = [Record.read(path) for path in sorted(root.rglob("*.json"))]
+    found = [Record.read(path) for path in sorted(root.rglob("*.json")) if path.name != store.SEMANTIC_IDS]
     if not found:
         raise BenchError(f"no record in {root}; bench results export RUN --output {root} writes one")
     return found

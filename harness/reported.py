@@ -87,9 +87,7 @@ def read(path: Path) -> list[Reported]:
             try:
                 metrics = dict(zip(table["columns"], map(float, values), strict=True))
             except (KeyError, TypeError, ValueError) as error:
-                raise BenchError(
-                    f"{where}, row {method}: a number for each of the columns is needed ({error})"
-                ) from None
+                raise BenchError(f"{where}, row {method}: it needs a number a column ({error})") from None
             levels = _levels(tables, source["id"], table["category"], str(method))
             family, stage = table.get("family", method), (table.get("stages") or {}).get(method, "")
             found.append(

@@ -10,8 +10,10 @@ from harness import reported
 from harness.consistency import problems
 from harness.errors import BenchError
 from harness.record import Record, read_all
+from harness.store import SEMANTIC_IDS
 
 SHIPPED = "leaderboard/results"
+SUFFIXES = (".json", ".yaml", ".yml")
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ def rows(paths: Sequence[str]) -> list[Linted]:
         if not path.exists():
             raise BenchError(f"{path} does not exist; give a record (.json), reported rows (.yaml) or a folder of them")
         if path.is_dir():
-            files = sorted(p for p in path.rglob("*") if p.suffix in (".json", ".yaml", ".yml"))
+            files = sorted(p for p in path.rglob("*") if p.suffix in SUFFIXES and p.name != SEMANTIC_IDS)
             if not files:
                 raise BenchError(f"{path} holds no record (.json) and no reported rows (.yaml)")
         else:

@@ -84,9 +84,10 @@ def lint(paths: tuple[str, ...]) -> None:
 
 @results.command()
 @runs_argument
+@click.option("--no-figures", is_flag=True, help="Draw no figures beside the report.")
 @data_dir_option
 @with_plugins
-def measure(plugins: Plugins, runs: tuple[str, ...], data_dir: str | None) -> None:
+def measure(plugins: Plugins, runs: tuple[str, ...], no_figures: bool, data_dir: str | None) -> None:
     """Measure finished runs again from their rankings files, with the metrics registered now.
 
     Nothing is trained or decoded. Use it for runs of older versions, and after adding a metric.
@@ -96,5 +97,5 @@ def measure(plugins: Plugins, runs: tuple[str, ...], data_dir: str | None) -> No
     from harness.store import Store
 
     for run in runs:
-        result = pipeline.measure_again(Store(Path(run)), plugins, data_dir)
+        result = pipeline.measure_again(Store(Path(run)), plugins, data_dir, not no_figures)
         click.echo(f"{run}\n{summary(result)}\n")

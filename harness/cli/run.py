@@ -40,12 +40,13 @@ if TYPE_CHECKING:
 @click.option("--anew", is_flag=True, help="With --from-run: the first stage that differs starts from its beginning.")
 @device_options
 @mlflow_option
+@click.option("--no-figures", is_flag=True, help="Draw no figures beside the report (bench report draws them later).")
 @quiet_option
 @with_plugins
 def run(
     plugins: Plugins, method: str | None, config: str | None, category: str, seed: int, tokenizer: str | None,
     overrides: tuple[str, ...], data_dir: str | None, runs: str, from_run: str | None, anew: bool, device: str,
-    threads: int, no_mlflow: bool, quiet: bool,
+    threads: int, no_mlflow: bool, no_figures: bool, quiet: bool,
 ) -> None:  # fmt: skip
     """Train, decode and measure a method; the same command again goes on where it was.
 
@@ -79,7 +80,14 @@ def run(
         quieten()
     chosen = prepare_device(device, threads)
     this = pipeline.Run(
-        resolved, dataset, plugins, Store(directory), progress, chosen, Tracker(Path(runs), not no_mlflow)
+        resolved,
+        dataset,
+        plugins,
+        Store(directory),
+        progress,
+        chosen,
+        Tracker(Path(runs), not no_mlflow),
+        not no_figures,
     )
     progress.say(f"{resolved.method} on {category} ({dataset.caption or 'as read'}), seed {seed} → {directory}")
     with resumable():

@@ -39,7 +39,7 @@ def write(records: Sequence[Record], folder: Path, draw: bool = True) -> list[Pa
     """
     found = recipes(records)
     same_ground(records)
-    pairs = _pairs(found)
+    pairs = reported_pairs(systems(found))
     drawn: list[Path] = []
     if draw:
         with figures.style():
@@ -99,18 +99,18 @@ def markdown(found: Sequence[Recipe], pairs: Pairs, drawn: set[str]) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _pairs(found: Sequence[Recipe]) -> Pairs:
+def reported_pairs(found: Sequence[System]) -> Pairs:
     """Each system with the reported rows of its method and stage: the paper's first, as the files list them."""
     pairs: Pairs = []
-    for recipe in found:
+    for system in found:
+        recipe = system.recipe
         family = recipe.first.settings.get("reported")
-        if not family or not recipe.first.metrics("sid"):
-            continue
-        named = {system.stage: system for system in systems(found) if system.recipe is recipe}
-        for row in reported.rows(recipe.first.category):
-            stage = row.stage or recipe.stages[-1]
-            if row.family == family and stage in named:
-                pairs.append((named[stage], row))
+        if family and recipe.first.metrics("sid"):
+            pairs += [
+                (system, row)
+                for row in reported.rows(recipe.first.category)
+                if row.family == family and (row.stage or recipe.stages[-1]) == system.stage
+            ]
     return pairs
 
 

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999933")
 MARKERS = "osD^vPX*"
 DASHES = ("-", (0, (5, 1.5)), (0, (1, 1)), (0, (5, 1, 1, 1)))
+HATCHES = ("", "//", "..", "xx", "\\\\", "oo", "++", "--")
 MOST_LINES = 10
 STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
@@ -178,7 +179,7 @@ def levels(systems: Sequence[System]) -> Figure | None:
 
 def discrepancy(pairs: Sequence[tuple[System, Reported]]) -> Figure | None:
     """Bars: each metric here minus as reported, relative to the reported value, a colour a source."""
-    shown = [(system, row) for system, row in pairs if row.metrics][:4]
+    shown = [(system, row) for system, row in pairs if row.metrics][: len(HATCHES)]
     names = [
         name
         for name in (f"{m}@{k}" for m in ("HR", "NDCG") for k in CUTOFFS)
@@ -196,7 +197,7 @@ def discrepancy(pairs: Sequence[tuple[System, Reported]]) -> Figure | None:
                 xs.append(place + (number - (len(shown) - 1) / 2) * width)
                 heights.append(100 * (here - theirs) / theirs)
         axes.bar(
-            xs, heights, width * 0.92, color=_colour(number), hatch=("", "//", "..", "xx")[number], edgecolor="white",
+            xs, heights, width * 0.92, color=_colour(number), hatch=HATCHES[number], edgecolor="white",
             linewidth=0.5, label=f"{system.name} against {row.method} ({row.source})",
         )  # fmt: skip
     axes.axhline(0, color="black", linewidth=0.8)
@@ -229,10 +230,17 @@ def cost(systems: Sequence[System], protocol: str) -> Figure | None:
             axes.plot([minutes, minutes], bounds, color=_colour(number), linewidth=1, alpha=0.45, zorder=1)
         axes.plot([minutes], [hit], MARKERS[number % len(MARKERS)], color=_colour(number), markersize=7, zorder=2)
     for number, group in enumerate(groups):
-        axes.plot([], [], MARKERS[number % len(MARKERS)], color=_colour(number), label=group)
+        axes.plot(
+            [],
+            [],
+            MARKERS[number % len(MARKERS)],
+            color=_colour(number),
+            label={"floor": "floors", "llm": "LLM-based"}.get(group, group),
+        )
     axes.set_xscale("log")
     lowest, highest = min(p[0] for p in points), max(p[0] for p in points)
     axes.set_xlim(lowest / 1.6, highest * 4)
+    axes.xaxis.set_major_formatter("{x:g}")
     axes.set_xlabel("training (minutes, of one run on its own hardware)")
     axes.set_ylabel(f"HR@10, {PROTOCOLS[protocol]}")
     _label(axes, [(minutes, hit, system.name) for minutes, hit, system in points[:40]])
@@ -262,7 +270,7 @@ def segments(systems: Sequence[System], protocol: str) -> Figure | None:
             top = max(top, *heights)
             xs = [place + (number - (len(shown) - 1) / 2) * width for place in range(len(labels))]
             axes.bar(
-                xs, heights, width * 0.92, color=_colour(number), hatch=("", "//", "..", "xx")[number],
+                xs, heights, width * 0.92, color=_colour(number), hatch=HATCHES[number],
                 edgecolor="white", linewidth=0.5, label=system.name,
             )  # fmt: skip
         axes.set_xticks(range(len(labels)), [f"{label}\nn {parts[label]['n']:,.0f}" for label in labels], fontsize=8)
@@ -337,7 +345,8 @@ def _line(
 ) -> None:
     axes.plot(
         [x for x, _ in points], [y for _, y in points], label=label, color=_colour(number),
-        marker=MARKERS[number % len(MARKERS)] if marker is None else marker, markersize=4.5, linewidth=1.5,
+        marker=MARKERS[(number + number // len(COLOURS)) % len(MARKERS)] if marker is None else marker,
+        markersize=4.5, linewidth=1.5,
         linestyle=DASHES[(number // len(COLOURS) + number) % len(DASHES)],
     )  # fmt: skip
 

@@ -25,7 +25,14 @@ def run(plugins, method, folder, settings=(), category="Synthetic", data_dir=Non
     config = resolve(plugins.get("method", method), category, seed, settings, plugins)
     data = catalogue.read(plugins, category, data_dir, config.dataset)
     this = pipeline.Run(
-        config, data, plugins, Store(folder / f"{method}-{seed}"), Progress(quiet=True), "cpu", Tracker(folder, False)
+        config,
+        data,
+        plugins,
+        Store(folder / f"{method}-{seed}"),
+        Progress(quiet=True),
+        "cpu",
+        Tracker(folder, False),
+        False,
     )
     result = pipeline.execute(this)
     last = list(result["stages"].values())[-1]

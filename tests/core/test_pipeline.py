@@ -29,7 +29,7 @@ CUTOFFS = ["1", "3", "5", "10", "20", "50"]
 
 def words(folder, *more, seed=1, mlflow=False):
     settings = [word for setting in TINY_SETTINGS for word in ("--set", setting)]
-    plain = [] if mlflow else ["--no-mlflow"]
+    plain = [] if mlflow else ["--no-mlflow", "--no-figures"]
     return ["run", "--method", "minionerec", "--category", "Synthetic", "--seed", str(seed), "--runs", str(folder),
             "--quiet", "--device", "cpu", "--threads", "1", *plain, *settings, *more]  # fmt: skip
 
@@ -82,8 +82,9 @@ def test_the_record_is_whole(finished):
 
 def test_the_report_has_the_replication_logs_tables(finished):
     report = (finished[0] / "report.md").read_text()
-    titles = ["## Setup", "### Stage sft", "### Stage grpo", "## Full results", "Independent per-level hit rate"]
-    titles += ["Cumulative level accuracy", "Drop-off (top 1)", "Invalid predictions (CC): sft 0, grpo 0"]
+    titles = ["## Setup", "### SFT", "### GRPO", "## Full results", "Independent per-level hit rate"]
+    titles += ["Cumulative level accuracy", "Drop-off (top 1)", "Invalid predictions (CC): SFT 0, GRPO 0"]
+    titles += ["## What each stage changes", "## Segments", "## Key observations", "figures/learning-sft.svg"]
     for title in titles:
         assert title in report
     assert report.count("generated (seed 0)") >= 3  # the data caption stands under the tables
@@ -111,7 +112,12 @@ def test_mlflow_holds_the_same_record(finished):
     manifest = json.loads((directory / "manifest.json").read_text())
     assert parent.data.tags["data fingerprint"] == manifest["fingerprints"]["data"]
     assert parent.inputs.dataset_inputs[0].dataset.name == "Synthetic"
-    assert {f.path for f in client.list_artifacts(parent.info.run_id)} >= {"metrics.json", "report.md", "rankings"}
+    assert {f.path for f in client.list_artifacts(parent.info.run_id)} >= {
+        "metrics.json",
+        "report.md",
+        "rankings",
+        "figures",
+    }
 
 
 def rankings(directory):

@@ -121,7 +121,18 @@ def test_a_whole_run_on_a_pretrained_backbone_inherits_no_generation_setting(tmp
         "sft.eval_every=0.5", "grpo.eval_every=0.5", "sft.select=loss", "sft.cutoff=256",
     ]  # fmt: skip
     sets = [word for s in settings for word in ("--set", s)]
-    command = ["run", "--method", "minionerec", "--category", "Synthetic", "--no-mlflow", "--quiet", "--threads", "1"]
+    command = [
+        "run",
+        "--method",
+        "minionerec",
+        "--category",
+        "Synthetic",
+        "--no-mlflow",
+        "--no-figures",
+        "--quiet",
+        "--threads",
+        "1",
+    ]
     found, scores = {}, {}
     for decoder in ("beam", "hf-generate"):
         more = ["--set", f"decoder={decoder}", "--set", "decoder.beams=50", "--runs", str(tmp_path / decoder)]

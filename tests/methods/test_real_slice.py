@@ -28,7 +28,16 @@ def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("real")
     settings = ["sft.epochs=1", "sft.eval_every=0.5", "probe.samples=200", "grpo.epochs=0.02", "grpo.eval_every=0.5"]
     sets = [word for s in settings for word in ("--set", s)]
-    command = ["run", "--method", "minionerec", "--category", "Industrial_and_Scientific", "--no-mlflow", "--quiet"]
+    command = [
+        "run",
+        "--method",
+        "minionerec",
+        "--category",
+        "Industrial_and_Scientific",
+        "--no-mlflow",
+        "--no-figures",
+        "--quiet",
+    ]
     where = ["--data-dir", os.environ["BENCH_DATA"], "--runs", str(folder)]
     result = CliRunner().invoke(cli, [*command, *where, *sets])
     assert result.exit_code == 0, result.output

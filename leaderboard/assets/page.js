@@ -1,0 +1,271 @@
+"use strict";
+// The page's behaviour: one state, drawn anew when it changes. All text enters as text nodes, never as markup.
+const DATA = JSON.parse(document.getElementById("data").textContent);
+const PROTOCOLS = { sid: "SID", item: "Item" };
+const $ = (id) => document.getElementById(id);
+const state = { category: 0, protocol: "sid", sort: "NDCG@10", down: true, text: "", hidden: new Set(["reported"]), open: new Set() };
+
+function make(tag, attributes = {}, ...children) {
+  const node = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (name === "class") node.className = value;
+    else if (value !== false && value !== null && value !== undefined) node.setAttribute(name, value === true ? "" : value);
+  }
+  for (const child of children) if (child !== null && child !== undefined) node.append(child);
+  return node;
+}
+
+const number = (value, digits = 4) => (value === null || value === undefined ? "—" : value.toFixed(digits));
+const signed = (value) => (value < 0 ? "−" : "+") + Math.abs(value).toFixed(4);
+const percent = (value) => (value === null || value === undefined ? "—" : (100 * value).toFixed(2) + " %");
+function duration(seconds) {
+  if (seconds === null || seconds === undefined) return "—";
+  if (seconds < 100) return seconds.toFixed(0) + " s";
+  return seconds < 5400 ? (seconds / 60).toFixed(1) + " min" : (seconds / 3600).toFixed(1) + " h";
+}
+function count(value) {
+  if (!value) return "—";
+  return value >= 1e9 ? (value / 1e9).toFixed(2) + " B" : (value / 1e6).toFixed(2) + " M";
+}
+
+const category = () => DATA.categories[state.category];
+const table = () => category().tables[state.protocol];
+
+// Columns: what is shown, and what is sorted by (null sorts last, whichever way).
+function columns() {
+  const metrics = DATA.columns.map((name) => ({
+    key: name, value: (row) => metric(row, name), cell: (row) => metricCell(row, name),
+  }));
+  const found = [
+    { key: "Method", text: true, value: (row) => row.name.toLowerCase() },
+    { key: "Group", text: true, kind: "col-group", value: (row) => row.groupTitle.toLowerCase(), cell: (row) => make("span", { class: "tag" }, row.groupTitle) },
+    { key: "Seeds", value: (row) => (row.seeds ? row.seeds.length : null), cell: (row) => (row.seeds ? String(row.seeds.length) : "—") },
+    ...metrics,
+  ];
+  for (const [key, title] of [["floor", table().floor], ["baseline", table().baseline]]) {
+    if (title) found.push({ key: "Δ " + title, value: (row) => versus(row, key)?.[0] ?? null, cell: (row) => versusCell(row, key) });
+  }
+  found.push(
+    { key: "Train", value: (row) => row.cost?.["train seconds"] ?? null, cell: (row) => duration(row.cost?.["train seconds"]) },
+    { key: "Parameters", value: (row) => row.cost?.parameters || null, cell: (row) => count(row.cost?.parameters) },
+    { key: "CC", value: (row) => row.invalid ?? null, cell: (row) => (row.invalid ?? "—").toString() },
+  );
+  return found;
+}
+const metric = (row, name) => row.metrics[state.protocol]?.[name] ?? null;
+const versus = (row, key) => row[key]?.[state.protocol] ?? null;
+
+function metricCell(row, name) {
+  const value = metric(row, name);
+  const span = make("span", {}, number(value));
+  const best = table().best[name];
+  if (value !== null && best && row.kind === "measured" && !row.note) {
+    if (value.toFixed(4) === best[0].toFixed(4)) span.className = "best";
+    else if (value.toFixed(4) === best[1].toFixed(4)) span.className = "second";
+  }
+  const spread = row.spread?.[state.protocol]?.[name];
+  if (spread === undefined || spread === null) return span;
+  return make("span", {}, span, make("span", { class: "pm" }, " ± " + number(spread)));
+}
+function versusCell(row, key) {
+  const found = versus(row, key);
+  if (!found) return "—";
+  return make("span", { title: "p = " + found[1].toPrecision(2) + ", corrected over the rows" }, signed(found[0]) + (found[2] ? "*" : ""));
+}
+
+// Rows are made once a protocol and category; sorting only moves them.
+let made = new Map();
+function rowNodes(row) {
+  const key = row.id;
+  if (!made.has(key)) {
+    const name = make("button", { type: "button", class: "unfold", "aria-expanded": "false", "aria-controls": "d-" + key, title: row.name }, row.name);
+    name.addEventListener("click", () => toggle(row));
+    const first = make("td", {}, name);
+    if (row.problems?.length) first.append(make("span", { class: "mark", title: row.problems.join("; ") }, " ‡"));
+    if (row.note) first.append(make("span", { class: "mark", title: row.note }, " ⚠"));
+    const line = make("tr", { class: row.kind, "data-row": key }, first);
+    for (const column of shown.slice(1)) line.append(make("td", { class: column.kind || false }, column.cell(row)));
+    made.set(key, { line, name, detail: null });
+  }
+  return made.get(key);
+}
+let shown = [];
+
+function visible() {
+  const words = state.text.toLowerCase().split(/\s+/).filter(Boolean);
+  return category().rows.filter(
+    (row) => !state.hidden.has(row.kind === "reported" ? "reported" : row.group)
+      && row.metrics[state.protocol] && words.every((word) => row.search.includes(word)),
+  );
+}
+
+function sorted(rows) {
+  const column = shown.find((c) => c.key === state.sort) || shown.find((c) => c.key === "NDCG@10") || shown[0];
+  const sign = state.down ? -1 : 1;
+  return rows.map((row) => [column.value(row), row]).sort(([a, x], [b, y]) => {
+    if (a === null || b === null) return (a === null) - (b === null);
+    return (a < b ? -sign : a > b ? sign : 0) || x.order - y.order;
+  }).map(([, row]) => row);
+}
+
+function drawRows() {
+  const rows = sorted(visible());
+  const fragment = document.createDocumentFragment();
+  for (const row of rows) {
+    const nodes = rowNodes(row);
+    fragment.append(nodes.line);
+    if (state.open.has(row.id)) fragment.append(detail(row));
+  }
+  $("rows").replaceChildren(fragment);
+  $("count").textContent = `${rows.length} of ${category().rows.length} rows, ${PROTOCOLS[state.protocol]} protocol`;
+}
+
+function drawHead() {
+  $("head").replaceChildren(...shown.map((column) => {
+    const button = make("button", { type: "button" }, column.key);
+    button.addEventListener("click", () => {
+      state.down = state.sort === column.key ? !state.down : !column.text;
+      state.sort = column.key;
+      for (const [index, th] of [...$("head").children].entries()) th.setAttribute("aria-sort", direction(shown[index]));
+      drawRows();
+      remember();
+    });
+    return make("th", { scope: "col", "aria-sort": direction(column), class: column.kind || false }, button);
+  }));
+}
+const direction = (column) => (column.key !== state.sort ? "none" : state.down ? "descending" : "ascending");
+
+function toggle(row) {
+  const nodes = rowNodes(row);
+  const open = !state.open.has(row.id);
+  if (open) { state.open.add(row.id); nodes.line.after(detail(row)); }
+  else { state.open.delete(row.id); nodes.detail?.remove(); }
+  nodes.name.setAttribute("aria-expanded", String(open));
+}
+
+function detail(row) {
+  const nodes = rowNodes(row);
+  if (!nodes.detail) {
+    const inside = make("div", { class: "inside" }, ...(row.kind === "reported" ? reportedDetail(row) : measuredDetail(row)));
+    nodes.detail = make("tr", { class: "detail", id: "d-" + row.id }, make("td", { colspan: shown.length }, inside));
+  }
+  return nodes.detail;
+}
+
+function reportedDetail(row) {
+  return [
+    make("p", {}, `Reported by ${row.source}: ${row.what || "no further source"}. Not measured here.`),
+    ...row.problems.map((problem) => make("p", { class: "mark" }, "‡ Cannot be true as printed: " + problem + ".")),
+  ];
+}
+
+function measuredDetail(row) {
+  const parts = [make("p", {}, row.summary), make("p", { class: "tag" }, row.ground)];
+  if (row.note) parts.push(make("p", { class: "mark" }, "⚠ " + row.note + "; it does not compare with the other rows."));
+  const blocks = make("div", { class: "parts" });
+  const block = (title, ...content) => blocks.append(make("div", {}, make("h3", {}, title), ...content));
+  parts.push(make("h3", {}, "Runs"), grid(
+    ["Seed", "HR@10", "95 %", "NDCG@10", "95 %", "Train", "Decode", "Memory"],
+    row.runs.map((run) => {
+      const metrics = run.metrics[state.protocol] || {};
+      const bounds = (name) => { const b = run.intervals[state.protocol]?.[name]; return b ? `${number(b[0])}–${number(b[1])}` : "—"; };
+      return [run.seed, number(metrics["HR@10"]), bounds("HR@10"), number(metrics["NDCG@10"]), bounds("NDCG@10"),
+        duration(run.cost["train seconds"]), duration(run.cost["decode seconds"]), run.cost["peak memory GiB"] ? run.cost["peak memory GiB"].toFixed(1) + " GiB" : "—"];
+    })));
+  for (const stage of row.stages) {
+    for (const [kind, title] of [["cumulative", "Cumulative level accuracy"], ["independent", "Independent hit rate"]]) {
+      const names = Object.keys(Object.values(stage.levels[kind])[0]);
+      const rows = Object.entries(stage.levels[kind]).map(([k, values]) => [k, ...names.map((c) => percent(values[c]))]);
+      const steps = Object.entries(stage.levels["drop-off"]).map(([step, value]) => `${step} ${percent(value)}`).join("; ");
+      block(`${title}, ${stage.name}`, grid(["K", ...names], rows), kind === "cumulative" ? make("p", { class: "tag" }, "Top 1: " + steps) : null);
+    }
+  }
+  const parted = Object.entries(row.segments || {}).flatMap(([name, labels]) => Object.entries(labels).map(([label, part]) => [name, label, part]));
+  if (parted.length) block(`Segments, ${PROTOCOLS[state.protocol]} protocol`, grid(["Segment", "", "n", "HR@10", "NDCG@10"],
+    parted.map(([name, label, part]) => [name, label, Math.round(part.n), number(part[state.protocol]?.["HR@10"]), number(part[state.protocol]?.["NDCG@10"])])));
+  const sections = new Map();
+  for (const [key, value] of row.settings) {
+    const dot = key.indexOf(".");
+    const section = dot > 0 ? key.slice(0, dot) : "run";
+    if (!sections.has(section)) sections.set(section, []);
+    sections.get(section).push([key.slice(dot + 1), value]);
+  }
+  for (const [section, pairs] of sections) blocks.append(make("div", { class: "settings" }, make("h3", {}, `Settings: ${section}`), grid(["Setting", "Value"], pairs)));
+  return [...parts, blocks];
+}
+
+function grid(headers, rows) {
+  return make("table", {}, make("thead", {}, make("tr", {}, ...headers.map((h) => make("th", { scope: "col" }, h)))),
+    make("tbody", {}, ...rows.map((row) => make("tr", {}, ...row.map((value) => make("td", {}, String(value)))))));
+}
+
+function drawTools() {
+  $("protocol").replaceChildren(make("legend", {}, "Protocol"), ...Object.keys(category().tables).map((protocol) => {
+    const input = make("input", { type: "radio", name: "protocol", value: protocol });
+    input.checked = protocol === state.protocol;
+    input.addEventListener("change", () => { state.protocol = protocol; draw(); });
+    return make("label", {}, input, PROTOCOLS[protocol]);
+  }));
+  const groups = new Map(category().rows.map((row) => (row.kind === "reported" ? ["reported", "Reported elsewhere"] : [row.group, row.groupTitle])));
+  $("groups").replaceChildren(make("legend", {}, "Show"), ...[...groups].map(([group, title]) => {
+    const input = make("input", { type: "checkbox", value: group });
+    input.checked = !state.hidden.has(group);
+    input.addEventListener("change", () => { input.checked ? state.hidden.delete(group) : state.hidden.add(group); drawRows(); });
+    return make("label", {}, input, title);
+  }));
+}
+
+function drawTabs() {
+  const tabs = DATA.categories.map((found, index) => {
+    const tab = make("button", { type: "button", role: "tab", id: "t-" + index, "aria-controls": "panel", "aria-selected": String(index === state.category), tabindex: index === state.category ? 0 : -1 }, found.name);
+    tab.addEventListener("click", () => select(index));
+    tab.addEventListener("keydown", (event) => {
+      const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+      if (step) { select((index + step + DATA.categories.length) % DATA.categories.length); $("t-" + state.category).focus(); event.preventDefault(); }
+    });
+    return tab;
+  });
+  $("tabs").replaceChildren(...tabs);
+  $("panel").setAttribute("aria-labelledby", "t-" + state.category);
+}
+function select(index) { state.category = index; state.open.clear(); draw(); }
+
+function drawBelow() {
+  $("notes").replaceChildren(make("p", {}, table().caption), make("p", {}, "A row unfolds to its settings, seeds and per-level tables. Best in bold, second underlined, among measured rows."));
+  const figures = category().figures.filter((figure) => !figure.protocol || figure.protocol === state.protocol);
+  $("figures").replaceChildren(...figures.map((figure) => make("figure", {},
+    make("img", { src: "data:image/svg+xml;base64," + figure.svg, alt: figure.title, loading: "lazy" }), make("figcaption", {}, figure.title))));
+  const wrong = category().rows.filter((row) => row.problems?.length);
+  $("wrong").replaceChildren(...(wrong.length ? [make("h2", {}, "Reported numbers that cannot be true"), ...wrong.flatMap((row) => row.problems.map((problem) => make("p", {}, `${row.name} (${row.source}): ${problem}.`)))] : []));
+}
+
+function draw() {
+  if (!category().tables[state.protocol]) state.protocol = Object.keys(category().tables)[0];
+  made = new Map();
+  shown = columns();
+  drawTabs(); drawTools(); drawHead(); drawRows(); drawBelow();
+  for (const id of state.open) made.get(id)?.name.setAttribute("aria-expanded", "true");
+  remember();
+}
+
+function remember() {
+  const told = new URLSearchParams({ category: category().name, protocol: state.protocol, sort: (state.down ? "-" : "") + state.sort });
+  try { history.replaceState(null, "", "#" + told); } catch { /* a page without an address of its own */ }
+}
+function recall() {
+  const told = new URLSearchParams(location.hash.slice(1));
+  const index = DATA.categories.findIndex((found) => found.name === told.get("category"));
+  if (index >= 0) state.category = index;
+  if (PROTOCOLS[told.get("protocol")]) state.protocol = told.get("protocol");
+  const sort = told.get("sort");
+  if (sort) { state.down = sort.startsWith("-"); state.sort = sort.replace(/^-/, ""); }
+}
+
+for (const found of DATA.categories) found.rows.forEach((row, index) => {
+  row.id = String(index);
+  row.order = index;
+  row.search = [row.name, row.groupTitle, row.source, row.summary, ...(row.settings || []).flat()].filter(Boolean).join(" ").toLowerCase();
+});
+$("filter").addEventListener("input", (event) => { state.text = event.target.value; drawRows(); });
+recall();
+draw();

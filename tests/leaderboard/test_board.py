@@ -1,0 +1,152 @@
+"""The leaderboard: what may stand in one table, what is chosen, who is better, and the forms it is written in."""
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import pytest
+
+from harness.errors import BenchError
+from harness.record import Record, read_all
+from harness.semantic_ids import SemanticIds
+from leaderboard import formats
+from leaderboard.board import boards, build
+from tests.recorded import make_record
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def records(tiny, tmp_path_factory):
+    root = tmp_path_factory.mktemp("runs")
+    return [
+        make_record(root, tiny, "model", seed=1, skill=0.5),
+        make_record(root, tiny, "model", seed=2, skill=0.5),
+        make_record(root, tiny, "hybrid", group="floor", stages=("hybrid",), skill=0.3),
+        make_record(root, tiny, "sasrec", group="traditional", stages=("sasrec",), skill=0.2),
+        make_record(root, tiny, "weak", group="traditional", stages=("weak",), skill=0.05),
+    ]
+
+
+def changed(record, **fingerprints):
+    prints = record.content["fingerprints"] | fingerprints
+    return Record(record.content | {"fingerprints": prints}, record.place)
+
+
+def test_the_committed_leaderboard_is_what_the_committed_records_give():
+    found = boards(read_all(ROOT / "leaderboard/results"), ["sid", "item"])
+    text = (ROOT / "leaderboard/LEADERBOARD.md").read_text(encoding="utf-8")
+    assert text == formats.markdown(found), "bench leaderboard --results leaderboard/results --output …/LEADERBOARD.md"
+
+
+def test_every_committed_record_is_of_a_clean_revision():
+    for record in read_all(ROOT / "leaderboard/results"):
+        assert not record.content["revision"].endswith("-dirty"), record.place
+
+
+def test_rows_are_grouped_and_seeds_averaged(records):
+    board = build(records, ["sid", "item"])
+    assert [row.name for row in board.rows] == ["hybrid", "sasrec", "weak", "model"]
+    row = board.rows[-1]
+    values = [record.metrics("item")["HR@10"] for record in records[:2]]
+    assert row.system.metric("item", "HR@10") == pytest.approx(sum(values) / 2)
+    assert row.spread("item", "HR@10") == pytest.approx(abs(values[0] - values[1]) / 2**0.5)
+    assert board.rows[0].spread("item", "HR@10") is None
+
+
+def test_significance_is_against_the_floor_and_the_best_baseline(records):
+    [table] = build(records, ["item"]).tables
+    assert table.baseline == "sasrec"
+    assert set(table.versus_floor) == {"sasrec", "weak", "model"}
+    assert table.versus_floor["model"].difference > 0 and table.versus_floor["model"].significant
+    assert table.versus_floor["weak"].difference < 0 and table.versus_floor["weak"].significant
+    difference = table.rows[-1].system.metric("item", "NDCG@10") - table.rows[0].system.metric("item", "NDCG@10")
+    assert table.versus_floor["model"].difference == pytest.approx(difference)
+
+
+def test_of_several_settings_the_best_on_valid_is_shown_not_the_best_on_test(tiny, tmp_path):
+    lucky = make_record(tmp_path, tiny, skill=0.7, valid=0.1, settings={"rate": 1})
+    chosen = make_record(tmp_path, tiny, skill=0.3, valid=0.2, settings={"rate": 22})
+    board = build([lucky, chosen], ["sid"])
+    assert [row.records for row in board.rows] == [(chosen,)]
+    assert len(board.passed_over) == 1 and "valid NDCG@10 0.1000" in board.passed_over[0]
+    assert "chosen on valid NDCG@10 before" in formats.markdown([board])
+
+
+def test_runs_on_other_data_are_refused_or_marked(records):
+    odd = changed(records[-1], data="0" * 64)
+    with pytest.raises(BenchError, match=r"1 of 4 rows do not compare.*weak .*data 000000000000.*--allow-mixed"):
+        build([*records[:-1], odd], ["item"])
+    [table] = build([*records[:-1], odd], ["item"], mixed=True).tables
+    assert [row.name for row in table.rows if row.mixed] == ["weak"]
+    assert "weak" not in table.versus_floor
+    text = formats.markdown([build([*records[:-1], odd], ["item"], mixed=True)])
+    assert "weak ⚠" in text and "it does not compare" in text
+
+
+def test_other_semantic_ids_are_refused_in_the_sid_table_only(tiny, records, tmp_path):
+    codes = tiny.given.codes[:, ::-1].copy()
+    other = make_record(tmp_path, tiny, "own-sids", semantic_ids=SemanticIds(codes, "rqkmeans"))
+    with pytest.raises(BenchError, match=r"SIDs .*--protocol item compares them by item"):
+        build([*records, other], ["sid"])
+    assert "own-sids" in [row.name for row in build([*records, other], ["item"]).rows]
+
+
+def test_a_run_without_semantic_ids_is_named_under_the_sid_table(records):
+    stages = {"weak": {k: v for k, v in records[-1].stages["weak"].items() if k != "sid"}}
+    bare = Record(
+        records[-1].content | {"stages": stages, "fingerprints": {"data": records[0].data, "semantic_ids": None}},
+        records[-1].place,
+    )
+    board = build([*records[:-1], bare], ["sid", "item"])
+    assert board.tables[0].absent == ["weak"]
+    assert "run without semantic IDs: weak" in formats.markdown([board])
+    with pytest.raises(BenchError, match="no run of Synthetic has the SID protocol"):
+        build([bare], ["sid"])
+
+
+def test_stages_are_rows_on_request(records):
+    names = [row.name for row in build(records, ["sid"], stages=True).rows]
+    assert names == ["hybrid", "sasrec", "weak", "model sft", "model grpo"]
+
+
+def test_markdown_marks_best_and_second(records):
+    text = formats.markdown([build(records, ["item"])])
+    [best] = [line for line in text.splitlines() if line.startswith("| model ")]
+    [second] = [line for line in text.splitlines() if line.startswith("| hybrid ")]
+    assert best.count("**") >= 10 and second.count("<ins>") >= 5 and " ± " in best
+    assert "*Traditional*" in text and "code abc123" in text and "item protocol; Synthetic" in text
+
+
+def test_csv_and_json_hold_every_number(records):
+    found = [build(records, ["sid", "item"])]
+    rows = list(csv.DictReader(io.StringIO(formats.comma_separated(found))))
+    assert len(rows) == 8
+    assert float(rows[3]["HR@10"]) == found[0].rows[-1].system.metric("sid", "HR@10")
+    assert json.loads(formats.as_json(found))["rows"][3]["HR@10"] == float(rows[3]["HR@10"])
+    assert rows[3]["seeds"] == "1 2" and rows[3]["data"] == records[0].data and rows[3]["kind"] == "measured"
+
+
+def test_a_name_is_no_formula_markup_or_command(tiny, tmp_path):
+    evil = make_record(tmp_path, tiny, "evil", label="=1+1|<b>&_%\\x")
+    found = [build([evil, make_record(tmp_path, tiny, "other")], ["sid"])]
+    assert "'=1+1" in formats.comma_separated(found)
+    assert "=1+1\\|<b>" in formats.markdown(found)
+    assert "=1+1|$<$b$>$\\&\\_\\%\\textbackslash{}x" in formats.latex(found)
+
+
+def test_latex_is_a_booktabs_table(records):
+    text = formats.latex([build(records, ["item"])])
+    assert text.count("\\toprule") == text.count("\\bottomrule") == 1
+    assert "\\textbf{" in text and "\\underline{" in text and "$^{*\\dagger}$" in text
+    assert text.count("{") == text.count("}")
+    assert "\\textit{Traditional}" in text and "\\caption{item protocol" in text
+
+
+def test_reported_rows_stand_apart_and_impossible_ones_are_explained(records):
+    industrial = [Record(r.content | {"category": "Industrial_and_Scientific"}, r.place) for r in records]
+    text = formats.markdown([build(industrial, ["sid"])])
+    measured, reported = text.split("### Reported elsewhere")
+    assert "GRU4Rec" not in measured and "D3 ‡" in reported and "NDCG falls with K" in reported
+    assert "none of it was measured here" in reported

@@ -1,0 +1,207 @@
+"""The page in a real browser: sorting, switching, unfolding, filtering, the keyboard, a phone, hostile names."""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from harness.record import Record
+from leaderboard import page
+from leaderboard.board import boards
+from tests.recorded import make_record
+
+HOSTILE = '<img src=x onerror="document.title=1"></script><script>document.title=2</script>&amp;'
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+         "--disable-component-update", "--disable-sync"]  # fmt: skip
+CHROMIUM = next((p for p in map(shutil.which, ("chromium", "chromium-browser", "google-chrome")) if p), None)
+SCREENSHOTS = Path(os.environ.get("BENCH_SCREENSHOTS", "/tmp/genrec-bench-screenshots"))
+needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium (Debian: apt-get install chromium)")
+
+
+@pytest.fixture(scope="module")
+def text(tiny, tmp_path_factory):
+    root = tmp_path_factory.mktemp("runs")
+    records = [
+        make_record(root, tiny, "model", seed=1, skill=0.5, reported="MiniOneRec"),
+        make_record(root, tiny, "model", seed=2, skill=0.5, reported="MiniOneRec"),
+        make_record(root, tiny, "hybrid", group="floor", stages=("hybrid",), skill=0.3),
+        make_record(root, tiny, "sasrec", group="traditional", stages=("sasrec",), skill=0.2),
+        make_record(root, tiny, "evil", stages=("x",), skill=0.1, summary=HOSTILE, label=HOSTILE),
+    ]
+    industrial = [Record(r.content | {"category": "Industrial_and_Scientific"}, r.place) for r in records[:4]]
+    return page.html(boards([*records, *industrial], ["sid", "item"]))
+
+
+@pytest.fixture(scope="module")
+def browser():
+    if CHROMIUM is None:
+        pytest.skip("no Chromium")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def opened(browser, text, tmp_path):
+    """The page, opened; it must load nothing else and throw nothing."""
+    file = tmp_path / "board.html"
+    file.write_text(text, encoding="utf-8")
+    tab = browser.new_page(viewport={"width": 1400, "height": 900})
+    wrong, asked = [], []
+    tab.on("pageerror", lambda error: wrong.append(str(error)))
+    tab.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
+    tab.on("request", lambda request: asked.append(request.url))
+    tab.goto(file.as_uri())
+    yield tab
+    assert wrong == []
+    assert [url for url in asked if not url.startswith(("data:", file.as_uri()))] == []
+    tab.close()
+
+
+def names(tab):
+    return tab.locator("#rows > tr:not(.detail) .unfold").all_inner_texts()
+
+
+def column(tab, title):
+    place = tab.locator("#head th button").all_inner_texts().index(title)
+    return [cells[place] for cells in tab.evaluate(
+        "[...document.querySelectorAll('#rows > tr:not(.detail)')].map((row) => [...row.cells].map((c) => c.innerText))"
+    )]  # fmt: skip
+
+
+def select(tab, category):
+    tab.get_by_role("tab", name=category).click()
+
+
+def test_the_file_is_self_contained(text):
+    for word in ('src="http', 'href="http', "@import", "url("):
+        assert word not in text
+    assert "<img src=x" not in text.split('id="data">')[1].split("</script>")[0]
+    assert text.count("</script>") == 2
+    assert HOSTILE not in text
+
+
+@needs_browser
+def test_rows_sort_by_any_column_both_ways(opened):
+    select(opened, "Synthetic")
+    assert names(opened)[0] == "model"  # NDCG@10, best first
+    for title, text_column in (("HR@10", False), ("Method", True), ("Train", False)):
+        opened.get_by_role("columnheader", name=title, exact=True).get_by_role("button").click()
+        head = opened.locator("#head th").filter(has_text=title).first
+        first = column(opened, title)
+        assert head.get_attribute("aria-sort") == ("ascending" if text_column else "descending")
+        opened.get_by_role("columnheader", name=title, exact=True).get_by_role("button").click()
+        assert head.get_attribute("aria-sort") == ("descending" if text_column else "ascending")
+        if title == "HR@10":
+            values = [float(cell.split()[0]) for cell in first]
+            assert values == sorted(values, reverse=True) and len(set(values)) > 2
+            assert column(opened, title) == first[::-1]
+
+
+@needs_browser
+def test_the_protocol_switch_changes_the_numbers_and_the_caption(opened):
+    select(opened, "Synthetic")
+    sid = column(opened, "HR@1")
+    assert "SID protocol" in opened.locator("#notes").inner_text()
+    opened.get_by_label("Item").check()
+    assert column(opened, "HR@1") != sid
+    assert "item protocol" in opened.locator("#notes").inner_text()
+    assert "Item protocol" in opened.locator("#count").inner_text()
+
+
+@needs_browser
+def test_categories_are_tabs_for_mouse_and_arrow_keys(opened):
+    assert opened.get_by_role("tab").all_inner_texts() == ["Industrial_and_Scientific", "Synthetic"]
+    opened.get_by_role("tab", name="Industrial_and_Scientific").focus()
+    opened.keyboard.press("ArrowRight")
+    assert opened.get_by_role("tab", name="Synthetic").get_attribute("aria-selected") == "true"
+    assert len(names(opened)) == 4
+    opened.keyboard.press("ArrowLeft")
+    assert len(names(opened)) == 3
+
+
+@needs_browser
+def test_a_row_unfolds_to_settings_seeds_and_levels_by_keyboard(opened):
+    select(opened, "Synthetic")
+    button = opened.get_by_role("button", name="model", exact=True)
+    button.focus()
+    opened.keyboard.press("Enter")
+    assert button.get_attribute("aria-expanded") == "true"
+    shown = opened.locator(".detail").inner_text()
+    for words in ("Cumulative level accuracy, grpo", "Independent hit rate, sft", "L1+L2", "Settings: decoder", "beams",
+                  "model-sft", "Segments, SID protocol", "code abc123", "target in history"):  # fmt: skip
+        assert words in shown, words
+    assert [row.split("\t")[0] for row in shown.splitlines() if row.startswith(("1\t0.", "2\t0."))][:2] == ["1", "2"]
+    opened.keyboard.press("Enter")
+    assert opened.locator(".detail").count() == 0
+
+
+@needs_browser
+def test_filter_and_groups_narrow_the_table(opened):
+    select(opened, "Industrial_and_Scientific")
+    measured = len(names(opened))
+    opened.get_by_label("Reported elsewhere").check()
+    assert len(names(opened)) > measured + 15
+    opened.get_by_label("Filter").fill("replication-zlhe0 rl")
+    assert names(opened) == ["MiniOneRec RL (2 epochs)"]
+    opened.get_by_label("Filter").fill("d3")
+    opened.get_by_role("button", name="D3").click()
+    assert "Cannot be true as printed: NDCG falls with K" in opened.locator(".detail").inner_text()
+    opened.get_by_label("Filter").fill("no such row")
+    assert "0 of" in opened.locator("#count").inner_text()
+
+
+@needs_browser
+def test_a_hostile_name_stays_text(opened):
+    select(opened, "Synthetic")
+    assert HOSTILE in names(opened)
+    opened.locator(".unfold").filter(has_text="onerror").click()
+    assert HOSTILE in opened.locator(".detail").inner_text()
+    assert opened.title() == "Leaderboard"
+    assert opened.locator("img[src=x]").count() == 0 and opened.locator("script").count() == 2
+
+
+@needs_browser
+def test_figures_are_there_and_have_descriptions(opened):
+    select(opened, "Synthetic")
+    pictures = opened.locator("#figures img")
+    assert pictures.count() >= 4
+    for number in range(pictures.count()):
+        pictures.nth(number).scroll_into_view_if_needed()
+        assert pictures.nth(number).get_attribute("alt")
+    opened.wait_for_function(
+        "[...document.querySelectorAll('#figures img')].every((i) => i.complete && i.naturalWidth)"
+    )
+
+
+@needs_browser
+def test_a_phone_gets_a_table_that_scrolls_inside_the_page(browser, text, tmp_path):
+    file = tmp_path / "board.html"
+    file.write_text(text, encoding="utf-8")
+    phone = browser.new_page(viewport={"width": 390, "height": 844}, has_touch=True)
+    phone.goto(file.as_uri())
+    assert phone.evaluate("document.documentElement.scrollWidth") <= 390
+    phone.locator(".unfold").first.tap()
+    assert phone.evaluate("document.documentElement.scrollWidth") <= 390
+    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+    phone.screenshot(path=SCREENSHOTS / "phone.png")
+    phone.close()
+
+
+@needs_browser
+def test_an_address_brings_its_view_back_and_a_screenshot_is_kept(opened):
+    select(opened, "Synthetic")
+    opened.get_by_label("Item").check()
+    opened.get_by_role("columnheader", name="HR@50").get_by_role("button").click()
+    shown = names(opened)
+    opened.reload()
+    assert names(opened) == shown
+    assert opened.get_by_role("tab", name="Synthetic").get_attribute("aria-selected") == "true"
+    assert opened.locator("[aria-sort=descending]").inner_text().startswith("HR@50")
+    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+    opened.screenshot(path=SCREENSHOTS / "leaderboard.png", full_page=True)
+    assert (SCREENSHOTS / "leaderboard.png").stat().st_size > 50_000
