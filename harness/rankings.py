@@ -72,7 +72,7 @@ class Rankings:
         """Write the parquet file: columns sample, rank (from 1), sid, score, and item where ranked by item.
 
         Args:
-            slim: leave out what no metric needs (scores, and the SIDs of a ranking by item): a sixth of the size.
+            slim: leave out what no metric needs (scores, and the SIDs of a ranking by item): a quarter of the size.
         """
         import pyarrow as pa
         import pyarrow.parquet as pq

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import zlib
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -63,8 +64,8 @@ class TargetRanks:
         place = _place(rankings.ids == own[:, None], np.cumsum(sizes, axis=1) - sizes)
         return cls(place, semantic_ids.group_sizes[own].astype(np.int64), most)
 
-    def values(self) -> dict[str, np.ndarray]:
-        """HR@K, NDCG@K and MRR of each sample ``[n]``; the metrics are their means.
+    def values(self, only: Collection[str] = ()) -> dict[str, np.ndarray]:
+        """HR@K, NDCG@K and MRR (or `only` some of them) of each sample ``[n]``; the metrics are their means.
 
         With P candidates before the target and G items on its SID: ItemHit@K = min(G, max(0, K − P)) / G.
         """
@@ -75,15 +76,16 @@ class TargetRanks:
         result: dict[str, np.ndarray] = {}
         start = np.minimum(place, reach).astype(int)
         cutoffs = [k for k in CUTOFFS if k <= most]
-        for k in cutoffs:
+        for k in (k for k in cutoffs if not only or f"HR@{k}" in only):
             result[f"HR@{k}"] = np.clip(k - place, 0, group) / group
-        for k in cutoffs:
+        for k in (k for k in cutoffs if not only or f"NDCG@{k}" in only):
             inside = np.clip(k - place, 0, group)
             gain = discounts[np.minimum(start + inside.astype(int), reach)] - discounts[start]
             result[f"NDCG@{k}"] = np.where(inside > 0, gain, 0) / group
-        begin = np.minimum(place, most).astype(int)
-        inside = np.clip(most - place, 0, group).astype(int)
-        result["MRR"] = (reciprocal[begin + inside] - reciprocal[begin]) / group
+        if not only or "MRR" in only:
+            begin = np.minimum(place, most).astype(int)
+            inside = np.clip(most - place, 0, group).astype(int)
+            result["MRR"] = (reciprocal[begin + inside] - reciprocal[begin]) / group
         return result
 
     def means(self) -> dict[str, float]:

@@ -199,7 +199,7 @@ def _table(protocol: str, rows: Sequence[Row], mixed: bool) -> Table:
     floor = next((row for row in shown if row.system.recipe.first.method == FLOOR and not row.mixed), None)
     rivals = [row for row in shown if row.group not in ("floor", "ours") and not row.mixed]
     baseline = max(rivals, key=lambda row: row.system.metric(protocol, TESTED) or 0.0, default=None)
-    samples = {row.name: row.system.samples(protocol).get(TESTED) for row in shown if not row.mixed}
+    samples = {row.name: row.system.samples(protocol, (TESTED,)).get(TESTED) for row in shown if not row.mixed}
     if floor is not None:
         table.versus_floor = _against(floor.name, samples)
     if baseline is not None:
@@ -221,8 +221,10 @@ def _comparable(protocol: str, rows: Sequence[Row], mixed: bool) -> tuple[list[R
     def ground(record: Record) -> tuple[str, str | None]:
         return record.data, record.sids if protocol == "sid" else None
 
-    there = [row for row in rows if all(record.metrics(protocol, row.system.stage) for record in row.records)]
-    absent = [row.name for row in rows if row not in there]
+    there, absent = [], []
+    for row in rows:
+        lacks = not all(record.metrics(protocol, row.system.stage) for record in row.records)
+        absent.append(row.name) if lacks else there.append(row)
     grounds = [ground(record) for row in there for record in row.records]
     usual = max(dict.fromkeys(grounds), key=grounds.count, default=("", None))
     shown, odd = [], []

@@ -6,7 +6,7 @@ It knows records; it writes nothing.
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -69,12 +69,14 @@ class System:
         bounds = [pair for pair in found if pair]
         return (statistics.fmean(b[0] for b in bounds), statistics.fmean(b[1] for b in bounds)) if bounds else None
 
-    def samples(self, protocol: str) -> dict[str, np.ndarray]:
+    def samples(self, protocol: str, only: Collection[str] = ()) -> dict[str, np.ndarray]:
         """``{metric: [n]}`` each sample's values, averaged over seeds; empty where a run lacks them."""
         ranks = [record.ranks(protocol, self.stage) for record in self.recipe.records]
-        values = [found.values() for found in ranks if found is not None]
+        values = [found.values(only) for found in ranks if found is not None]
         if not values or len(values) < len(ranks):
             return {}
+        if len(values) == 1:
+            return values[0]
         return {name: np.mean([seed[name] for seed in values], axis=0) for name in values[0]}
 
     @cached_property

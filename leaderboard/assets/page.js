@@ -108,16 +108,31 @@ function sorted(rows) {
   }).map(([, row]) => row);
 }
 
+// All rows are sorted; the table holds as many as were scrolled to (a browser lays out a thousand in half a second).
+const STEP = 60;
+let order = [];
+let drawn = 0;
+
 function drawRows() {
-  const rows = sorted(visible());
+  order = sorted(visible());
+  drawn = 0;
+  $("rows").replaceChildren();
+  more();
+}
+
+function more(count = STEP) {
   const fragment = document.createDocumentFragment();
-  for (const row of rows) {
+  for (const row of order.slice(drawn, drawn + count)) {
     const nodes = rowNodes(row);
     fragment.append(nodes.line);
     if (state.open.has(row.id)) fragment.append(detail(row));
   }
-  $("rows").replaceChildren(fragment);
-  $("count").textContent = `${rows.length} of ${category().rows.length} rows, ${PROTOCOLS[state.protocol]} protocol`;
+  $("rows").append(fragment);
+  drawn = Math.min(order.length, drawn + count);
+  const left = order.length - drawn;
+  $("more").hidden = left === 0;
+  $("more").textContent = `Show all (${left} more)`;
+  $("count").textContent = `${order.length} of ${category().rows.length} rows, ${PROTOCOLS[state.protocol]} protocol`;
 }
 
 function drawHead() {
@@ -267,5 +282,9 @@ for (const found of DATA.categories) found.rows.forEach((row, index) => {
   row.search = [row.name, row.groupTitle, row.source, row.summary, ...(row.settings || []).flat()].filter(Boolean).join(" ").toLowerCase();
 });
 $("filter").addEventListener("input", (event) => { state.text = event.target.value; drawRows(); });
+$("more").addEventListener("click", () => more(order.length));
+window.addEventListener("beforeprint", () => more(order.length));
+new IntersectionObserver((seen) => { if (seen.some((entry) => entry.isIntersecting) && drawn < order.length) more(); }, { rootMargin: "600px" })
+  .observe($("more"));
 recall();
 draw();

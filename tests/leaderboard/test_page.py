@@ -141,6 +141,27 @@ def test_a_row_unfolds_to_settings_seeds_and_levels_by_keyboard(opened):
 
 
 @needs_browser
+def test_a_long_table_is_sorted_whole_and_shown_as_it_is_scrolled_to(browser, tiny, tmp_path):
+    base = make_record(tmp_path / "runs", tiny, stages=("x",))
+    many = []
+    for number in range(150):
+        stage = {**base.stages["x"], "sid": base.metrics("sid") | {"HR@50": number / 150}}
+        many.append(Record(base.content | {"label": f"m{number:03d}", "stages": {"x": stage}}, base.place))
+    file = tmp_path / "board.html"
+    file.write_text(page.html(boards(many, ["sid"]), draw=False), encoding="utf-8")
+    tab = browser.new_page(viewport={"width": 1400, "height": 900})
+    tab.goto(file.as_uri())
+    tab.get_by_role("columnheader", name="HR@50", exact=True).get_by_role("button").click()
+    shown = names(tab)
+    assert 50 < len(shown) < 150 and shown[:3] == ["m149", "m148", "m147"]
+    assert "150 of 150 rows" in tab.locator("#count").inner_text()
+    tab.get_by_role("button", name="Show all").click()
+    assert names(tab) == [f"m{number:03d}" for number in reversed(range(150))]
+    assert tab.locator("#more").is_hidden()
+    tab.close()
+
+
+@needs_browser
 def test_filter_and_groups_narrow_the_table(opened):
     select(opened, "Industrial_and_Scientific")
     measured = len(names(opened))

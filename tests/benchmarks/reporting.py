@@ -1,0 +1,187 @@
+"""Seconds of measuring and reporting: ``python -m tests.benchmarks.reporting [--data-dir DIR] [--output FILE]``.
+
+Medians of five, each beside the other way where there is one, in the same process. The page is sorted in Chromium.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from harness import measure
+from harness import plugins as plugin_manager
+from harness.data import catalogue
+from harness.provenance import hardware, revision
+from harness.ranks import TargetRanks
+from harness.record import Record, read_all
+from harness.report.tables import table
+from harness.statistics import bootstrap, paired
+from leaderboard import formats, page
+from leaderboard.board import boards
+from tests.recorded import make_record, skilled
+
+ROUNDS = 5
+RUNS = 1000
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--category", default="Synthetic")
+    parser.add_argument("--data-dir")
+    parser.add_argument("--output", help="write the rows as JSON")
+    options = parser.parse_args()
+    plugins = plugin_manager.load()
+    dataset = catalogue.read(plugins, options.category, options.data_dir, {})
+    rankings = skilled(dataset, dataset.given, 0.15, 1)
+    ranks = TargetRanks.of(rankings, dataset.test.targets, dataset.given, "item")
+    n = f"{len(dataset.test):,}"
+    rows = [
+        row(f"all metrics and analyses of {n} × 50 rankings", 1.0,
+            lambda: measure.measure(plugins, rankings, dataset, dataset.given),
+            "HR and NDCG alone, by ir_measures", lambda: by_library(rankings, dataset.test.targets)),
+        bootstrap_row(ranks, n),
+        *board_rows(dataset, ranks),
+    ]  # fmt: skip
+    facts = {
+        "hardware": hardware("cpu"),
+        "revision": revision(),
+        "date": time.strftime("%F"),
+        "category": options.category,
+    }
+    print(reporting_table({"rows": rows, **facts}))
+    if options.output:
+        Path(options.output).write_text(json.dumps({"rows": rows, **facts}, indent=2) + "\n")
+
+
+def row(what: str, bar: float, work: Any, other: str = "", usual: Any = None, rounds: int = ROUNDS) -> dict[str, Any]:
+    """Median seconds of a piece of work, and of the other way."""
+    found = {"what": what, "bar": bar, "seconds": seconds(work, rounds), "other": other, "other seconds": None}
+    return found | ({"other seconds": seconds(usual, 1)} if usual else {})
+
+
+def seconds(work: Any, rounds: int) -> float:
+    if rounds > 1:
+        work()
+    times = []
+    for _ in range(rounds):
+        start = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - start)
+    return statistics.median(times)
+
+
+def by_library(rankings: Any, targets: np.ndarray) -> None:
+    import ir_measures
+
+    measures = [ir_measures.parse_measure(f"{m}@{k}") for k in (1, 3, 5, 10, 20, 50) for m in ("nDCG", "Success")]
+    truth = [ir_measures.Qrel(str(i), str(t), 1) for i, t in enumerate(targets)]
+    run = [
+        ir_measures.ScoredDoc(str(i), str(item), float(score))
+        for i, (ids, scores) in enumerate(zip(rankings.ids, rankings.scores, strict=True))
+        for item, score in zip(ids, scores, strict=True)
+    ]
+    ir_measures.calc_aggregate(measures, truth, run)
+
+
+def bootstrap_row(ranks: TargetRanks, n: str) -> dict[str, Any]:
+    values = np.column_stack(list(ranks.values().values()))
+
+    def loop() -> None:
+        rng = np.random.default_rng(0)
+        means = [values[rng.integers(0, len(values), len(values))].mean(axis=0) for _ in range(10_000)]
+        np.percentile(means, [2.5, 97.5], axis=0)
+
+    return row(f"bootstrap, 10,000 resamples of {n} samples, 13 metrics", 5.0,
+               lambda: bootstrap(values, resamples=10_000), "a loop over resamples", loop)  # fmt: skip
+
+
+def board_rows(dataset: Any, ranks: TargetRanks) -> list[dict[str, Any]]:
+    folder = Path(tempfile.mkdtemp())
+    try:
+        base = make_record(folder / "runs", dataset, stages=("sft",)) if dataset.category == "Synthetic" else None
+        records = many(base or _industrial(), ranks)
+        for number, record in enumerate(records):
+            record.write(folder / "records" / f"{number}.json")
+        values = ranks.values()
+        moved = {name: np.random.default_rng(0).permutation(value) for name, value in values.items()}
+        found = [
+            row(f"leaderboard of {RUNS:,} recorded runs, files to markdown", 2.0,
+                lambda: formats.markdown(boards(read_all(folder / "records"), ["sid", "item"])), rounds=3),
+            row("paired comparison of two runs, 13 metrics (10,000 draws)", 1.0, lambda: paired(values, moved)),
+        ]  # fmt: skip
+        return found + page_rows(records, folder)
+    finally:
+        shutil.rmtree(folder)
+
+
+def many(base: Record, ranks: TargetRanks) -> list[Record]:
+    """A thousand records that differ in who was hit."""
+    rng, found = np.random.default_rng(0), []
+    for number in range(RUNS):
+        other = ranks.take(rng.permutation(len(ranks)))
+        stage = {**base.stages[base.last], "ranks": {p: other.encode() for p in ("sid", "item")}}
+        noise = {p: {k: v * rng.uniform(0.9, 1.1) for k, v in stage[p].items()} for p in ("sid", "item")}
+        group = ("floor", "traditional", "generative", "ours")[number % 4]
+        name = "hybrid" if number == 0 else f"method-{number:04d}"
+        content = base.content | {"stages": {base.last: stage | noise}, "label": name, "method": name, "group": group}
+        found.append(Record(content, base.place))
+    return found
+
+
+def _industrial() -> Record:
+    return Record.read(next(Path("leaderboard/results/Industrial_and_Scientific/sasrec").glob("*.json")))
+
+
+def page_rows(records: list[Record], folder: Path) -> list[dict[str, Any]]:
+    chromium = next((p for p in map(shutil.which, ("chromium", "chromium-browser", "google-chrome")) if p), None)
+    if chromium is None:
+        return []
+    from playwright.sync_api import sync_playwright
+
+    from tests.leaderboard.test_page import FLAGS
+
+    file = folder / "board.html"
+    start = time.perf_counter()
+    file.write_text(page.html(boards(records, ["sid", "item"])), encoding="utf-8")
+    made = time.perf_counter() - start
+    script = """(title) => {
+        const button = [...document.querySelectorAll('#head button')].find((b) => b.textContent === title);
+        const start = performance.now(); button.click(); document.body.getBoundingClientRect();
+        return (performance.now() - start) / 1000; }"""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
+        tab = browser.new_page(viewport={"width": 1400, "height": 900})
+        tab.goto(file.as_uri())
+        times = [
+            tab.evaluate(script, title) for title in ("HR@10", "Method", "HR@50", "Train", "NDCG@3", "HR@1", "MRR")
+        ]
+        browser.close()
+    what = f"the page of {RUNS:,} rows sorts and lays out (Chromium, {file.stat().st_size / 2**20:.1f} MiB)"
+    other = {"other": "", "other seconds": None}
+    return [
+        {"what": what, "bar": 0.1, "seconds": statistics.median(times), **other},
+        {"what": "making that page, figures included", "bar": None, "seconds": made, **other},
+    ]
+
+
+def reporting_table(record: dict[str, Any]) -> str:
+    """The rows, and what they were measured on."""
+    lines = [
+        [r["what"], f"{r['seconds']:.3g}", f"{r['bar']:g}" if r["bar"] else "—",
+         f"{r['other']}: {r['other seconds']:.3g} ({r['other seconds'] / r['seconds']:.0f}×)" if r["other"] else "—"]
+        for r in record["rows"]
+    ]  # fmt: skip
+    facts = f"{record['hardware']['processor']}, {record['category']}, {record['date']}, revision {record['revision']}"
+    return table(["what", "seconds", "bar", "the other way (seconds)"], lines) + f"\n\n*{facts}; medians.*"
+
+
+if __name__ == "__main__":
+    main()
