@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: run test lint benchmark install clean
+.PHONY: run test lint benchmark leaderboard install clean
 
 $(STAMP): pyproject.toml constraints.txt
 	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
@@ -30,6 +30,10 @@ lint: install
 
 benchmark: install
 	$(BIN)/python -m tests.benchmarks
+
+leaderboard: install
+	$(BIN)/bench leaderboard --results leaderboard/results --output leaderboard/LEADERBOARD.md
+	$(BIN)/bench leaderboard --results leaderboard/results --output build/leaderboard.html
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info

@@ -52,13 +52,14 @@ def versions() -> dict[str, str]:
 
 
 def hardware(device: str) -> dict[str, Any]:
-    """Processor, cores, memory (GiB), and the accelerator where one is used."""
-    facts: dict[str, Any] = {"processor": _processor(), "cores": os.cpu_count(), "device": device}
+    """Processor, cores, threads (last digits depend on them), memory (GiB), and the accelerator where one is used."""
+    import torch
+
+    facts: dict[str, Any] = {"processor": _processor(), "cores": os.cpu_count(), "threads": torch.get_num_threads()}
+    facts["device"] = device
     if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
         facts["memory GiB"] = round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30, 1)
     if device.startswith("cuda"):
-        import torch
-
         facts["accelerator"] = torch.cuda.get_device_name()
     return facts
 

@@ -66,16 +66,17 @@ def randomisation(differences: np.ndarray, flips: int = FLIPS, seed: int = 0) ->
 def significance(differences: np.ndarray) -> np.ndarray:
     """p-values ``[m]`` of the same test by its normal limit: the sum of differences over the root of their squares.
 
-    For many samples it agrees with the draws and costs nothing, so that a leaderboard of any size is marked; where
-    fewer than :data:`FEW` samples differ, the signs are drawn.
+    For many samples it agrees with the draws and costs nothing, so that a leaderboard of any size is marked; in a
+    column where fewer than :data:`FEW` samples differ, the signs are drawn.
     """
     from scipy.special import erfc
 
-    if (differences != 0).any(axis=1).sum() < FEW:
-        return randomisation(differences)
-    squares = np.sqrt((differences**2).sum(axis=0))
+    squares = np.sqrt(np.einsum("nm,nm->m", differences, differences))
     sums = np.abs(differences.sum(axis=0))
-    return erfc(np.divide(sums, squares, out=np.zeros_like(sums), where=squares > 0) / np.sqrt(2))
+    p = erfc(np.divide(sums, squares, out=np.zeros_like(sums), where=squares > 0) / np.sqrt(2))
+    for column in np.flatnonzero((differences != 0).sum(axis=0) < FEW):
+        p[column] = randomisation(differences[:, column : column + 1])[0]
+    return p
 
 
 def holm(p: np.ndarray) -> np.ndarray:

@@ -252,10 +252,15 @@ def _comparable(protocol: str, rows: Sequence[Row], mixed: bool) -> tuple[list[R
 def _against(name: str, samples: dict[str, np.ndarray | None]) -> dict[str, Against]:
     """Every other row against the named one, p corrected over the rows."""
     base = samples[name]
-    found: dict[str, tuple[float, float]] = {}
-    for other, values in samples.items():
-        if other != name and base is not None and values is not None and len(values) == len(base):
-            change = values - base
-            found[other] = float(change.mean()), float(significance(change[:, None])[0])
-    corrected = holm(np.array([p for _, p in found.values()])).tolist() if found else []
-    return {other: Against(found[other][0], p) for other, p in zip(found, corrected, strict=True)}
+    if base is None:
+        return {}
+    others = {
+        other: values
+        for other, values in samples.items()
+        if other != name and values is not None and len(values) == len(base)
+    }
+    if not others:
+        return {}
+    change = np.column_stack([values - base for values in others.values()])
+    corrected = holm(significance(change)).tolist()
+    return {o: Against(d, p) for o, d, p in zip(others, change.mean(axis=0).tolist(), corrected, strict=True)}

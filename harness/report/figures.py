@@ -101,11 +101,14 @@ def hit_rates(systems: Sequence[System], protocol: str) -> Figure | None:
 def learning(stage: str, log: Log, best: float | None = None) -> Figure | None:
     """A stage's learning curves: training loss on the left, NDCG@10 and HR@10 on valid on the right.
 
+    A stage with rewards has no loss to look at: with normalised advantages it is zero but for rounding.
+
     Args:
         log: of the stage, ``{name: [(step, value), …]}``.
         best: the step whose model was kept.
     """
-    loss, valid = log.get("loss", ()), {name: log.get(f"eval_{name}", ()) for name in ("NDCG@10", "HR@10")}
+    loss = () if log.get("reward") else log.get("loss", ())
+    valid = {name: log.get(f"eval_{name}", ()) for name in ("NDCG@10", "HR@10")}
     if not loss and not valid["NDCG@10"]:
         return None
     epochs = _epochs(log)
@@ -135,7 +138,7 @@ def rewards(stage: str, log: Log) -> Figure | None:
         ("reward", "mean reward"),
         ("kl", "KL to the reference (nats)"),
         ("entropy", "entropy (nats a token)"),
-        ("groups/zero_advantage", "groups without an advantage (share)"),
+        ("groups/zero_advantage", "groups without\nan advantage (share)"),
     ]
     if log.get("kl"):
         named = [pair for pair in named if pair[0] != "entropy"]

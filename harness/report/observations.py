@@ -29,6 +29,8 @@ def observations(found: Sequence[System], gaps: Sequence[tuple[System, Reported]
         lines += stage_gain(before, after) + level_gain(before, after) + retention(before, after)
     for system, row in gaps:
         lines += discrepancy(system, row)
+    for before, after in _steps(found):
+        lines += pattern(before, after, gaps)
     lines += against_floor(last) + invalid(found)
     return lines
 
@@ -179,6 +181,23 @@ def discrepancy(system: System, row: Reported) -> list[str]:
     return [
         f"**Against {row.method} ({row.source})**: {system.name} is {side} the reported scores, by {spread}; "
         f"{len(inside)} of {len(gaps)} reported values lie in its own 95 % interval."
+    ]
+
+
+def pattern(before: System, after: System, gaps: Sequence[tuple[System, Reported]]) -> list[str]:
+    """Whether a stage gains here what it gains in the sources that report both stages."""
+    ours, theirs = after.metric("sid", "NDCG@10"), before.metric("sid", "NDCG@10")
+    parts = []
+    for source in dict.fromkeys(row.source for _, row in gaps):
+        rows = {system.name: row.metrics.get("NDCG@10") for system, row in gaps if row.source == source}
+        first, second = rows.get(before.name), rows.get(after.name)
+        if first and second:
+            parts.append(f"{source} {(second - first) / first:+.1%}")
+    if not parts or not ours or not theirs:
+        return []
+    here = (ours - theirs) / theirs
+    return [
+        f"**The reported gain of {after.name}** (NDCG@10 over {before.name}): {', '.join(parts)}; here {here:+.1%}."
     ]
 
 

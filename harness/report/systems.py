@@ -6,6 +6,7 @@ It knows records; it writes nothing.
 from __future__ import annotations
 
 import statistics
+from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -100,9 +101,11 @@ class System:
 
 def recipes(records: Sequence[Record]) -> list[Recipe]:
     """The recipes among records, in their order; two of one label are told apart by their settings' hash."""
+    counted = Counter(record.label for record in records)
     groups: dict[tuple[str, str], list[Record]] = {}
     for record in records:
-        groups.setdefault((record.label, record.variant), []).append(record)
+        variant = record.variant if counted[record.label] > 1 else ""
+        groups.setdefault((record.label, variant), []).append(record)
     labels = [label for label, _ in groups]
     return [
         Recipe(

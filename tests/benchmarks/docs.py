@@ -22,6 +22,7 @@ SPEED = ROOT / "docs" / "benchmarks.json"
 SPEED_REAL = ROOT / "docs" / "benchmarks-industrial.json"
 RESULTS = ROOT / "leaderboard/results/Industrial_and_Scientific"
 STAGES = ROOT / "docs" / "grpo-over-sft.json"
+REPORTING = ROOT / "docs" / "benchmarks-reporting.json"
 EXPLORATION = ROOT / "leaderboard/searches/minionerec.json"
 
 
@@ -109,7 +110,25 @@ def stages_table(record: dict[str, Any]) -> str:
         for name, found in by_seed.items()
         for r in [found[metric]]
     ]  # fmt: skip
-    return table(["", "metric (SID protocol)", "SFT", "GRPO", "difference", "95 %, paired over samples", "p"], lines)
+    headers = ["", "metric (SID protocol)", "SFT", "GRPO", "difference", "95 %, paired over samples", "p"]
+    prints = record["fingerprints"]
+    ground = (
+        f"SID protocol; {record['category']}: {record['caption']}; data {prints['data'][:12]}; SIDs "
+        f"{prints['semantic_ids'][:12]}; seeds {', '.join(map(str, record['seeds of the first']))}; code "
+        f"{', '.join(record['revisions'])}; p: randomisation test, not corrected"
+    )
+    return table(headers, lines) + f"\n\n*{ground}.*"
+
+
+def reporting_table(record: dict[str, Any]) -> str:
+    """Seconds of measuring and reporting, and what they were measured on."""
+    lines = [
+        [r["what"], f"{r['seconds']:.3g}", f"{r['bar']:g}" if r["bar"] else "—",
+         f"{r['other']}: {r['other seconds']:.3g} ({r['other seconds'] / r['seconds']:.0f}×)" if r["other"] else "—"]
+        for r in record["rows"]
+    ]  # fmt: skip
+    facts = f"{record['hardware']['processor']}, {record['category']}, {record['date']}, revision {record['revision']}"
+    return table(["what", "seconds", "bar", "the other way (seconds)"], lines) + f"\n\n*{facts}; medians.*"
 
 
 def exploration_table(record: dict[str, Any]) -> str:
@@ -131,6 +150,7 @@ def tables() -> dict[str, str]:
     return {
         "speed": speed_table(read(SPEED)),
         "speed-real": speed_table(read(SPEED_REAL)),
+        "reporting": reporting_table(read(REPORTING)),
         "table1": main_table(),
         "quality": quality_table(),
         "grpo": stages_table(read(STAGES)),

@@ -22,10 +22,10 @@ from harness.data import catalogue
 from harness.provenance import hardware, revision
 from harness.ranks import TargetRanks
 from harness.record import Record, read_all
-from harness.report.tables import table
 from harness.statistics import bootstrap, paired
 from leaderboard import formats, page
 from leaderboard.board import boards
+from tests.benchmarks.docs import reporting_table
 from tests.recorded import make_record, skilled
 
 ROUNDS = 5
@@ -170,17 +170,6 @@ def page_rows(records: list[Record], folder: Path) -> list[dict[str, Any]]:
         {"what": what, "bar": 0.1, "seconds": statistics.median(times), **other},
         {"what": "making that page, figures included", "bar": None, "seconds": made, **other},
     ]
-
-
-def reporting_table(record: dict[str, Any]) -> str:
-    """The rows, and what they were measured on."""
-    lines = [
-        [r["what"], f"{r['seconds']:.3g}", f"{r['bar']:g}" if r["bar"] else "—",
-         f"{r['other']}: {r['other seconds']:.3g} ({r['other seconds'] / r['seconds']:.0f}×)" if r["other"] else "—"]
-        for r in record["rows"]
-    ]  # fmt: skip
-    facts = f"{record['hardware']['processor']}, {record['category']}, {record['date']}, revision {record['revision']}"
-    return table(["what", "seconds", "bar", "the other way (seconds)"], lines) + f"\n\n*{facts}; medians.*"
 
 
 if __name__ == "__main__":

@@ -95,6 +95,14 @@ def test_a_stage_s_gain_is_tested_on_the_same_samples(record):
     assert "within chance" in observations.stage_gain(sft, sft)[0]
 
 
+def test_a_reported_gain_is_set_beside_the_one_here(replication):
+    sft, grpo = systems(recipes([replication]))
+    pairs = document.reported_pairs([sft, grpo])
+    line = observations.pattern(sft, grpo, pairs)[0]
+    assert "replication-zlhe0 +5.9%, replication-issue-35 +3.3%; here +5.9%" in line
+    assert observations.pattern(sft, grpo, pairs[:1]) == []
+
+
 def test_the_report_of_several_seeds_averages_them_and_says_so(tiny, tmp_path):
     records = [make_record(tmp_path, tiny, seed=seed) for seed in (1, 2)]
     [recipe] = recipes(records)

@@ -13,6 +13,7 @@ from harness.rankings import Rankings
 from harness.record import Record, checksum
 from harness.semantic_ids import SemanticIds
 from leaderboard.verify import verify
+from tests.leaderboard.test_board import ROOT
 from tests.recorded import make_record, make_run
 
 
@@ -174,8 +175,6 @@ def test_lint_without_paths_flags_the_shipped_rows_that_cannot_be_true(tmp_path,
 @pytest.mark.data
 def test_committed_floors_are_what_a_fresh_run_gives(industrial, plugins, tmp_path):
     """Counting is exact: a run today proves the record, candidate by candidate."""
-    from tests.leaderboard.test_board import ROOT
-
     for method in ("hybrid", "skip-markov"):
         [path] = (ROOT / "leaderboard/results/Industrial_and_Scientific" / method).glob("*.json")
         record = Record.read(path)
@@ -190,22 +189,17 @@ def test_committed_floors_are_what_a_fresh_run_gives(industrial, plugins, tmp_pa
 
 def test_every_committed_record_follows_from_its_ranks(plugins):
     from leaderboard.submission import verify_all
-    from tests.leaderboard.test_board import ROOT
 
     verdicts = verify_all([str(ROOT / "leaderboard/results")], plugins, None)
     assert [v.line for v in verdicts if v.false] == []
     assert len(verdicts) > 20
 
 
-def test_measuring_again_takes_new_metrics_in(run, tmp_path):
-    plugin = tmp_path / "coverage.py"
-    plugin.write_text(
-        "from harness import hookimpl\nimport numpy as np\n"
-        "def coverage(rankings, dataset, semantic_ids):\n"
-        "    return {'coverage@1': len(np.unique(rankings.ids[:, 0])) / len(semantic_ids.distinct)}\n"
-        "@hookimpl\ndef bench_analyses():\n    return {'coverage': coverage}\n"
-    )
+def test_an_analysis_in_a_file_is_documented_and_measures_recorded_runs(run):
+    plugin = ROOT / "tests/external/coverage.py"
+    assert f"```python\n{plugin.read_text()}```" in (ROOT / "docs/plugins.md").read_text()
     done = bench("results", "measure", run, "--no-figures", "--plugin", plugin)
     assert done.exit_code == 0, done.output
-    assert 0 < store.read_json(run / store.METRICS)["stages"]["sft"]["coverage"]["coverage@1"] <= 1
-    assert np.isclose(Record.of_run(run).stages["sft"]["coverage"]["coverage@1"], 1, atol=1)
+    found = store.read_json(run / store.METRICS)["stages"]["sft"]["coverage"]
+    assert 0 < found["coverage@10"] <= 1 and found["popularity@10"] > 0
+    assert Record.of_run(run).stages["sft"]["coverage"] == found
