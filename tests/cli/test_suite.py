@@ -8,6 +8,7 @@ from click.testing import CliRunner
 
 from harness import suite
 from harness.cli import cli
+from harness.record import read_all
 
 SIZES = ["dataset.items=60", "dataset.users=120"]
 SUITE = """
@@ -71,7 +72,7 @@ def test_what_is_recorded_is_skipped_and_the_plan_knows_its_time(finished):
 
 def test_the_table_has_means_intervals_and_a_caption(finished):
     folder, _, _, result = finished
-    text = (folder / "out/small.md").read_text()
+    text = (folder / "out/Synthetic/small.md").read_text()
     assert text.strip() in result.output
     assert "## SID protocol" in text
     assert "## Item protocol" in text
@@ -79,16 +80,15 @@ def test_the_table_has_means_intervals_and_a_caption(finished):
     assert "seeds 1, 2" in text
     assert "Not recorded: broken seed 1" in text
     assert "Bayes-optimal" in text
-    runs = json.loads((folder / "out/small.json").read_text())["runs"]
-    assert [run["label"] for run in runs] == ["popularity", "tfidf", "sasrec", "sasrec"]
-    pair = [run for run in runs if run["label"] == "sasrec"]
-    mean = sum(run["metrics"]["item"]["HR@10"] for run in pair) / 2
-    assert f"{mean:.4f}" in text
-    for run in runs:
-        low, high = run["intervals"]["item"]["HR@10"]
-        assert low <= run["metrics"]["item"]["HR@10"] <= high
-        assert run["revision"]
-        assert run["settings"]["stages"]
+    records = read_all(folder / "out")
+    assert sorted(record.label for record in records) == ["popularity", "sasrec", "sasrec", "tfidf"]
+    pair = [record.metrics("item")["HR@10"] for record in records if record.label == "sasrec"]
+    assert f"{sum(pair) / 2:.4f}" in text
+    for record in records:
+        low, high = record.interval("item", "HR@10")
+        assert low <= record.metrics("item")["HR@10"] <= high
+        assert record.content["revision"]
+        assert record.settings["stages"]
 
 
 @pytest.mark.parametrize(
