@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: run test lint benchmark leaderboard install clean
+.PHONY: run test lint benchmark leaderboard verify install clean
 
 $(STAMP): pyproject.toml constraints.txt
 	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
@@ -34,6 +34,9 @@ benchmark: install
 leaderboard: install
 	$(BIN)/bench leaderboard --results leaderboard/results --output leaderboard/LEADERBOARD.md
 	$(BIN)/bench leaderboard --results leaderboard/results --output build/leaderboard.html
+
+verify: install
+	$(BIN)/bench results verify
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info

@@ -21,6 +21,7 @@ from harness.semantic_ids import SemanticIds
 
 CUTOFFS = (1, 3, 5, 10, 20, 50)
 PROTOCOLS = ("sid", "item")
+METRICS = (*(f"HR@{k}" for k in CUTOFFS), *(f"NDCG@{k}" for k in CUTOFFS), "MRR")
 Protocol = Literal["sid", "item"]
 NOWHERE = 2**16 - 1  # stored for a target that is not among the candidates
 

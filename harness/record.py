@@ -219,6 +219,25 @@ class Record:
         return self.stages[name]
 
 
+def trusted(record: Record) -> Record:
+    """The record, if its metrics are those of its own target ranks.
+
+    Raises:
+        BenchError: they are not: a file was changed by hand or half replaced.
+    """
+    for stage in record.stages:
+        for protocol in PROTOCOLS:
+            ranks = record.ranks(protocol, stage)
+            for name, value in (ranks.means() if ranks else {}).items():
+                said = record.metrics(protocol, stage).get(name)
+                if said is None or abs(said - value) > 1e-9:
+                    raise BenchError(
+                        f"{record.place}, {stage}: {name} ({protocol}) is {said}, but the target ranks give "
+                        f"{value:.6f}; bench results measure {record.place} computes it again"
+                    )
+    return record
+
+
 def checksum(content: dict[str, Any]) -> str:
     """sha256 of a record's content, free of layout and key order."""
     return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
@@ -278,10 +297,10 @@ def load(path: Path) -> Record:
     """A record from a run directory, or from the file that was exported of one.
 
     Raises:
-        BenchError: there is neither.
+        BenchError: there is neither, or its metrics do not follow from its target ranks.
     """
     if path.is_dir():
-        return Record.of_run(path)
+        return trusted(Record.of_run(path))
     if path.suffix == ".json":
-        return Record.read(path)
+        return trusted(Record.read(path))
     raise BenchError(f"{path} is no run directory and no record (.json); bench run prints the directory of a run")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from importlib import resources
@@ -14,6 +15,7 @@ from harness import config, consistency
 from harness.errors import BenchError
 from harness.levels import drop_off
 
+_METRIC = re.compile(r"(HR|NDCG)@[1-9]\d*|MRR")
 DIGITS = 4  # that tables of the field are printed with
 
 
@@ -84,6 +86,9 @@ def read(path: Path) -> list[Reported]:
         for method, values in (table.get("rows") or {}).items():
             if values is None:
                 continue
+            for column in table.get("columns") or []:
+                if not _METRIC.fullmatch(str(column)):
+                    raise BenchError(f"{where}: unknown metric '{column}'; write HR@K, NDCG@K or MRR")
             try:
                 metrics = dict(zip(table["columns"], map(float, values), strict=True))
             except (KeyError, TypeError, ValueError) as error:

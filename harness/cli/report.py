@@ -36,11 +36,15 @@ def report(runs: tuple[str, ...], output: str | None, no_figures: bool) -> None:
 @click.command()
 @click.argument("first", metavar="RUN[:STAGE]")
 @click.argument("second", metavar="RUN[:STAGE]")
+@click.option("--metric", multiple=True, metavar="NAME", help="Only this metric (repeatable); corrected among these.")
 @click.option("--samples", default=5, show_default=True, metavar="N", help="Samples to list that gained and that lost.")
 @click.option("--output", metavar="FILE", help="Write the comparison to a file, as JSON or (.md) markdown.")
 @data_dir_option
 @with_plugins
-def compare(plugins: Plugins, first: str, second: str, samples: int, output: str | None, data_dir: str | None) -> None:
+def compare(
+    plugins: Plugins, first: str, second: str, metric: tuple[str, ...], samples: int, output: str | None,
+    data_dir: str | None,
+) -> None:  # fmt: skip
     """Compare the second RUN with the first on the same test samples: intervals, tests, segments, changed samples.
 
     RUN is a run directory, a record, or a folder with the seeds of one recipe, which are averaged sample by sample.
@@ -58,7 +62,7 @@ def compare(plugins: Plugins, first: str, second: str, samples: int, output: str
     if any(category.name == record.category for category in catalogue.find(plugins, data_dir)):
         read = catalogue.read(plugins, record.category, data_dir, record.settings.get("dataset") or {})
         dataset = read if read.fingerprint == record.data else None
-    found = comparison.compare(a, b, dataset, samples)
+    found = comparison.compare(a, b, dataset, samples, metric)
     if dataset is None:
         found.left_out.append(f"segments and samples: the data of {record.category} as it was run is not here")
     text = comparison.markdown(found)

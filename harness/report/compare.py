@@ -15,6 +15,7 @@ import numpy as np
 
 from harness.data.dataset import Dataset
 from harness.errors import BenchError, unknown
+from harness.ranks import METRICS
 from harness.record import Record, finished_below, load
 from harness.report.systems import System, recipes
 from harness.report.tables import PROTOCOLS, caption, table, title
@@ -116,16 +117,22 @@ def side(given: str) -> System:
     return System(name, recipe, stage)
 
 
-def compare(first: System, second: System, dataset: Dataset | None, most: int = 5) -> Comparison:
+def compare(
+    first: System, second: System, dataset: Dataset | None, most: int = 5, only: Sequence[str] = ()
+) -> Comparison:
     """Compare two systems on the same test samples.
 
     Args:
         dataset: the category, for segments and samples; None: neither.
         most: how many samples to list that gained, and that lost.
+        only: the metrics that are compared, and corrected, together; without any, all of them.
 
     Raises:
-        BenchError: they were run on different data, or share no protocol.
+        BenchError: they were run on different data, share no protocol, or a metric is unknown.
     """
+    for name in only:
+        if name not in METRICS:
+            raise unknown("metric", name, METRICS)
     if first.name == second.name:
         last = f" {second.stage}" if first.stage != second.stage else f" ({second.recipe.first.place.name})"
         first = dataclasses.replace(first, name=f"{first.name} ({first.recipe.first.place.name})")
@@ -147,11 +154,14 @@ def compare(first: System, second: System, dataset: Dataset | None, most: int = 
             values[protocol] = pair
     if not values:
         raise BenchError(f"{a.place} and {b.place} share no protocol: {'; '.join(left_out) or 'no target ranks'}")
-    found = Comparison(first, second, {protocol: paired(*pair) for protocol, pair in values.items()}, left_out=left_out)
+    chosen = {p: [_narrowed(part, only) for part in pair] for p, pair in values.items()}
+    found = Comparison(first, second, {p: paired(*pair) for p, pair in chosen.items()}, left_out=left_out)
     shared = {r.seed for r in first.recipe.records} & {r.seed for r in second.recipe.records}
     if len(shared) > 1:
         for seed in sorted(shared):
-            found.seeds[seed] = {p: paired(_of_seed(first, seed, p), _of_seed(second, seed, p)) for p in values}
+            found.seeds[seed] = {
+                p: paired(*(_narrowed(_of_seed(system, seed, p), only) for system in (first, second))) for p in values
+            }
     if dataset is not None:
         _samples(found, values, dataset, most)
     return found
@@ -170,7 +180,7 @@ def markdown(found: Comparison) -> str:
             for seed, protocols in found.seeds.items()
             for protocol, results in protocols.items()
             for name, r in results.items()
-            if name in ("HR@10", "NDCG@10")
+            if name in ("HR@10", "NDCG@10") or len(results) < 4
         ]
         headers = ["Seed", "Protocol", "Metric", first, second, "Difference", "95 %"]
         parts += ["## By seed", table(headers, rows), caption(records)]
@@ -213,6 +223,10 @@ def _interval(result: Paired) -> str:
 
 def _short(text: str) -> str:
     return text if len(text) <= TITLE else text[: TITLE - 1].rstrip() + "…"
+
+
+def _narrowed(values: dict[str, np.ndarray], only: Sequence[str]) -> dict[str, np.ndarray]:
+    return {name: value for name, value in values.items() if not only or name in only}
 
 
 def _of_seed(system: System, seed: int, protocol: str) -> dict[str, np.ndarray]:

@@ -75,6 +75,15 @@ def test_a_run_of_an_older_version_says_how_to_measure_it(tiny, tmp_path):
         Record.of_run(run)
 
 
+def test_metrics_changed_in_a_run_directory_are_refused(tiny, tmp_path):
+    run = make_run(tmp_path, tiny)
+    result = store.read_json(run / store.METRICS)
+    result["stages"]["grpo"]["sid"]["HR@10"] += 0.01
+    store.write_json(run / store.METRICS, result)
+    with pytest.raises(BenchError, match="the target ranks give"):
+        load(run)
+
+
 def test_seeds_share_a_variant_and_settings_do_not(tiny, tmp_path):
     one, two = (make_record(tmp_path, tiny, seed=seed) for seed in (1, 2))
     other = make_record(tmp_path, tiny, seed=1, settings={"rate": 0.1})

@@ -107,6 +107,14 @@ def test_the_command_compares_runs_stages_and_folders_of_seeds(tiny, tmp_path):
     assert two.name not in content["first"]
 
 
+def test_a_chosen_family_of_metrics_is_corrected_by_itself(tiny, pair):
+    every = compare.compare(*map(system, pair), None)
+    two = compare.compare(*map(system, pair), None, only=["HR@10", "NDCG@10"])
+    assert list(two.protocols["sid"]) == ["HR@10", "NDCG@10"]
+    assert two.protocols["sid"]["HR@10"].corrected < every.protocols["sid"]["HR@10"].corrected
+    assert two.protocols["sid"]["HR@10"].p == pytest.approx(every.protocols["sid"]["HR@10"].p, abs=0.01)
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -114,6 +122,7 @@ def test_the_command_compares_runs_stages_and_folders_of_seeds(tiny, tmp_path):
         (("{run}", "{run}:sftt"), "did you mean sft?"),
         (("{run}", "{run}", "--output", "x.pdf"), "ends in .json or .md"),
         (("{root}", "{run}"), "several recipes"),
+        (("{run}", "{run}:sft", "--metric", "NDGC@10"), "did you mean NDCG@10"),
     ],
 )
 def test_bad_input_is_one_line(tiny, tmp_path, words, message):
