@@ -154,14 +154,15 @@ def compare(
             values[protocol] = pair
     if not values:
         raise BenchError(f"{a.place} and {b.place} share no protocol: {'; '.join(left_out) or 'no target ranks'}")
-    chosen = {p: [_narrowed(part, only) for part in pair] for p, pair in values.items()}
-    found = Comparison(first, second, {p: paired(*pair) for p, pair in chosen.items()}, left_out=left_out)
+
+    def tested(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> dict[str, Paired]:
+        return paired(_narrowed(one, only), _narrowed(other, only))
+
+    found = Comparison(first, second, {p: tested(*pair) for p, pair in values.items()}, left_out=left_out)
     shared = {r.seed for r in first.recipe.records} & {r.seed for r in second.recipe.records}
     if len(shared) > 1:
         for seed in sorted(shared):
-            found.seeds[seed] = {
-                p: paired(*(_narrowed(_of_seed(system, seed, p), only) for system in (first, second))) for p in values
-            }
+            found.seeds[seed] = {p: tested(_of_seed(first, seed, p), _of_seed(second, seed, p)) for p in values}
     if dataset is not None:
         _samples(found, values, dataset, most)
     return found
