@@ -21,6 +21,7 @@ from harness.ranks import PROTOCOLS, TargetRanks
 from harness.store import Store
 
 FORMAT = 1
+TOLERANCE = 1e-9  # sums of the same numbers in another order
 MANIFEST_KEYS = ("caption", "fingerprints", "rows", "items", "semantic_ids", "revision", "versions", "hardware")
 KEYS = {
     "format": int, "label": str, "method": str, "group": str, "category": str, "seed": int, "run": str, "caption": str,
@@ -219,22 +220,36 @@ class Record:
         return self.stages[name]
 
 
-def trusted(record: Record) -> Record:
-    """The record, if its metrics are those of its own target ranks.
-
-    Raises:
-        BenchError: they are not: a file was changed by hand or half replaced.
-    """
+def contradictions(record: Record) -> list[str]:
+    """Where a record's metrics are not those of its own target ranks, a line each; empty where it agrees with itself."""
+    found = []
+    n = record.content["rows"].get("test")
     for stage in record.stages:
         for protocol in PROTOCOLS:
-            ranks = record.ranks(protocol, stage)
-            for name, value in (ranks.means() if ranks else {}).items():
-                said = record.metrics(protocol, stage).get(name)
-                if said is None or abs(said - value) > 1e-9:
-                    raise BenchError(
-                        f"{record.place}, {stage}: {name} ({protocol}) is {said}, but the target ranks give "
-                        f"{value:.6f}; bench results measure {record.place} computes it again"
-                    )
+            said, ranks = record.metrics(protocol, stage), record.ranks(protocol, stage)
+            where = f"{stage}, {protocol} protocol"
+            if said and ranks is None:
+                found.append(f"{where}: no target ranks")
+            elif ranks is not None and len(ranks) != n:
+                found.append(f"{where}: ranks of {len(ranks)} targets, test has {n} samples")
+            elif ranks is not None:
+                found += [
+                    f"{where}: {name} is {value:.6g} by the target ranks, the record says {said.get(name)}"
+                    for name, value in ranks.means().items()
+                    if abs(said.get(name, -1.0) - value) > TOLERANCE
+                ]
+    return found
+
+
+def trusted(record: Record) -> Record:
+    """The record, if it agrees with itself.
+
+    Raises:
+        BenchError: it does not: a file was changed by hand or half replaced.
+    """
+    found = contradictions(record)
+    if found:
+        raise BenchError(f"{record.place}: {found[0]}; bench results measure RUN computes it again")
     return record
 
 

@@ -10,7 +10,7 @@ from itertools import groupby
 from typing import Any
 
 from harness.measure import BAYES
-from harness.report.tables import PROTOCOLS, caption, count, duration, table, title
+from harness.report.tables import PROTOCOLS, caption, count, duration, reported_table, table, title
 from leaderboard.board import ALPHA, COLUMNS, FLOOR, GROUP_TITLES, TESTED, Board, Row, Table
 
 SPREAD = ("HR@10", "NDCG@10")
@@ -120,17 +120,7 @@ def _caption(board: Board, found: Table) -> str:
 def _markdown_reported(board: Board) -> list[str]:
     if not board.reported:
         return []
-    rows = [
-        [f"{r.method} ‡" if r.problems else r.method, r.source, *(r.metrics.get(c) for c in REPORTED)]
-        for r in board.reported
-    ]
-    wrong = [f"- ‡ {r.method} ({r.source}): {'; '.join(r.problems)}." for r in board.reported if r.problems]
-    parts = [
-        "### Reported elsewhere",
-        "As their sources give them (SID protocol, the published train split); none of it was measured here.",
-        table(["Method", "Source", *REPORTED], rows),
-    ]
-    return [*parts, "Cannot be true as printed:\n\n" + "\n".join(wrong)] if wrong else parts
+    return ["### Reported elsewhere", *reported_table(board.reported, REPORTED)]
 
 
 def flat(boards: Sequence[Board]) -> list[dict[str, Any]]:

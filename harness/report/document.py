@@ -18,7 +18,19 @@ from harness.report import figures
 from harness.report.compare import HOW, paired_table
 from harness.report.observations import observations
 from harness.report.systems import Recipe, System, recipes, systems
-from harness.report.tables import HR, NDCG, PROTOCOLS, caption, cell, count, duration, percent, table, title
+from harness.report.tables import (
+    HR,
+    NDCG,
+    PROTOCOLS,
+    caption,
+    cell,
+    count,
+    duration,
+    percent,
+    reported_table,
+    table,
+    title,
+)
 from harness.reported import Reported
 from harness.statistics import paired
 from harness.store import Store
@@ -50,8 +62,8 @@ def write(records: Sequence[Record], folder: Path, draw: bool = True) -> list[Pa
     return [path, *drawn]
 
 
-def same_ground(records: Sequence[Record], sids: bool = True) -> None:
-    """Records that share a table must be of one category, one split and (for SID tables) one set of SIDs.
+def same_ground(records: Sequence[Record]) -> None:
+    """Records that share a table must be of one category, one split and one set of SIDs.
 
     Raises:
         BenchError: they are not; it names two that differ.
@@ -61,7 +73,7 @@ def same_ground(records: Sequence[Record], sids: bool = True) -> None:
         for what, a, b in (
             ("categories", first.category, record.category),
             ("data", first.data, record.data),
-            ("semantic IDs", first.sids if sids else "", record.sids if sids else ""),
+            ("semantic IDs", first.sids, record.sids),
         ):
             if a != b:
                 raise BenchError(
@@ -129,7 +141,8 @@ def _figures(found: Sequence[Recipe], pairs: Pairs) -> dict[str, Any]:
         for number, stage in enumerate(recipe.stages, start=1):
             if recipe.first.place.is_dir():
                 log = store.read_log(Store(recipe.first.place).stage(number, stage))
-                best = (recipe.first.stages[stage].get("train") or {}).get("best step")
+                facts = recipe.first.stages[stage].get("train") or {}
+                best = facts.get("best step", facts.get("best epoch"))  # item-id models log by epoch
                 name = _file(recipe, stage, len(found) > 1)
                 drawn[f"learning-{name}"] = figures.learning(stage, log, best)
                 drawn[f"rewards-{name}"] = figures.rewards(stage, log)
@@ -282,21 +295,11 @@ def _stage_differences(shown: Sequence[System], records: Sequence[Record]) -> li
 
 
 def _reported(category: str) -> list[str]:
-    """Reported scores of the category, rows that cannot be true marked and explained."""
+    """Reported scores of the category."""
     rows = reported.rows(category)
     if not rows:
         return []
-    columns = ["HR@3", "HR@5", "HR@10", "NDCG@3", "NDCG@5", "NDCG@10"]
-    shown = [
-        [f"{r.method} ‡" if r.problems else r.method, r.source, *(r.metrics.get(c) for c in columns)] for r in rows
-    ]
-    notes = [f"- ‡ {r.method} ({r.source}): {'; '.join(r.problems)}." for r in rows if r.problems]
-    return [
-        "## Reported scores",
-        "As their sources give them (SID string match, the published split); not measured here.",
-        table(["Method", "Source", *columns], shown),
-        "\n".join(["Cannot be true as printed:", "", *notes]) if notes else "",
-    ]
+    return ["## Reported scores", *reported_table(rows, ["HR@3", "HR@5", "HR@10", "NDCG@3", "NDCG@5", "NDCG@10"])]
 
 
 def _main(pairs: Pairs) -> Pairs:

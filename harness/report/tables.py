@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +10,7 @@ from tabulate import tabulate
 from harness.measure import BAYES
 from harness.ranks import CUTOFFS
 from harness.record import Record
+from harness.reported import Reported
 
 HR = [f"HR@{k}" for k in CUTOFFS]
 NDCG = [f"NDCG@{k}" for k in CUTOFFS]
@@ -97,6 +97,14 @@ def summary(result: dict[str, Any]) -> str:
     return table(["stage", "protocol", *columns, "CC"], rows)
 
 
-def mean(values: Sequence[float]) -> float | None:
-    """The mean of what is there."""
-    return statistics.fmean(values) if values else None
+def reported_table(rows: Sequence[Reported], columns: Sequence[str]) -> list[str]:
+    """Reported rows as a table, those that cannot be true marked, and under it why."""
+    shown = [
+        [f"{r.method} ‡" if r.problems else r.method, r.source, *(r.metrics.get(c) for c in columns)] for r in rows
+    ]
+    wrong = [f"- ‡ {r.method} ({r.source}): {'; '.join(r.problems)}." for r in rows if r.problems]
+    return [
+        "As their sources give them (SID protocol, the published train split); not measured here.",
+        table(["Method", "Source", *columns], shown),
+        *(["Cannot be true as printed:\n\n" + "\n".join(wrong)] if wrong else []),
+    ]

@@ -80,7 +80,7 @@ def test_metrics_changed_in_a_run_directory_are_refused(tiny, tmp_path):
     result = store.read_json(run / store.METRICS)
     result["stages"]["grpo"]["sid"]["HR@10"] += 0.01
     store.write_json(run / store.METRICS, result)
-    with pytest.raises(BenchError, match="the target ranks give"):
+    with pytest.raises(BenchError, match="by the target ranks, the record says"):
         load(run)
 
 
