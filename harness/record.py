@@ -221,7 +221,7 @@ class Record:
 
 
 def contradictions(record: Record) -> list[str]:
-    """Where a record's metrics are not those of its own target ranks, a line each; empty where it agrees with itself."""
+    """Where a record's metrics are not those of its own target ranks, a line each; empty where they agree."""
     found = []
     n = record.content["rows"].get("test")
     for stage in record.stages:
