@@ -32,6 +32,8 @@ BUILT_INS = (
     "plugins.decoders",
     "plugins.metrics",
     "plugins.minionerec",
+    "plugins.lcrec",
+    "plugins.sdpo",
     "baselines",
 )
 KINDS = {

@@ -18,13 +18,14 @@ from transformers import PrinterCallback, Trainer, TrainerCallback
 
 from harness.components import Context
 from harness.errors import BenchError
-from harness.store import replace_folder
+from harness.store import read_json, replace_folder, write_json
 
 IGNORED = -100
 """The label of a token without loss."""
 CHECKPOINTS = "checkpoints"
 MODEL = "model"
 AVERAGE = "average.safetensors"
+START = "start.json"
 
 
 @dataclass(frozen=True)
@@ -298,6 +299,38 @@ def disable_dropout(model: Any) -> None:
             module.p = 0.0
         if isinstance(getattr(module, "attention_dropout", None), float):
             module.attention_dropout = 0.0
+
+
+def start_metric(context: Context, model: Any) -> dict[str, float]:
+    """The probe before the first step of a stage, kept so that a resumed stage compares with the same number."""
+    path = context.directory / START
+    if not path.exists():
+        numbers = context.probe(model)
+        context.log({f"eval_{name}": value for name, value in numbers.items()} | {"epoch": 0.0}, 0)
+        write_json(path, numbers)
+    found: dict[str, float] = read_json(path)
+    return found
+
+
+def keep_best(
+    trainer: Any, text_tokenizer: Any, context: Context, start: dict[str, float], select: str
+) -> dict[str, Any]:
+    """Leave the best model by valid, be it the one that the stage started from; returns facts for the record."""
+    state = trainer.state
+    better = state.best_metric is not None and state.best_metric >= start[select]
+    policy = trainer.accelerator.unwrap_model(trainer.model)
+    if not better:
+        assert context.previous is not None  # a stage that may end where it started has one before it
+        policy, _ = load_model(context.previous, "cpu")
+    save_model(policy, text_tokenizer, context.directory)
+    prune_checkpoints(context.directory)
+    return {
+        "steps": state.global_step,
+        "epochs": round(state.epoch or 0.0, 3),
+        "best step": state.best_global_step if better else 0,
+        f"start valid {select}": start[select],
+        f"best valid {select}": max(start[select], state.best_metric or 0.0),
+    }
 
 
 def prune_checkpoints(directory: Path) -> None:

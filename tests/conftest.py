@@ -64,8 +64,8 @@ def industrial(plugins):
 @pytest.fixture(scope="session")
 def tiny_lm(tiny):
     """A random nano model over the tiny category: (model, text tokenizer, prompts)."""
+    from harness.language.prompts import Prompts
     from plugins.backbones.nano import NanoBackbone, Settings
-    from plugins.minionerec.prompts import Prompts
 
     prompts = Prompts("compact", tiny.items, tiny.given)
     backbone = NanoBackbone(Settings(hidden=32, layers=2, heads=2, intermediate=64, text_vocabulary=300), None)

@@ -10,7 +10,7 @@ from harness import hookimpl
 def bench_trainers():
     """SFT, GRPO, and a memory beside the trained model."""
     return {
-        "minionerec-sft": "plugins.minionerec.sft:SftTrainer",
+        "minionerec-sft": "plugins.minionerec.sft:MiniOneRecSft",
         "minionerec-grpo": "plugins.minionerec.grpo:GrpoTrainer",
         "minionerec-memory": "plugins.minionerec.memory:MemoryTrainer",
     }

@@ -11,16 +11,14 @@ from typing import Any, Literal
 
 from trl import GRPOConfig
 
-from harness import store, training
+from harness import training
 from harness.components import Context, setting
 from harness.decoding.trie import Trie
 from harness.errors import BenchError
 from harness.generative import GenerativeModel, encode
 from harness.groups import Rewards
+from harness.language.prompts import SID_TASKS, Example, Prompts
 from plugins.minionerec.group_trainer import Plan, SharedPromptGRPOTrainer, unused
-from plugins.minionerec.prompts import SID_TASKS, Example, Prompts
-
-START = "start.json"
 
 
 @dataclass(frozen=True)
@@ -126,8 +124,8 @@ class GrpoTrainer:
         training.disable_dropout(model)  # ratio and KL compare the policy with itself, not with its noise
         if settings.softmax != "as trained":
             training.set_sid_softmax(model, settings.softmax)
-        generative = prompts.generative(model, text_tokenizer, settings.cutoff)
-        start = self._start_metric(context, generative)
+        generative = prompts.generative(model.eval(), text_tokenizer, settings.cutoff)
+        start = training.start_metric(context, generative)
         examples = self._examples(context, prompts)
         rows = {
             "prompt": [e.prompt for e in examples],
@@ -158,22 +156,8 @@ class GrpoTrainer:
         trainer.as_model = lambda policy: prompts.generative(policy, text_tokenizer, settings.cutoff)
         started = time.monotonic()
         training.train(trainer, context)
-        state = trainer.state
-        better = state.best_metric is not None and state.best_metric >= start[settings.select]
-        policy = trainer.accelerator.unwrap_model(trainer.model)
-        if not better:
-            policy, _ = training.load_model(context.previous, "cpu")
-        training.save_model(policy, text_tokenizer, context.directory)
-        training.prune_checkpoints(context.directory)
-        return {
-            "steps": state.global_step,
-            "epochs": round(state.epoch or 0.0, 3),
-            "best step": state.best_global_step if better else 0,
-            f"start valid {settings.select}": start[settings.select],
-            f"best valid {settings.select}": max(start[settings.select], state.best_metric or 0.0),
-            "prompts": len(examples),
-            "train seconds": round(time.monotonic() - started, 1),
-        }
+        facts = training.keep_best(trainer, text_tokenizer, context, start, settings.select)
+        return facts | {"prompts": len(examples), "train seconds": round(time.monotonic() - started, 1)}
 
     def load(self, context: Context) -> GenerativeModel:
         """The trained model."""
@@ -188,16 +172,6 @@ class GrpoTrainer:
     def _rewards(self, context: Context) -> Rewards:
         wanted = self.settings.rewards
         return Rewards({wanted: 1.0} if isinstance(wanted, str) else wanted, context, "grpo.rewards")
-
-    def _start_metric(self, context: Context, generative: GenerativeModel) -> dict[str, float]:
-        """The probe before the first step, kept so that a resumed stage compares with the same number."""
-        path = context.directory / START
-        if not path.exists():
-            generative.model.eval()
-            numbers = context.probe(generative)
-            context.log({f"eval_{name}": value for name, value in numbers.items()} | {"epoch": 0.0}, 0)
-            store.write_json(path, numbers)
-        return store.read_json(path)
 
     def _arguments(self, context: Context) -> dict[str, Any]:
         settings = self.settings

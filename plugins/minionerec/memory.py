@@ -26,10 +26,10 @@ from harness.decoding.mixture import Candidates, mixed
 from harness.decoding.trie import Trie
 from harness.errors import BenchError
 from harness.generative import Generator
+from harness.language.prompts import Prompts
 from harness.semantic_ids import SemanticIds
 from plugins.decoders.mixture import Settings as DecoderSettings
 from plugins.decoders.mixture import proposals
-from plugins.minionerec.prompts import Prompts
 
 FOUND = "memory.json"
 FLOOR = -20.0

@@ -1,189 +1,27 @@
-"""Supervised fine-tuning: the task mixture, loss on the answer only, selection on valid.
-
-The model first (what a row is), the training after it.
-"""
+"""The stage ``minionerec-sft``: the shared SFT stage, and the tasks ``alike`` and ``again`` beside its own."""
 
 from __future__ import annotations
 
-import time
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated, Any, Literal
-
-from annotated_types import Ge, Lt
-from torch.nn import functional
-from transformers import EarlyStoppingCallback, Trainer, TrainingArguments
+from typing import Any
 
 from harness import training
-from harness.batching import LengthBuckets
-from harness.components import Context, setting
-from harness.data.dataset import Samples
-from harness.decoding.split import SplitModel
-from harness.decoding.trie import Trie
+from harness.components import Context
 from harness.errors import BenchError
-from harness.generative import GenerativeModel
-from harness.training import IGNORED, Row
-from plugins.minionerec.prompts import DRAWN_TASKS, SID_TASKS, Prompts
-from plugins.minionerec.rows import DrawnRows, example_rows, packed_rows
-from plugins.minionerec.sid_loss import AnswerLoss
+from harness.language.prompts import DRAWN_TASKS, Prompts
+from harness.language.sft import SftTrainer
+from plugins.minionerec.drawn import DrawnRows
 
 
-@dataclass(frozen=True)
-class Settings:
-    """Settings of the SFT stage (in brackets: the replication's value)."""
-
-    tasks: dict[str, float] = setting({"next_sid": 1.0}, "share of each task's rows in the mixture")
-    packed: bool = setting(False, "one row a user for next_sid, the same targets at a fraction of the tokens (no)")
-    epochs: float = setting(10, "at most this many passes over the mixture (10)")
-    batch: int = setting(16, "rows a device and step (16)")
-    accumulation: int = setting(1, "micro batches a step (16: 1,024 rows on 4 devices)")
-    learning_rate: float = setting(3e-4, "peak learning rate (3e-4)")
-    schedule: str = setting("cosine", "learning-rate schedule (cosine, as its log says)")
-    warmup: float = setting(20, "warm-up, in steps; below 1 a share of the training (20)")
-    weight_decay: float = setting(0.0, "AdamW's weight decay (0)")
-    max_grad_norm: float = setting(1.0, "gradient clipping (1.0)")
-    softmax: Literal["vocabulary", "catalogue"] = setting(
-        "vocabulary",
-        "a SID token's probability over the whole vocabulary, or over those that continue a SID (vocabulary)",
-    )
-    level_weights: list[float] = setting([], "weight of each SID level's loss, from the first; empty: 1 each")
-    average: Annotated[float, Ge(0), Lt(1)] = setting(
-        0.0, "decay a step of the running average of weights that is probed and kept; 0: the last weights (0)"
-    )
-    label_smoothing: float = setting(0.0, "label smoothing, over the same tokens as the softmax (0)")
-    embedding_dropout: float = setting(0.0, "dropout of token embeddings (0)")
-    cutoff: int = setting(512, "longest sequence, in tokens; the last ones are kept (512)")
-    text_characters: int = setting(500, "descriptions are cut to this length, in characters")
-    eval_every: float = setting(0.05, "probe and checkpoint at this share of the training (0.05)")
-    patience: int = setting(3, "probes without a better one before stopping early; 0: never (3)")
-    select: Literal["NDCG@10", "HR@10", "loss"] = setting(
-        "NDCG@10", "valid metric that picks the best checkpoint (loss)"
-    )
-    precision: Literal["float32", "bfloat16"] = setting("float32", "autocast precision (bfloat16)")
-    gradient_checkpointing: bool = setting(False, "recompute activations to save memory")
-    deepspeed: str = setting("", "path of a DeepSpeed config; empty: none")
-    log_every: int = setting(20, "steps between logged numbers")
-
-
-class SftTrainer:
+class MiniOneRecSft(SftTrainer):
     """Stage trainer ``minionerec-sft``."""
 
-    Settings = Settings
-
-    def __init__(self, settings: Settings):
-        self.settings = settings
-
     def check(self, context: Context) -> None:
-        """Settings must fit the prompts, and leave something to train on."""
-        settings, prompts = self.settings, Prompts.of(context)
-        if context.backbone is None and context.previous is None:
-            raise BenchError("stage sft needs a backbone; add --set backbone=nano")
-        if settings.packed and prompts.style == "instruction":
-            raise BenchError(
-                "sft.packed needs the compact prompts, where history and answer are one chain; set sft.packed=false"
-            )
-        levels = context.needs_semantic_ids("stage sft").n_levels
-        if settings.level_weights and len(settings.level_weights) != levels:
-            raise BenchError(f"sft.level_weights has {len(settings.level_weights)} weights, a SID has {levels} levels")
-        if settings.tasks.get("alike") and not any(context.items.titles):
+        """As the shared stage, and ``alike`` needs titles."""
+        super().check(context)
+        if self.settings.tasks.get("alike") and not any(context.items.titles):
             raise BenchError("sft.tasks.alike needs item titles and this category has none; set it to 0")
-        rate = settings.tasks.get("next_sid", 0)
-        if settings.packed and rate not in (0, 1):
-            raise BenchError(f"sft.tasks.next_sid = {rate}, but packed rows hold each sample once; set it to 1")
-        if not prompts.examples(settings.tasks, context.train, settings.text_characters, context.seed):
-            raise BenchError("stage sft has no row to train on; raise a task's rate (--set sft.tasks.next_sid=1)")
 
-    def fit(self, context: Context) -> dict[str, Any]:
-        """Train on the mixture; leave the best checkpoint's model in the stage directory."""
-        settings = self.settings
-        prompts = Prompts.of(context)
-        model, text_tokenizer = self._start(context, prompts)
-        rows = training.Rows(
-            self._rows(context.train, prompts, text_tokenizer, context.seed),
-            self._drawn(context, prompts, text_tokenizer),
-        )
-        valid = example_rows(
-            prompts.examples({"next_sid": 1.0}, context.valid, settings.text_characters, context.seed)["next_sid"],
-            prompts, text_tokenizer, settings.cutoff, learn_end=settings.softmax == "vocabulary",
-        )  # fmt: skip
-        if settings.embedding_dropout:
-            dropout = settings.embedding_dropout
-            model.get_input_embeddings().register_forward_hook(
-                lambda layer, _, out: functional.dropout(out, dropout, layer.training)
-            )
-        larger = settings.select != "loss"
-        trainer = _SftTrainer(
-            model=model,
-            args=TrainingArguments(
-                **training.arguments(
-                    context, settings, per_device_train_batch_size=settings.batch,
-                    per_device_eval_batch_size=4 * settings.batch, prediction_loss_only=True,
-                    gradient_accumulation_steps=settings.accumulation, greater_is_better=larger,
-                    metric_for_best_model=f"eval_{settings.select}",
-                )
-            ),
-            train_dataset=rows,
-            eval_dataset=training.Rows(valid),
-            data_collator=lambda batch: training.collate(batch, text_tokenizer.pad_token_id),
-            callbacks=[
-                training.Observer(context, "sft"),
-                *([EarlyStoppingCallback(settings.patience)] if settings.patience else []),
-            ],
-        )  # fmt: skip
-        trainer.context, trainer.probed = context, larger
-        trainer.as_model = lambda policy: prompts.generative(policy, text_tokenizer, settings.cutoff)
-        trie = Trie(trainer.as_model(model).sid_tokens, context.device)
-        trainer.loss = AnswerLoss(trie, settings.softmax, settings.level_weights, settings.label_smoothing)
-        if settings.average:
-            trainer.average = training.RunningAverage(settings.average)
-            trainer.add_callback(trainer.average)
-        started = time.monotonic()
-        training.train(trainer, context)
-        training.save_model(trainer.accelerator.unwrap_model(trainer.model), text_tokenizer, context.directory)
-        training.prune_checkpoints(context.directory)
-        state = trainer.state
-        return {
-            "steps": state.global_step,
-            "epochs": round(state.epoch or 0.0, 3),
-            "best step": state.best_global_step,
-            f"best valid {settings.select}": state.best_metric,
-            "rows": len(rows),
-            "parameters": sum(p.numel() for p in model.parameters()),
-            "train seconds": round(time.monotonic() - started, 1),
-        }
-
-    def load(self, context: Context) -> GenerativeModel:
-        """The trained model."""
-        model, text_tokenizer = training.load_model(context.directory, context.device)
-        return Prompts.of(context).generative(model.eval(), text_tokenizer, self.settings.cutoff)
-
-    def _start(self, context: Context, prompts: Prompts) -> tuple[Any, Any]:
-        """The model to train: the last stage's, or a fresh backbone."""
-        if context.previous is not None:
-            model, text_tokenizer = training.load_model(context.previous, context.device)
-        else:
-            assert context.backbone is not None  # as check has made sure
-            texts = [t for t in (*context.items.titles, *context.items.descriptions) if t]
-            tokens = context.needs_semantic_ids("stage sft").tokens
-            model, text_tokenizer = context.backbone.build(tokens, prompts.special_tokens, texts, context.seed)
-        training.set_sid_softmax(model, self.settings.softmax)
-        return model, text_tokenizer
-
-    def _rows(self, samples: Samples, prompts: Prompts, text_tokenizer: Any, seed: int) -> list[Row]:
-        settings = self.settings
-        rates = dict(settings.tasks)
-        for task in DRAWN_TASKS:
-            rates.pop(task, None)
-        rows: list[Row] = []
-        if settings.packed and rates.get("next_sid"):
-            del rates["next_sid"]
-            rows += packed_rows(samples, prompts, text_tokenizer)
-        for task, examples in prompts.examples(rates, samples, settings.text_characters, seed).items():
-            learn_end = settings.softmax == "vocabulary" or task not in SID_TASKS  # else the end is certain
-            rows += example_rows(examples, prompts, text_tokenizer, settings.cutoff, learn_end)
-        return rows
-
-    def _drawn(self, context: Context, prompts: Prompts, text_tokenizer: Any) -> DrawnRows | None:
+    def _drawn(self, context: Context, prompts: Prompts, text_tokenizer: Any) -> training.Drawn | None:
         settings = self.settings
         rates = {task: rate for task, rate in settings.tasks.items() if task in DRAWN_TASKS and rate}
         if not rates:
@@ -191,58 +29,3 @@ class SftTrainer:
         return DrawnRows(
             context.train, rates, context.items, prompts, text_tokenizer, settings.cutoff, context.seed
         )  # fmt: skip
-
-
-class _SftTrainer(training.ProbeSelection, Trainer):
-    """Transformers' trainer with the loss computed at answer tokens only, and a running average where one is kept."""
-
-    loss: AnswerLoss
-    average: training.RunningAverage | None = None
-    probed = True
-
-    def evaluate(self, *arguments: Any, **named: Any) -> dict[str, float]:
-        """The probe, or with ``select: loss`` the mean loss on valid; of the averaged weights where there are such."""
-        model = self.accelerator.unwrap_model(self.model)
-        if self.average:
-            self.average.swap(model)
-        try:
-            return super().evaluate() if self.probed else Trainer.evaluate(self, *arguments, **named)
-        finally:
-            if self.average:
-                self.average.swap(model)
-
-    def compute_loss(
-        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
-    ) -> Any:
-        """Cross-entropy at the tokens with a label; logits are computed nowhere else."""
-        ids, labels = inputs["input_ids"], inputs["labels"]
-        lm = SplitModel(model)  # a wrapper (DDP, DeepSpeed) is used whole: it must see the forward pass
-        total = self.loss(lm, lm.states(ids), ids, labels, model.training)
-        loss = total / (
-            num_items_in_batch if num_items_in_batch is not None else (labels != IGNORED).sum().clamp(min=1)
-        )
-        return (loss, {"loss": loss}) if return_outputs else loss
-
-    def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        """The checkpoint, and the running average beside its weights."""
-        if self.average and self.average.weights:
-            folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
-            folder.mkdir(parents=True, exist_ok=True)
-            self.average.save(folder)
-        super()._save_checkpoint(model, trial)
-
-    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
-        super()._load_optimizer_and_scheduler(checkpoint)
-        if self.average and checkpoint and (Path(checkpoint) / training.AVERAGE).exists():
-            self.average.load(Path(checkpoint), self.args.device)
-
-    def _load_best_model(self) -> None:
-        """The best checkpoint's weights: its average where there is one."""
-        super()._load_best_model()
-        best = Path(self.state.best_model_checkpoint or "")
-        if self.average and (best / training.AVERAGE).exists():
-            self.average.load(best, self.args.device)
-            self.average.swap(self.accelerator.unwrap_model(self.model))
-
-    def _get_train_sampler(self, train_dataset: Any = None) -> LengthBuckets:
-        return LengthBuckets(self.train_dataset.lengths, self.args.per_device_train_batch_size, self.args.seed)

@@ -20,11 +20,11 @@ from harness import training as stages
 from harness.data import catalogue
 from harness.decoding.split import SplitModel
 from harness.decoding.trie import Trie
+from harness.language.answer_loss import AnswerLoss
+from harness.language.prompts import Prompts
+from harness.language.rows import example_rows
 from harness.provenance import hardware, revision, versions
 from plugins.backbones.nano import NanoBackbone, Settings
-from plugins.minionerec.prompts import Prompts
-from plugins.minionerec.rows import example_rows
-from plugins.minionerec.sid_loss import AnswerLoss
 from tests.benchmarks import decoding, training
 from tests.benchmarks.docs import speed_table
 from tests.benchmarks.timing import paired, parameters, peak_gib, row

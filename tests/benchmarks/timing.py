@@ -13,8 +13,8 @@ import torch
 
 from harness import training
 from harness.generative import GenerativeModel
+from harness.language.prompts import Prompts
 from plugins.backbones.nano import NanoBackbone, Settings
-from plugins.minionerec.prompts import Prompts
 
 ROUNDS = 3
 SIZES = {

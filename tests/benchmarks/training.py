@@ -18,12 +18,12 @@ from harness.decoding.shared_prompt import completion_log_probs
 from harness.decoding.trie import Trie
 from harness.generative import GenerativeModel
 from harness.groups import Groups
+from harness.language.prompts import Prompts
+from harness.language.rows import example_rows, packed_rows
 from plugins.decoders.generate import continuations
 from plugins.minionerec.advantages import group_advantages
 from plugins.minionerec.group_trainer import Plan, SharedPromptGRPOTrainer, unused
-from plugins.minionerec.prompts import Prompts
 from plugins.minionerec.rewards import ranking
-from plugins.minionerec.rows import example_rows, packed_rows
 from tests.benchmarks.timing import paired, parameters, row, some
 
 GROUP = 16

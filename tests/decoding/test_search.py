@@ -11,10 +11,10 @@ from harness.decoding.split import SplitModel
 from harness.decoding.trie import Trie
 from harness.errors import BenchError
 from harness.generative import GenerativeModel
+from harness.language.prompts import Prompts
 from harness.progress import Progress
 from plugins.decoders.generate import GenerateDecoder
 from plugins.decoders.search import BeamDecoder, BeamSettings, ExactDecoder
-from plugins.minionerec.prompts import Prompts
 
 
 @pytest.fixture(scope="module")

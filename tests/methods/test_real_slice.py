@@ -15,10 +15,10 @@ from harness.decoding.beam import beam_search
 from harness.decoding.exact import exact_search
 from harness.decoding.layout import pad_left
 from harness.decoding.trie import Trie
+from harness.language.prompts import Prompts
 from harness.progress import Progress
 from plugins.decoders.generate import GenerateDecoder
 from plugins.decoders.search import BeamDecoder, BeamSettings
-from plugins.minionerec.prompts import Prompts
 
 pytestmark = pytest.mark.data
 

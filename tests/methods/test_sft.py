@@ -7,12 +7,13 @@ from harness.batching import LengthBuckets
 from harness.data.dataset import Items
 from harness.decoding.split import SplitModel
 from harness.decoding.trie import Trie
+from harness.language.answer_loss import AnswerLoss
+from harness.language.prompts import Prompts
+from harness.language.rows import example_rows, packed_rows
 from harness.training import IGNORED, Rows, RunningAverage, collate
 from plugins.backbones.nano import NanoBackbone, Settings
 from plugins.minionerec.alike import TitleNeighbours, recent
-from plugins.minionerec.prompts import Prompts
-from plugins.minionerec.rows import DrawnRows, example_rows, packed_rows
-from plugins.minionerec.sid_loss import AnswerLoss
+from plugins.minionerec.drawn import DrawnRows
 
 
 def log_probs_of_labels(model, rows, pad):

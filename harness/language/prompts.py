@@ -1,4 +1,4 @@
-"""Prompts and tasks of MiniOneRec: one wording of each task, shared by SFT, RL and test.
+"""Prompts and tasks of language models that recommend: one wording of each task, shared by SFT, RL and test.
 
 Styles: ``instruction`` (an instruction block in words, for pretrained models) and ``compact`` (one
 special token a task, for models trained from scratch); ``compact-items`` is ``compact`` with a token of
@@ -8,7 +8,7 @@ from three codes. Targets belong to samples: nothing is ever looked up by a text
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,37 +19,34 @@ from harness.components import Context
 from harness.data.dataset import Histories, Items, Samples
 from harness.errors import BenchError, unknown
 from harness.generative import GenerativeModel
+from harness.language.templates import INTRODUCTION, ONE_WORDING
 from harness.semantic_ids import SemanticIds
 
+Wordings = Mapping[str, tuple[tuple[str, str], ...]]
+
 DRAWN_TASKS = ("alike", "again")
-"""Tasks whose answers are drawn anew each epoch (:class:`plugins.minionerec.rows.DrawnRows`)."""
-SAMPLE_TASKS = ("next_sid", "sid_history_to_title", "titles_to_title", "titles_to_sid")
-ITEM_TASKS = ("title_to_sid", "sid_to_title", "description_to_sid")
+"""Tasks whose answers are drawn anew each epoch (:class:`plugins.minionerec.drawn.DrawnRows`)."""
+SAMPLE_TASKS = (
+    "next_sid", "sid_history_to_title", "titles_to_title", "titles_to_sid", "sid_history_to_description",
+)  # fmt: skip
+ITEM_TASKS = ("title_to_sid", "sid_to_title", "description_to_sid", "sid_to_description")
 SID_TASKS = ("next_sid", "titles_to_sid", "title_to_sid", "description_to_sid")
 """Tasks whose answer is a SID: those that RL can reward."""
 STYLES = ("compact", "compact-items", "instruction")
+COMPACT = {
+    "next_sid": ("<|next|>", ""),
+    "sid_history_to_title": ("<|next|>", "<|title|>"),
+    "sid_history_to_description": ("<|next|>", "<|about|>"),
+    "titles_to_title": ("<|history|>", "<|title|>"),
+    "titles_to_sid": ("<|history|>", "<|sid|>"),
+    "title_to_sid": ("<|item|>", "<|sid|>"),
+    "sid_to_title": ("<|item|>", "<|title|>"),
+    "sid_to_description": ("<|item|>", "<|about|>"),
+    "description_to_sid": ("<|about|>", "<|sid|>"),
+}
+"""How the compact style opens and closes a task's prompt."""
 SPECIAL_TOKENS = ("<|next|>", "<|item|>", "<|about|>", "<|history|>", "<|then|>", "<|sid|>", "<|title|>")
 """Special tokens of the compact style."""
-
-_INTRODUCTION = "Below are a task and its input. Answer the task for this input."
-_TASKS = {
-    "next_sid": ("Predict what the customer buys next.", "Purchases so far, oldest first: {}. Which item comes next?"),
-    "sid_history_to_title": (
-        "Name what the customer buys next.",
-        "Purchases so far, oldest first: {}. What is the title of the item that comes next?",
-    ),
-    "titles_to_title": (
-        "Name what the customer buys next from the titles bought so far.",
-        "Titles bought so far, oldest first: {}. What is the title of the item that comes next?",
-    ),
-    "titles_to_sid": (
-        "Predict what the customer buys next from the titles bought so far.",
-        "Titles bought so far, oldest first: {}. Which item comes next?",
-    ),
-    "title_to_sid": ("Give the item that has this title.", "Title: {}. Which item is it?"),
-    "sid_to_title": ("Give the title of this item.", "Item: {}. What is its title?"),
-    "description_to_sid": ("Give the item that is described here.", "Description: {}. Which item is it?"),
-}
 
 
 @dataclass(frozen=True)
@@ -65,20 +62,21 @@ class Example:
 class Prompts:
     """Writes the prompts of one style for one catalogue."""
 
-    def __init__(self, style: str, items: Items, semantic_ids: SemanticIds):
+    def __init__(self, style: str, items: Items, semantic_ids: SemanticIds, wordings: Wordings = ONE_WORDING):
+        """`wordings` are those of the ``instruction`` style; compact prompts have one token a task."""
         if style not in STYLES:
             raise unknown("prompt style", style, STYLES, "(--set prompts=…)")
-        self.style, self.items, self.semantic_ids = style, items, semantic_ids
+        self.style, self.items, self.semantic_ids, self.wordings = style, items, semantic_ids, wordings
         self._sids = [semantic_ids.strings[i] for i in semantic_ids.of_item.tolist()]
         own = style == "compact-items"
         self.history_strings = [f"{sid}{item_token(n)}" if own else sid for n, sid in enumerate(self._sids)]
         """How each item stands in a history."""
 
     @classmethod
-    def of(cls, context: Context) -> Prompts:
+    def of(cls, context: Context, wordings: Wordings = ONE_WORDING) -> Prompts:
         """The prompts of a stage's context."""
-        semantic_ids = context.needs_semantic_ids("minionerec")
-        return cls(context.prompts or "instruction", context.items, semantic_ids)
+        semantic_ids = context.needs_semantic_ids("a language model that recommends")
+        return cls(context.prompts or "instruction", context.items, semantic_ids, wordings)
 
     def generative(self, model: Any, text_tokenizer: Any, cutoff: int) -> GenerativeModel:
         """A causal LM as decoders take it: asked for the next SID in this wording."""
@@ -127,48 +125,54 @@ class Prompts:
             n = len(samples) if task in SAMPLE_TASKS else len(self.items)
             rows = drawn_share(n, rate, [seed, number])
             maker = self._of_samples if task in SAMPLE_TASKS else self._of_items
-            found[task] = maker(task, rows, samples, most_text)
+            found[task] = maker(task, rows, samples, most_text, np.random.default_rng([seed, 1000 + number]))
         return {task: examples for task, examples in found.items() if examples}
 
-    def _of_samples(self, task: str, rows: np.ndarray, samples: Samples, most_text: int) -> list[Example]:
+    def _of_samples(
+        self, task: str, rows: np.ndarray, samples: Samples, most_text: int, rng: np.random.Generator
+    ) -> list[Example]:
         histories = Histories(samples.histories.items[rows], samples.histories.lengths[rows]).lists()
         titles = self.items.titles
         examples = []
         for history, target in zip(histories, samples.targets[rows].tolist(), strict=True):
-            answer = titles[target] if task.endswith("title") else self._sids[target]
-            if not answer:
+            answer = self._answer(task, target, most_text)
+            if not answer.strip():
                 continue
             parts = [titles[i] if task.startswith("titles") else self.history_strings[i] for i in history]
-            examples.append(Example(self._write(task, parts), answer, target, tuple(history)))
+            examples.append(Example(self._write(task, parts, rng), answer, target, tuple(history)))
         return examples
 
-    def _of_items(self, task: str, rows: np.ndarray, samples: Samples, most_text: int) -> list[Example]:
+    def _of_items(
+        self, task: str, rows: np.ndarray, samples: Samples, most_text: int, rng: np.random.Generator
+    ) -> list[Example]:
         examples = []
         for item in rows.tolist():
-            text = (
-                self.items.descriptions[item][:most_text] if task == "description_to_sid" else self.items.titles[item]
-            )
-            if not text.strip():
-                continue
-            given, answer = (self._sids[item], text) if task == "sid_to_title" else (text, self._sids[item])
-            examples.append(Example(self._write(task, [given]), answer, item))
+            given, answer = self._given(task, item, most_text), self._answer(task, item, most_text)
+            if given.strip() and answer.strip():
+                examples.append(Example(self._write(task, [given], rng), answer, item))
         return examples
 
-    def _write(self, task: str, parts: list[str]) -> str:
+    def _given(self, task: str, item: int, most_text: int) -> str:
+        """What an item task tells of the item."""
+        if task.startswith("sid"):
+            return self._sids[item]
+        return self.items.titles[item] if task.startswith("title") else self.items.descriptions[item][:most_text]
+
+    def _answer(self, task: str, item: int, most_text: int) -> str:
+        """What a task answers of an item."""
+        if task.endswith("title"):
+            return self.items.titles[item]
+        return self.items.descriptions[item][:most_text] if task.endswith("description") else self._sids[item]
+
+    def _write(self, task: str, parts: list[str], rng: np.random.Generator | None = None) -> str:
+        """A prompt, in a wording drawn by `rng`, or in the first."""
         if self.style == "instruction":
-            line, question = _TASKS[task]
+            known = self.wordings[task]
+            line, question = known[int(rng.integers(len(known))) if rng is not None and len(known) > 1 else 0]
             joined = ", ".join(f'"{p}"' if task.startswith("title") else p for p in parts)
             body = f"### Instruction:\n{line}\n\n### User Input:\n{question.replace('{}', joined)}"
-            return f"{_INTRODUCTION}\n\n{body}\n\n### Response:\n"
-        opening, closing = {
-            "next_sid": ("<|next|>", ""),
-            "sid_history_to_title": ("<|next|>", "<|title|>"),
-            "titles_to_title": ("<|history|>", "<|title|>"),
-            "titles_to_sid": ("<|history|>", "<|sid|>"),
-            "title_to_sid": ("<|item|>", "<|sid|>"),
-            "sid_to_title": ("<|item|>", "<|title|>"),
-            "description_to_sid": ("<|about|>", "<|sid|>"),
-        }[task]
+            return f"{INTRODUCTION}\n\n{body}\n\n### Response:\n"
+        opening, closing = COMPACT[task]
         return opening + ("<|then|>" if "titles_" in task else "").join(parts) + closing
 
 
