@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from harness.decoding.split import level_log_probs, split
-from harness.decoding.trie import Trie
+from harness.decoding.trie import Level, Trie
 
 DEAD = float("-inf")
 
@@ -35,13 +35,16 @@ class Beams:
     scores: torch.Tensor
 
 
+Mix = Callable[[int, torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
+"""What else a step weighs: ``mix(step, nodes [batch, fed], entries [batch, fed, width], log_probs)`` → the step's
+scores, both as the entries. A child that is certain must get 0: beams above a single leaf are not asked."""
 Choose = Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor, torch.Tensor]]
 """Which children live on: totals ``[batch, beams, width]`` → scores, parents, offsets, each ``[batch, children]``."""
 
 
 def beam_search(
     model: Any, ids: torch.Tensor, mask: torch.Tensor, trie: Trie, beams: int, renormalise: bool = False,
-    temperature: float = 1.0,
+    temperature: float = 1.0, mix: Mix | None = None,
 ) -> Beams:  # fmt: skip
     """The best `beams` leaves of each prompt; see :func:`search`."""
 
@@ -49,13 +52,13 @@ def beam_search(
         scores, flat = top(total.flatten(1), beams)
         return scores, flat // total.shape[2], flat % total.shape[2]
 
-    return search(model, ids, mask, trie, best, renormalise, temperature)
+    return search(model, ids, mask, trie, best, renormalise, temperature, mix)
 
 
 @torch.inference_mode()
 def search(
     model: Any, ids: torch.Tensor, mask: torch.Tensor, trie: Trie, choose: Choose, renormalise: bool,
-    temperature: float = 1.0,
+    temperature: float = 1.0, mix: Mix | None = None,
 ) -> Beams:  # fmt: skip
     """Walk the trie level by level with the children that `choose` lets live.
 
@@ -64,6 +67,7 @@ def search(
         renormalise: divide by the probability of the legal tokens at each step. A forced token then costs
             nothing, and a beam above a single leaf needs no further step: it is not computed.
         temperature: divides the logits.
+        mix: puts a step's log-probabilities together with something else.
     """
     batch, device = len(ids), ids.device
     lm = split(model)
@@ -73,21 +77,29 @@ def search(
     scores = torch.zeros(batch, 1, device=device)
     lineage = torch.empty(batch, 1, 0, dtype=torch.bool, device=device)  # [batch, beams, tokens fed so far]
     lengths = mask.sum(1, keepdim=True)
+    ended: torch.Tensor | None = None  # [batch, beams] which sequences are over
     for step, level in enumerate(trie.levels):
         alive = nodes.shape[1]
         total = torch.full((batch, alive, level.width), DEAD, device=device)
-        if renormalise:
+        if renormalise or level.over is not None:
             total[..., 0] = scores  # of a beam that is not fed: its one child is certain
         if states is not None:
-            columns, exists = level.children(nodes.gather(1, fed))  # [batch, fed, width]
+            parents = nodes.gather(1, fed)
+            columns, exists = level.children(parents)  # [batch, fed, width]
             log_probs = level_log_probs(lm, states, level.vocabulary, columns, exists, renormalise, temperature)
+            if ended is not None:  # a row's filler: what has ended goes on in padding, at no cost
+                log_probs = log_probs.masked_fill(ended.gather(1, fed)[..., None], 0.0)
+            if mix is not None:
+                entries = level.entry(parents[..., None], torch.arange(level.width, device=device))
+                log_probs = mix(step, parents, entries, log_probs)
             grown = torch.where(exists, scores.gather(1, fed)[..., None] + log_probs, DEAD)
             total = grown if fed.shape[1] == alive else total.scatter(1, fed[..., None].expand_as(grown), grown)
         scores, parent, offset = choose(total)
         nodes = level.entry(nodes.gather(1, parent), offset)
         if step == trie.depth - 1:
             break
-        fed = _unsettled(level.alone[nodes] | torch.isneginf(scores), renormalise)
+        fed = _unsettled(level, nodes, scores, renormalise)
+        ended = None if level.over is None else level.over[nodes]
         lineage = _pick(lineage, parent)
         if not fed.shape[1]:
             states = None
@@ -104,11 +116,19 @@ def search(
     return Beams(leaves, trie.tokens(nodes), scores)
 
 
-def _unsettled(settled: torch.Tensor, renormalise: bool) -> torch.Tensor:
-    """Places ``[batch, most]`` of the beams to feed, in order; rows with fewer are filled with settled ones."""
-    batch, alive = settled.shape
-    if not renormalise:
-        return torch.arange(alive, device=settled.device).expand(batch, -1)
+def _unsettled(level: Level, nodes: torch.Tensor, scores: torch.Tensor, renormalise: bool) -> torch.Tensor:
+    """Places ``[batch, most]`` of the beams to feed, in order; rows with fewer are filled with settled ones.
+
+    Settled is what has ended, what is dead, and with `renormalise` what stands above a single leaf.
+    """
+    batch, alive = nodes.shape
+    if not renormalise and level.over is None:
+        return torch.arange(alive, device=nodes.device).expand(batch, -1)
+    settled = torch.isneginf(scores)
+    if renormalise:
+        settled = settled | level.alone[nodes]
+    if level.over is not None:
+        settled = settled | level.over[nodes]
     most = int((~settled).sum(1).max())
     return settled.to(torch.uint8).argsort(dim=1, stable=True)[:, :most].sort(dim=1).values
 

@@ -8,7 +8,7 @@ SID table a leaf is; it knows nothing of items.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -32,6 +32,8 @@ class Level:
         alone: ``[children]`` whether a single leaf is under that child: its other tokens are forced.
         width: the most children of one node.
         table: ``[nodes, width]`` the columns of each node's children, or None above the memory limit.
+        over: ``[children]`` whether a sequence has ended there: what follows is padding. None: all are of one length.
+        first: ``[children + 1]`` where the leaves under each child begin, in the order of leaves. None: not kept.
     """
 
     starts: torch.Tensor
@@ -40,6 +42,8 @@ class Level:
     alone: torch.Tensor
     width: int
     table: torch.Tensor | None
+    over: torch.Tensor | None = None
+    first: torch.Tensor | None = None
 
     @property
     def tokens(self) -> torch.Tensor:
@@ -68,13 +72,18 @@ class Level:
 
 
 class Trie:
-    """All SIDs of a catalogue, as sequences of token ids of one length."""
+    """All SIDs (or titles) of a catalogue, as sequences of token ids."""
 
-    def __init__(self, sequences: np.ndarray, device: str | torch.device = "cpu", dense_bytes: int = DENSE_BYTES):
+    def __init__(
+        self, sequences: np.ndarray, device: str | torch.device = "cpu", dense_bytes: int = DENSE_BYTES,
+        end: int | None = None,
+    ):  # fmt: skip
         """Build from token ids ``[n_sids, n_levels]``, distinct rows in any order.
 
         Args:
             dense_bytes: the largest table of children that a level may have beside its sparse rows.
+            end: the token that ends a sequence and, repeated, fills it up; None: all are of one length. With it the
+                levels know which leaves stand under each child.
 
         Raises:
             BenchError: the table is empty, or two rows are equal.
@@ -92,7 +101,11 @@ class Trie:
             counts = np.bincount(node_of[first], minlength=n_nodes)
             vocabulary, columns = np.unique(rows[first, level], return_inverse=True)
             alone = np.diff(np.r_[first, len(rows)]) == 1
-            self.levels.append(_level(counts, columns, vocabulary, alone, device, dense_bytes))
+            found = _level(counts, columns, vocabulary, alone, device, dense_bytes)
+            if end is not None:
+                over = torch.from_numpy(rows[first, level] == end).to(device)
+                found = replace(found, over=over, first=torch.from_numpy(np.r_[first, len(rows)]).to(device))
+            self.levels.append(found)
             node_of = np.cumsum(new) - 1
             n_nodes = len(first)
         if n_nodes != len(rows):

@@ -21,15 +21,15 @@ class AnswerLoss:
     """Summed loss of a batch of rows.
 
     Args:
-        trie: the catalogue's SIDs.
+        trie: the catalogue's SIDs; None where no answer is one.
         softmax: ``vocabulary`` or ``catalogue``, for SID tokens; text is always over the vocabulary.
         level_weights: of each SID level, from the first; empty: 1 each.
         smoothing: label smoothing, over the tokens of the softmax.
     """
 
-    def __init__(self, trie: Trie, softmax: str, level_weights: Sequence[float] = (), smoothing: float = 0.0):
+    def __init__(self, trie: Trie | None, softmax: str, level_weights: Sequence[float] = (), smoothing: float = 0.0):
         self.trie, self.softmax, self.smoothing = trie, softmax, smoothing
-        self.weights = list(level_weights) or [1.0] * trie.depth
+        self.weights = list(level_weights) or [1.0] * (trie.depth if trie else 0)
 
     def __call__(
         self, lm: SplitModel, states: torch.Tensor, ids: torch.Tensor, labels: torch.Tensor, train: bool
@@ -46,7 +46,7 @@ class AnswerLoss:
         labelled[:, 0] = False
         total = states.sum() * 0.0
         text = labelled.clone()
-        if self.softmax == "catalogue" or any(weight != 1 for weight in self.weights):
+        if self.trie and (self.softmax == "catalogue" or any(weight != 1 for weight in self.weights)):
             for level in range(self.trie.depth):
                 here = labelled & torch.isin(ids, self.trie.levels[level].vocabulary)
                 text &= ~here
@@ -68,6 +68,7 @@ class AnswerLoss:
         if self.softmax == "vocabulary":
             logits = lm.logits(before).float()
             return functional.cross_entropy(logits, ids[rows, places], reduction="sum", label_smoothing=smoothing)
+        assert self.trie is not None  # asked for SIDs alone
         nodes = torch.zeros_like(rows)
         for depth in range(level):
             nodes = self.trie.levels[depth].child(nodes, ids[rows, places - level + depth])

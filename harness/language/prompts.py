@@ -27,7 +27,7 @@ Wordings = Mapping[str, tuple[tuple[str, str], ...]]
 DRAWN_TASKS = ("alike", "again")
 """Tasks whose answers are drawn anew each epoch (:class:`plugins.minionerec.drawn.DrawnRows`)."""
 SAMPLE_TASKS = (
-    "next_sid", "sid_history_to_title", "titles_to_title", "titles_to_sid", "sid_history_to_description",
+    "next_sid", "sid_history_to_title", "titles_to_title", "titles_to_sid", "sid_history_to_description", "next_title",
 )  # fmt: skip
 ITEM_TASKS = ("title_to_sid", "sid_to_title", "description_to_sid", "sid_to_description")
 SID_TASKS = ("next_sid", "titles_to_sid", "title_to_sid", "description_to_sid")
@@ -62,12 +62,18 @@ class Example:
 class Prompts:
     """Writes the prompts of one style for one catalogue."""
 
-    def __init__(self, style: str, items: Items, semantic_ids: SemanticIds, wordings: Wordings = ONE_WORDING):
+    semantic_ids: SemanticIds
+    """Missing only where none of the tasks is about SIDs."""
+
+    def __init__(self, style: str, items: Items, semantic_ids: SemanticIds | None, wordings: Wordings = ONE_WORDING):
         """`wordings` are those of the ``instruction`` style; compact prompts have one token a task."""
         if style not in STYLES:
             raise unknown("prompt style", style, STYLES, "(--set prompts=…)")
-        self.style, self.items, self.semantic_ids, self.wordings = style, items, semantic_ids, wordings
-        self._sids = [semantic_ids.strings[i] for i in semantic_ids.of_item.tolist()]
+        self.style, self.items, self.wordings = style, items, wordings
+        self._sids: list[str] = []
+        if semantic_ids is not None:
+            self.semantic_ids = semantic_ids
+            self._sids = [semantic_ids.strings[i] for i in semantic_ids.of_item.tolist()]
         own = style == "compact-items"
         self.history_strings = [f"{sid}{item_token(n)}" if own else sid for n, sid in enumerate(self._sids)]
         """How each item stands in a history."""
@@ -101,6 +107,16 @@ class Prompts:
     def next_sid(self, histories: Sequence[Sequence[int]]) -> list[str]:
         """Prompts of the main task: SID history → next SID."""
         return [self._write("next_sid", [self.history_strings[i] for i in history]) for history in histories]
+
+    def next_title(self, histories: Sequence[Sequence[int]]) -> list[str]:
+        """Prompts for the next item's title: title history → title; items without a title are not told of."""
+        titles = self.items.titles
+        return [self._write("next_title", [titles[i] for i in history if titles[i].strip()]) for history in histories]
+
+    @property
+    def title_end(self) -> str:
+        """The token that ends a title after :meth:`next_title`, empty where it is the end of sequence."""
+        return "" if self.style == "instruction" else "<|then|>"
 
     def examples(
         self, rates: dict[str, float], samples: Samples, most_text: int, seed: int
@@ -138,7 +154,8 @@ class Prompts:
             answer = self._answer(task, target, most_text)
             if not answer.strip():
                 continue
-            parts = [titles[i] if task.startswith("titles") else self.history_strings[i] for i in history]
+            by_title = task.startswith("titles") or task == "next_title"
+            parts = [titles[i] if by_title else self.history_strings[i] for i in history]
             examples.append(Example(self._write(task, parts, rng), answer, target, tuple(history)))
         return examples
 
@@ -169,9 +186,11 @@ class Prompts:
         if self.style == "instruction":
             known = self.wordings[task]
             line, question = known[int(rng.integers(len(known))) if rng is not None and len(known) > 1 else 0]
-            joined = ", ".join(f'"{p}"' if task.startswith("title") else p for p in parts)
+            joined = ", ".join(f'"{p}"' if "title" in task.split("_to_")[0] else p for p in parts)
             body = f"### Instruction:\n{line}\n\n### User Input:\n{question.replace('{}', joined)}"
             return f"{INTRODUCTION}\n\n{body}\n\n### Response:\n"
+        if task == "next_title":  # a chain: each title ends in the token that the next one begins after
+            return "<|history|>" + "".join(f"{part}<|then|>" for part in parts)
         opening, closing = COMPACT[task]
         return opening + ("<|then|>" if "titles_" in task else "").join(parts) + closing
 

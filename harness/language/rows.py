@@ -11,27 +11,32 @@ from harness.language.prompts import Example, Prompts
 from harness.training import IGNORED, Row
 
 
-def packed_rows(samples: Samples, prompts: Prompts, text_tokenizer: Any) -> list[Row]:
-    """Chains of a user's samples, each of which the next one's history contains whole.
+def chains(samples: Samples) -> list[tuple[list[int], list[int]]]:
+    """Chains of a user's samples, each of which the next one's history contains whole: ``(items, learned places)``.
 
     One causal pass over a chain computes exactly what one row a sample does: the same targets
     after the same histories. A sample whose history has lost its oldest items starts a chain.
     """
-    chains: dict[tuple[Any, ...], list[tuple[list[int], list[int]]]] = defaultdict(list)
+    found: dict[tuple[Any, ...], list[tuple[list[int], list[int]]]] = defaultdict(list)
     users, targets = samples.users.tolist(), samples.targets.tolist()
     histories = samples.histories.lists()
     for row in sorted(range(len(samples)), key=lambda r: (users[r], len(histories[r]))):
-        open_chains = chains.pop((users[row], *histories[row]), [])
+        open_chains = found.pop((users[row], *histories[row]), [])
         items, learned = open_chains.pop() if open_chains else (list(histories[row]), [])
         if open_chains:
-            chains[(users[row], *histories[row])] = open_chains
+            found[(users[row], *histories[row])] = open_chains
         chain = ([*items, targets[row]], [*learned, len(items)])
-        chains[(users[row], *chain[0])].append(chain)
+        found[(users[row], *chain[0])].append(chain)
+    return [chain for group in found.values() for chain in group]
+
+
+def packed_rows(samples: Samples, prompts: Prompts, text_tokenizer: Any) -> list[Row]:
+    """A row a chain of SIDs, labelled at the targets' own tokens."""
     opening = text_tokenizer(prompts.next_sid([[]])[0], add_special_tokens=False)["input_ids"]
     in_history = text_tokenizer(prompts.history_strings, add_special_tokens=False)["input_ids"]
     levels = prompts.semantic_ids.n_levels
     rows = []
-    for items, learned in (chain for group in chains.values() for chain in group):
+    for items, learned in chains(samples):
         tokens, labels, answers = list(opening), [IGNORED] * len(opening), set(learned)
         for position, item in enumerate(items):
             part = in_history[item] if position < len(items) - 1 else in_history[item][:levels]

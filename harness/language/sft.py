@@ -84,12 +84,12 @@ class SftTrainer:
             raise BenchError(
                 "sft.packed needs the compact prompts, where history and answer are one chain; set sft.packed=false"
             )
-        levels = context.needs_semantic_ids("stage sft").n_levels
+        levels = context.semantic_ids.n_levels if context.semantic_ids is not None else 0
         if settings.level_weights and len(settings.level_weights) != levels:
             raise BenchError(f"sft.level_weights has {len(settings.level_weights)} weights, a SID has {levels} levels")
-        rate = settings.tasks.get("next_sid", 0)
+        rate = settings.tasks.get(self.main, 0)
         if settings.packed and rate not in (0, 1):
-            raise BenchError(f"sft.tasks.next_sid = {rate}, but packed rows hold each sample once; set it to 1")
+            raise BenchError(f"sft.tasks.{self.main} = {rate}, but packed rows hold each sample once; set it to 1")
         if not prompts.examples(settings.tasks, context.train, settings.text_characters, context.seed):
             raise BenchError("stage sft has no row to train on; raise a task's rate (--set sft.tasks.next_sid=1)")
 
@@ -132,8 +132,7 @@ class SftTrainer:
         )  # fmt: skip
         trainer.context, trainer.probed = context, larger
         trainer.as_model = lambda policy: self.generative(prompts, policy, text_tokenizer)
-        trie = Trie(sid_token_ids(text_tokenizer, prompts.semantic_ids), context.device)
-        trainer.loss = AnswerLoss(trie, settings.softmax, settings.level_weights, settings.label_smoothing)
+        trainer.loss = self.answer_loss(context, prompts, text_tokenizer)
         if settings.average:
             trainer.average = training.RunningAverage(settings.average)
             trainer.add_callback(trainer.average)
@@ -157,6 +156,16 @@ class SftTrainer:
         model, text_tokenizer = training.load_model(context.directory, context.device)
         return self.generative(self.prompts(context), model.eval(), text_tokenizer)
 
+    def answer_loss(self, context: Context, prompts: Prompts, text_tokenizer: Any) -> AnswerLoss:
+        """The loss at the answers' tokens."""
+        settings = self.settings
+        trie = Trie(sid_token_ids(text_tokenizer, prompts.semantic_ids), context.device)
+        return AnswerLoss(trie, settings.softmax, settings.level_weights, settings.label_smoothing)
+
+    def sid_tokens(self, context: Context) -> list[str]:
+        """The SID tokens that the backbone must know."""
+        return context.needs_semantic_ids("stage sft").tokens
+
     def prompts(self, context: Context) -> Prompts:
         """The prompts of the stage's context, in the method's wordings."""
         return Prompts.of(context)
@@ -172,7 +181,7 @@ class SftTrainer:
         else:
             assert context.backbone is not None  # as check has made sure
             texts = [t for t in (*context.items.titles, *context.items.descriptions) if t]
-            tokens = context.needs_semantic_ids("stage sft").tokens
+            tokens = self.sid_tokens(context)
             model, text_tokenizer = context.backbone.build(tokens, prompts.special_tokens, texts, context.seed)
         training.set_sid_softmax(model, self.settings.softmax)
         return model, text_tokenizer
@@ -183,13 +192,17 @@ class SftTrainer:
         for task in DRAWN_TASKS:
             rates.pop(task, None)
         rows: list[Row] = []
-        if settings.packed and rates.get("next_sid"):
-            del rates["next_sid"]
-            rows += packed_rows(samples, prompts, text_tokenizer)
+        if settings.packed and rates.get(self.main):
+            del rates[self.main]
+            rows += self.packed(samples, prompts, text_tokenizer)
         for task, examples in prompts.examples(rates, samples, settings.text_characters, seed).items():
             learn_end = settings.softmax == "vocabulary" or task not in SID_TASKS  # else the end is certain
             rows += example_rows(examples, prompts, text_tokenizer, settings.cutoff, learn_end)
         return rows
+
+    def packed(self, samples: Samples, prompts: Prompts, text_tokenizer: Any) -> list[Row]:
+        """Rows of the main task, a chain of a user's samples each."""
+        return packed_rows(samples, prompts, text_tokenizer)
 
     def _drawn(self, context: Context, prompts: Prompts, text_tokenizer: Any) -> training.Drawn | None:
         """Rows that are drawn anew each epoch; a method's own."""

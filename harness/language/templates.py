@@ -30,6 +30,12 @@ ONE_WORDING: dict[str, tuple[tuple[str, str], ...]] = {
             "Titles bought so far, oldest first: {}. What is the title of the item that comes next?",
         ),
     ),
+    "next_title": (
+        (
+            "Name what the customer buys next from the titles bought so far.",
+            "Titles bought so far, oldest first: {}. What is the title of the item that comes next?",
+        ),
+    ),
     "titles_to_sid": (
         (
             "Predict what the customer buys next from the titles bought so far.",
