@@ -6,8 +6,7 @@ was bought after what, titles carry what is alike.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 import numpy as np
@@ -46,11 +45,11 @@ class HybridTrainer:
 
     def fit(self, context: Context) -> dict[str, Any]:
         """Count transitions and weigh words."""
-        return {**self.chain.fit(_within(context, "chain")), **self.match.fit(_within(context, "titles"))}
+        return {**self.chain.fit(context.within("chain")), **self.match.fit(context.within("titles"))}
 
     def load(self, context: Context) -> Hybrid:
         """Both parts."""
-        chain, match = self.chain.load(_within(context, "chain")), self.match.load(_within(context, "titles"))
+        chain, match = self.chain.load(context.within("chain")), self.match.load(context.within("titles"))
         return Hybrid(chain, match, self.settings.title_weight)
 
 
@@ -67,10 +66,3 @@ class Hybrid:
 
 def _scaled(scores: np.ndarray) -> np.ndarray:
     return scores / np.maximum(scores.max(axis=1, keepdims=True), 1e-12)
-
-
-def _within(context: Context, part: str) -> Context:
-    """The context with a folder of its own inside the stage's."""
-    folder: Path = context.directory / part
-    folder.mkdir(parents=True, exist_ok=True)
-    return replace(context, directory=folder)

@@ -8,7 +8,7 @@ Nothing here knows a concrete method.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
@@ -78,6 +78,12 @@ class Context:
     progress: Progress
     plugins: Plugins
     data: str
+
+    def within(self, part: str) -> Context:
+        """The context of a part of the stage: a folder of its own, and no stage before."""
+        folder = self.directory / part
+        folder.mkdir(parents=True, exist_ok=True)
+        return replace(self, directory=folder, previous=None)
 
     def needs_semantic_ids(self, who: str) -> SemanticIds:
         """The semantic IDs, or the error that says how to get them."""

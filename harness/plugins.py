@@ -33,6 +33,8 @@ BUILT_INS = (
     "plugins.metrics",
     "plugins.minionerec",
     "plugins.lcrec",
+    "plugins.bigrec",
+    "plugins.d3",
     "plugins.sdpo",
     "baselines",
 )

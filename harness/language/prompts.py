@@ -20,6 +20,7 @@ from harness.data.dataset import Histories, Items, Samples
 from harness.errors import BenchError, unknown
 from harness.generative import GenerativeModel
 from harness.language.templates import INTRODUCTION, ONE_WORDING
+from harness.language.titles import TitleModel, Titles
 from harness.semantic_ids import SemanticIds
 
 Wordings = Mapping[str, tuple[tuple[str, str], ...]]
@@ -90,6 +91,12 @@ class Prompts:
             model, text_tokenizer, self.semantic_ids, self.next_sid, cutoff,
             renormalise=training.sid_softmax(model) == "catalogue",
         )  # fmt: skip
+
+    def titled(self, model: Any, text_tokenizer: Any, cutoff: int) -> TitleModel:
+        """A causal LM that is asked for the next title in this wording."""
+        return TitleModel(
+            model, text_tokenizer, Titles.of(self.items), self.next_title, self.answer_end, self.title_end, cutoff
+        )
 
     @property
     def special_tokens(self) -> list[str]:

@@ -47,18 +47,37 @@ def packed_rows(samples: Samples, prompts: Prompts, text_tokenizer: Any) -> list
     return rows
 
 
+def packed_title_rows(samples: Samples, prompts: Prompts, text_tokenizer: Any, cutoff: int) -> list[Row]:
+    """A row a chain of titles, labelled at the targets' own tokens and ends; items without a title are passed over."""
+    titles = prompts.items.titles
+    end = text_tokenizer.convert_tokens_to_ids(prompts.title_end)
+    opening = text_tokenizer(prompts.next_title([[]])[0], add_special_tokens=False)["input_ids"]
+    known = [[*ids, end] for ids in text_tokenizer(titles, add_special_tokens=False)["input_ids"]]
+    rows = []
+    for items, learned in chains(samples):
+        tokens, labels, answers = list(opening), [IGNORED] * len(opening), set(learned)
+        for position, item in enumerate(items):
+            if titles[item].strip():
+                tokens += known[item]
+                labels += known[item] if position in answers else [IGNORED] * len(known[item])
+        if any(label != IGNORED for label in labels[-cutoff:]):
+            rows.append(Row(tokens[-cutoff:], labels[-cutoff:]))
+    return rows
+
+
 def example_rows(
-    examples: list[Example], prompts: Prompts, text_tokenizer: Any, cutoff: int, learn_end: bool = True
-) -> list[Row]:
-    """Rows with a label on the answer, its end, and the end of sequence (`learn_end`)."""
+    examples: list[Example], prompts: Prompts, text_tokenizer: Any, cutoff: int, learn_end: bool = True,
+    end: int | None = None,
+) -> list[Row]:  # fmt: skip
+    """Rows with a label on the answer, its end, and the end of sequence (`learn_end`), or `end` in its place."""
     answers = text_tokenizer([e.answer + prompts.answer_end for e in examples], add_special_tokens=False)["input_ids"]
     questions = encode(text_tokenizer, [e.prompt for e in examples], cutoff)
-    end = [text_tokenizer.eos_token_id]
-    ending = len(end) + len(text_tokenizer(prompts.answer_end, add_special_tokens=False)["input_ids"])
+    last = [text_tokenizer.eos_token_id if end is None else end]
+    ending = len(last) + len(text_tokenizer(prompts.answer_end, add_special_tokens=False)["input_ids"])
     rows = []
     for question, answer in zip(questions, answers, strict=True):
-        tokens = (question + answer + end)[-cutoff:]
-        labels = ([IGNORED] * len(question) + answer + end)[-cutoff:]
+        tokens = (question + answer + last)[-cutoff:]
+        labels = ([IGNORED] * len(question) + answer + last)[-cutoff:]
         if not learn_end:
             labels[-ending:] = [IGNORED] * ending
         rows.append(Row(tokens, labels))

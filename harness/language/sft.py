@@ -104,7 +104,8 @@ class SftTrainer:
         )
         valid = example_rows(
             prompts.examples({self.main: 1.0}, context.valid, settings.text_characters, context.seed)[self.main],
-            prompts, text_tokenizer, settings.cutoff, learn_end=settings.softmax == "vocabulary",
+            prompts, text_tokenizer, settings.cutoff, settings.softmax == "vocabulary",
+            self.answer_end(prompts, text_tokenizer),
         )  # fmt: skip
         if settings.embedding_dropout:
             dropout = settings.embedding_dropout
@@ -197,8 +198,13 @@ class SftTrainer:
             rows += self.packed(samples, prompts, text_tokenizer)
         for task, examples in prompts.examples(rates, samples, settings.text_characters, seed).items():
             learn_end = settings.softmax == "vocabulary" or task not in SID_TASKS  # else the end is certain
-            rows += example_rows(examples, prompts, text_tokenizer, settings.cutoff, learn_end)
+            end = self.answer_end(prompts, text_tokenizer) if task == self.main else None
+            rows += example_rows(examples, prompts, text_tokenizer, settings.cutoff, learn_end, end)
         return rows
+
+    def answer_end(self, prompts: Prompts, text_tokenizer: Any) -> int | None:
+        """The token that ends the main task's answer; None: the end of sequence."""
+        return None
 
     def packed(self, samples: Samples, prompts: Prompts, text_tokenizer: Any) -> list[Row]:
         """Rows of the main task, a chain of a user's samples each."""

@@ -1,7 +1,7 @@
 """Titles as what a language model generates: their tokens, the items behind each, and the model that writes them.
 
 Several items may have one title, and an item without one cannot be written. It knows neither how the model was trained
-nor how it is searched.
+nor how titles are searched.
 """
 
 from __future__ import annotations
@@ -15,7 +15,10 @@ import numpy as np
 
 from harness.data.dataset import Histories, Items
 from harness.errors import BenchError
-from harness.generative import encode
+from harness.generative import batches, encode
+
+BATCH_TOKENS = 8192
+BEAMS = 4
 
 
 @dataclass(frozen=True)
@@ -37,19 +40,21 @@ class Titles:
         Raises:
             BenchError: no item has a title.
         """
-        stripped = [title.strip() for title in items.titles]
-        texts = sorted({title for title in stripped if title})
+        texts = sorted({title for title in items.titles if title.strip()})
         if not texts:
-            raise BenchError("no item has a title; methods that generate titles need them")
+            raise BenchError(
+                "no item has a title, and this method generates titles; use one of bench methods that needs none"
+            )
         number = {title: n for n, title in enumerate(texts)}
-        return cls(texts, np.array([number.get(title, -1) for title in stripped], dtype=np.int32))
+        return cls(texts, np.array([number.get(title, -1) for title in items.titles], dtype=np.int32))
 
     @cached_property
     def items(self) -> list[np.ndarray]:
         """The items of each title, by id."""
         order = np.argsort(self.of_item, kind="stable")
         named = order[self.of_item[order] >= 0]
-        return np.split(named, np.cumsum(np.bincount(self.of_item[named], minlength=len(self.texts)))[:-1])
+        sizes = np.bincount(self.of_item[named], minlength=len(self.texts))
+        return np.split(named, np.cumsum(sizes)[:-1])
 
     @property
     def nameless(self) -> int:
@@ -64,7 +69,8 @@ class TitleModel:
     Attributes:
         model: a Hugging Face causal LM in eval mode.
         prompt: turns histories (lists of item ids) into prompt strings.
-        answer_end: what stands between a title and the end-of-sequence token.
+        answer_end: text between a title and its end.
+        end_token: the token that ends a title; empty: the end of sequence.
         max_prompt: prompts keep their last `max_prompt` tokens.
     """
 
@@ -73,24 +79,31 @@ class TitleModel:
     titles: Titles
     prompt: Callable[[Sequence[Sequence[int]]], list[str]]
     answer_end: str = ""
+    end_token: str = ""
     max_prompt: int = 512
 
     @property
     def end(self) -> int:
         """The token that ends a title."""
+        if self.end_token:
+            return int(self.text_tokenizer.convert_tokens_to_ids(self.end_token))
         return int(self.text_tokenizer.eos_token_id)
 
     @property
     def pad(self) -> int:
         """The token id that fills prompts on the left (it is masked everywhere)."""
         token = self.text_tokenizer.pad_token_id
-        return int(token if token is not None else self.end)
+        return int(token if token is not None else self.text_tokenizer.eos_token_id)
+
+    @property
+    def device(self) -> Any:
+        """Where the model is."""
+        return next(self.model.parameters()).device
 
     @cached_property
     def tokens(self) -> np.ndarray:
         """Token ids of the titles ``[n_titles, longest]``, each ended and filled up with :attr:`end`."""
-        texts = [text + self.answer_end for text in self.titles.texts]
-        rows = self.text_tokenizer(texts, add_special_tokens=False)["input_ids"]
+        rows = self._encoded([text + self.answer_end for text in self.titles.texts])
         filled = np.full((len(rows), max(len(row) for row in rows) + 1), self.end, dtype=np.int64)
         for number, row in enumerate(rows):
             filled[number, : len(row)] = row
@@ -100,12 +113,107 @@ class TitleModel:
         """Prompts as token ids."""
         return encode(self.text_tokenizer, self.prompt(histories.lists()), self.max_prompt)
 
+    def embed(self, texts: Sequence[str]) -> np.ndarray:
+        """Embeddings ``[n, d]`` (float32): the last layer's state at the text's last token (BIGRec, arXiv 2308.08434).
 
-def ranked_items(found: np.ndarray, scores: np.ndarray, titles: Titles, k: int, order: np.ndarray | None) -> Any:
-    """Titles ``[n, beams]``, best first, as items ``[n, k]`` with their title's score: twins stand together.
+        Texts are stripped alike; an empty one gets zeros.
+        """
+        import torch
+
+        from harness.decoding.layout import causal, pad_left, positions
+        from harness.decoding.split import SplitModel
+
+        rows = self._encoded([text.strip() for text in texts])
+        lm = SplitModel(self.model)
+        if lm.whole:
+            raise BenchError("grounding needs a model whose last states can be read; this one gives its logits alone")
+        found = np.zeros((len(rows), int(self.model.config.hidden_size)), dtype=np.float32)
+        with torch.inference_mode():
+            for part in batches([len(row) or 1 for row in rows], BATCH_TOKENS):
+                kept = [row for row in part.tolist() if rows[row]]
+                if kept:
+                    ids, mask = pad_left([rows[row] for row in kept], self.pad, self.device)
+                    last = torch.tensor([ids.shape[1] - 1])
+                    states = lm.states(ids, causal(mask), positions(mask), keep=last)
+                    found[kept] = states[:, 0].float().cpu().numpy()
+        return found
+
+    @cached_property
+    def embeddings(self) -> np.ndarray:
+        """Of each title ``[n_titles, d]``."""
+        return self.embed(self.titles.texts)
+
+    def write(self, histories: Histories, beams: int = BEAMS) -> list[list[str]]:
+        """The `beams` best texts for each history, best first, by plain beam search: nothing holds them to titles."""
+        import torch
+        from transformers import GenerationConfig
+
+        from harness.decoding.layout import pad_left
+
+        prompts = self.encode(histories)
+        longest = self.tokens.shape[1]
+        config = GenerationConfig(
+            num_beams=beams, num_return_sequences=beams, max_new_tokens=longest, do_sample=False, length_penalty=0.0,
+            early_stopping=True, bos_token_id=None, eos_token_id=self.end, pad_token_id=self.pad, use_cache=True,
+        )  # fmt: skip
+        found: list[list[str]] = [[] for _ in prompts]
+        own, self.model.generation_config = self.model.generation_config, config
+        try:
+            with torch.inference_mode():
+                for rows in batches([len(prompt) for prompt in prompts], BATCH_TOKENS // beams, longest):
+                    ids, mask = pad_left([prompts[row] for row in rows], self.pad, self.device)
+                    out = self.model.generate(input_ids=ids, attention_mask=mask.long(), generation_config=config)
+                    texts = self.text_tokenizer.batch_decode(out[:, ids.shape[1] :], skip_special_tokens=True)
+                    for number, row in enumerate(rows.tolist()):
+                        found[row] = texts[number * beams : (number + 1) * beams]
+        finally:
+            self.model.generation_config = own
+        return found
+
+    def distances(self, histories: Histories, beams: int = BEAMS) -> np.ndarray:
+        """How far each title is from what the model writes ``[n, n_titles]``: the least of its beams' L2 distances."""
+        written = self.write(histories, beams)
+        flat = self.embed([text for texts in written for text in texts])
+        squares = (self.embeddings**2).sum(1)
+        found = np.full((len(written), len(squares)), np.inf, dtype=np.float32)
+        for beam in range(beams):
+            part = flat[beam::beams]
+            gap = (part**2).sum(1)[:, None] - 2 * part @ self.embeddings.T + squares
+            np.minimum(found, np.sqrt(np.maximum(gap, 0)), out=found)
+        return found
+
+    def score(self, histories: Histories) -> np.ndarray:
+        """Scores of items ``[n, n_items]``: how near each title is to what the model writes, scaled to 0–1 a row."""
+        return grounded(self.distances(histories), self.titles, np.zeros(len(self.titles.of_item)), 0.0)
+
+    def _encoded(self, texts: Sequence[str]) -> list[list[int]]:
+        found: list[list[int]] = self.text_tokenizer(list(texts), add_special_tokens=False)["input_ids"]
+        return found
+
+
+def grounded(distances: np.ndarray, titles: Titles, popularity: np.ndarray, gamma: float) -> np.ndarray:
+    """Item scores from title distances ``[n, n_titles]``: −D̂ · (1 + Ŵ)^(−γ) (BIGRec's code; higher is better).
+
+    D̂ is the distance scaled to 0–1 in each row, Ŵ the popularity ``[n_items]`` scaled to 0–1. Items without a title
+    come last.
+    """
+    low, high = distances.min(1, keepdims=True), distances.max(1, keepdims=True)
+    scaled = (distances - low) / np.maximum(high - low, 1e-12)
+    spread = popularity.max() - popularity.min() if len(popularity) else 0.0
+    weight = (popularity - popularity.min()) / spread if spread > 0 else np.zeros(len(popularity))
+    known = titles.of_item >= 0
+    scores = np.full((len(distances), len(titles.of_item)), -np.inf, dtype=np.float32)
+    scores[:, known] = -scaled[:, titles.of_item[known]] * (1 + weight[known]) ** -gamma
+    return scores
+
+
+def ranked_items(
+    found: np.ndarray, scores: np.ndarray, titles: Titles, k: int, order: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Titles ``[n, beams]``, best first, as items ``[n, k]`` with their title's score; twins stand together.
 
     Args:
-        order: ``[n, n_items]`` scores that twins are ordered by, highest first; None: by item id.
+        order: ``[n, n_items]`` scores that items of one title are ordered by, highest first; None: by item id.
     """
     ids = np.full((len(found), k), -1, dtype=np.int32)
     values = np.full((len(found), k), -np.inf, dtype=np.float32)

@@ -12,7 +12,6 @@ A blend is fitted on valid, so its valid metric would flatter it: the record has
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -146,7 +145,7 @@ class MemoryTrainer:
     def fit(self, context: Context) -> dict[str, Any]:
         """Fit the memories on train, then weigh them on valid."""
         for name in self._memories:
-            self._trainer(context, name).fit(_within(context, name))
+            self._trainer(context, name).fit(context.within(name))
         found = self._fit_blend(context) if self.settings.combine == "blend" else self._fit_mixture(context)
         store.write_json(context.directory / FOUND, found)
         return {name: value for name, value in found.items() if isinstance(value, (int, float, str))}
@@ -242,7 +241,7 @@ class MemoryTrainer:
         return Prompts.of(context).generative(model.eval(), text_tokenizer, self.settings.cutoff)
 
     def _scorer(self, context: Context, name: str) -> ItemScorer:
-        scorer: ItemScorer = self._trainer(context, name).load(_within(context, name))
+        scorer: ItemScorer = self._trainer(context, name).load(context.within(name))
         if not hasattr(scorer, "score"):
             raise BenchError(f"memory: trainer {name} makes no model that scores items; use hybrid or skip-markov")
         return scorer
@@ -320,10 +319,3 @@ def _folds(samples: Samples, seed: int) -> np.ndarray:
 
 def _trie(model: Blend | Mixture, context: Context) -> Trie:
     return Trie(model.generator.sid_tokens, context.device)
-
-
-def _within(context: Context, name: str) -> Context:
-    """The context with a folder of its own for a memory."""
-    folder = context.directory / name
-    folder.mkdir(parents=True, exist_ok=True)
-    return dataclasses.replace(context, directory=folder, previous=None)

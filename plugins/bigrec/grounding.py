@@ -1,0 +1,99 @@
+"""The stage ``bigrec-grounding``: how much popularity counts beside nearness, one γ chosen on valid."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from annotated_types import Ge
+
+from harness import store, training
+from harness.components import Context, setting
+from harness.data.dataset import Histories
+from harness.errors import BenchError
+from harness.language.prompts import Prompts
+from harness.language.titles import TitleModel, grounded
+from harness.rankings import Rankings
+
+FOUND = "grounding.json"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Settings of grounding (in brackets: the paper's code)."""
+
+    gammas: list[float] = setting(
+        [0.0, 0.5, 1.0, 2.0, 3.0, 5.0, 8.0, 12.0, 20.0, 30.0, 50.0, 99.0],
+        "weights of popularity that are tried on valid (0 to 99, another one for each metric and K)",
+    )
+    beams: Annotated[int, Ge(1)] = setting(4, "texts written a history; the nearest of them counts (1 of 4)")
+    cutoff: int = setting(512, "longest prompt, in tokens; the last ones are kept")
+    select: Literal["NDCG@10", "HR@10"] = setting("NDCG@10", "valid metric that picks γ, under the item protocol")
+
+
+@dataclass
+class Grounded:
+    """A model that writes titles, and γ.
+
+    Attributes:
+        popularity: ``[n_items]`` purchases in train.
+    """
+
+    titles: TitleModel
+    popularity: np.ndarray
+    gamma: float
+    beams: int
+
+    def score(self, histories: Histories) -> np.ndarray:
+        """Scores of items ``[n, n_items]``."""
+        return grounded(self.titles.distances(histories, self.beams), self.titles.titles, self.popularity, self.gamma)
+
+
+class GroundingTrainer:
+    """Stage trainer ``bigrec-grounding``."""
+
+    Settings = Settings
+
+    def __init__(self, settings: Settings):
+        self.settings = settings
+        if not settings.gammas or min(settings.gammas) < 0:
+            raise BenchError(f"grounding.gammas = {settings.gammas}: give weights of 0 or more")
+
+    def check(self, context: Context) -> None:
+        """There must be a model that writes titles."""
+        if context.previous is None:
+            raise BenchError("stage grounding needs a stage before it that trains on titles")
+
+    def fit(self, context: Context) -> dict[str, Any]:
+        """Choose γ on valid; the model is the stage before's."""
+        settings = self.settings
+        model = self._model(context)
+        distances = model.distances(context.valid.histories, settings.beams)
+        popularity = self._popularity(context)
+        metric = context.plugins.get("metric", "item")
+        found = {}
+        for gamma in settings.gammas:
+            scores = grounded(distances, model.titles, popularity, gamma)
+            order = np.argsort(-scores, axis=1, kind="stable")[:, :50].astype(np.int32)
+            rankings = Rankings("item", order, np.take_along_axis(scores, order, axis=1))
+            found[gamma] = metric(rankings, context.valid.targets, None)[settings.select]
+        best = max(found, key=lambda gamma: found[gamma])
+        tried = {str(gamma): value for gamma, value in found.items()}
+        store.write_json(context.directory / FOUND, {"gamma": best, "tried": tried})
+        return {"gamma": best, f"valid {settings.select} by item": found[best], "without popularity": found.get(0.0)}
+
+    def load(self, context: Context) -> Grounded:
+        """The model before, grounded with the chosen γ."""
+        gamma = store.read_json(context.directory / FOUND)["gamma"]
+        return Grounded(self._model(context), self._popularity(context), gamma, self.settings.beams)
+
+    def _model(self, context: Context) -> TitleModel:
+        assert context.previous is not None  # as check has made sure
+        model, text_tokenizer = training.load_model(context.previous, context.device)
+        prompts = Prompts(context.prompts or "instruction", context.items, context.semantic_ids)
+        return prompts.titled(model.eval(), text_tokenizer, self.settings.cutoff)
+
+    @staticmethod
+    def _popularity(context: Context) -> np.ndarray:
+        return np.bincount(context.train.targets, minlength=len(context.items)).astype(np.float64)

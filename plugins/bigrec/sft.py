@@ -1,0 +1,52 @@
+"""The stage ``title-sft``: the shared SFT stage on title history → next title; it needs no semantic IDs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from harness.components import Context
+from harness.data.dataset import Samples
+from harness.errors import BenchError
+from harness.language.answer_loss import AnswerLoss
+from harness.language.prompts import Prompts
+from harness.language.rows import packed_title_rows
+from harness.language.sft import SftTrainer
+from harness.language.titles import TitleModel, Titles
+from harness.training import Row
+
+
+class TitleSft(SftTrainer):
+    """Stage trainer ``title-sft``."""
+
+    main = "next_title"
+
+    def check(self, context: Context) -> None:
+        """There must be titles, and no setting of SIDs."""
+        Titles.of(context.items)
+        if self.settings.softmax == "catalogue" or self.settings.level_weights:
+            raise BenchError("title-sft answers with titles: set sft.softmax=vocabulary and no sft.level_weights")
+        super().check(context)
+
+    def prompts(self, context: Context) -> Prompts:
+        """The prompts of the stage's context."""
+        return Prompts(context.prompts or "instruction", context.items, context.semantic_ids)
+
+    def generative(self, prompts: Prompts, model: Any, text_tokenizer: Any) -> TitleModel:
+        """The model that writes titles."""
+        return prompts.titled(model, text_tokenizer, self.settings.cutoff)
+
+    def answer_loss(self, context: Context, prompts: Prompts, text_tokenizer: Any) -> AnswerLoss:
+        """Cross-entropy over the vocabulary."""
+        return AnswerLoss(None, "vocabulary", (), self.settings.label_smoothing)
+
+    def sid_tokens(self, context: Context) -> list[str]:
+        """None."""
+        return []
+
+    def answer_end(self, prompts: Prompts, text_tokenizer: Any) -> int | None:
+        """A title's own end."""
+        return prompts.titled(None, text_tokenizer, self.settings.cutoff).end
+
+    def packed(self, samples: Samples, prompts: Prompts, text_tokenizer: Any) -> list[Row]:
+        """A row a chain of titles."""
+        return packed_title_rows(samples, prompts, text_tokenizer, self.settings.cutoff)
