@@ -161,8 +161,10 @@ class Prompts:
             answer = self._answer(task, target, most_text)
             if not answer.strip():
                 continue
-            by_title = task.startswith("titles") or task == "next_title"
-            parts = [titles[i] if by_title else self.history_strings[i] for i in history]
+            if task == "next_title":
+                parts = [titles[i] for i in history if titles[i].strip()]
+            else:
+                parts = [titles[i] if task.startswith("titles") else self.history_strings[i] for i in history]
             examples.append(Example(self._write(task, parts, rng), answer, target, tuple(history)))
         return examples
 
