@@ -7,6 +7,7 @@ as done is never redone; a stage that was interrupted goes on from its last chec
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import shutil
 import time
 from collections.abc import Callable
@@ -340,7 +341,10 @@ def _take_over(run: Run, origin: Origin) -> None:
     if manifest["fingerprints"] != keep.manifest["fingerprints"]:
         raise BenchError(f"--from-run {source} was made on other data or semantic IDs")
     theirs, ours = theirs["stages"], config["stages"]
-    if [s["name"] for s in theirs] != [s["name"] for s in ours[: len(theirs)]]:
+    if origin.anew:  # a common beginning is enough: what differs is trained from its own start
+        same = itertools.takewhile(lambda pair: pair[0]["name"] == pair[1]["name"], zip(theirs, ours, strict=False))
+        theirs = [stage for stage, _ in same]
+    if not theirs or [s["name"] for s in theirs] != [s["name"] for s in ours[: len(theirs)]]:
         raise BenchError(f"--from-run {source} has other stages")
     done = next((i for i, (a, b) in enumerate(zip(theirs, ours, strict=False)) if a != b), len(theirs))
     if done == len(ours):
