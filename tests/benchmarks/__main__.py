@@ -29,13 +29,15 @@ def main() -> None:
     parser.add_argument("--category", default="Synthetic")
     parser.add_argument("--data-dir")
     parser.add_argument("--users", type=int, default=64, help="users decoded by the usual path each round")
-    parser.add_argument("--only", choices=["start", "decode", "grpo", "sft", "trie", "baselines"], help="one part")
+    parser.add_argument(
+        "--only", choices=["start", "decode", "grpo", "sft", "trie", "baselines", "titles"], help="one part"
+    )
     parser.add_argument("--large", action="store_true", help="also models of 20 M parameters")
     parser.add_argument("--output", help="write the rows as JSON")
     options = parser.parse_args()
     dataset = catalogue.read(plugin_manager.load(), options.category, options.data_dir, {})
     sizes = ["1 M", "20 M"] if options.large else ["1 M"]
-    wanted = [options.only] if options.only else ["start", "decode", "grpo", "sft", "trie", "baselines"]
+    wanted = [options.only] if options.only else list(PARTS)
     rows = [found for part in wanted for found in PARTS[part](dataset, options.users, sizes)]
     facts = {"hardware": hardware("cpu"), "versions": versions(), "revision": revision(), "date": time.strftime("%F")}
     facts |= {"category": options.category, "threads": torch.get_num_threads(), "peak memory GiB": round(peak_gib(), 2)}
@@ -85,7 +87,19 @@ def baselines(dataset, users, sizes):
     yield training.dropout_row(dataset)
 
 
-PARTS = {"start": start, "decode": decode, "grpo": grpo, "sft": sft, "trie": trie, "baselines": baselines}
+def titles(dataset, users, sizes):
+    yield decoding.title_row(dataset, max(4, users // 8))
+
+
+PARTS = {
+    "start": start,
+    "decode": decode,
+    "grpo": grpo,
+    "sft": sft,
+    "trie": trie,
+    "baselines": baselines,
+    "titles": titles,
+}
 
 if __name__ == "__main__":
     main()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
+from typing import Any
 
 import numpy as np
 import torch
@@ -126,3 +127,65 @@ def translator_row(dataset, users: int) -> dict[str, object]:
     same = np.mean([len(set(a) & set(b)) / BEAMS for a, b in zip(found["fast"].ids, found["usual"], strict=True)])
     label = f"TIGER decode, {BEAMS} beams"
     return row(label, users / fast, users / usual, "users/s", usual / fast, f"{same:.2%} of candidates")
+
+
+def title_row(dataset: Any, users: int) -> dict[str, object]:
+    """50 beams over the catalogue's titles: the engine, and ``generate`` under a prefix function (D3's own way)."""
+    from transformers import GenerationConfig
+
+    model = random_title_model(dataset)
+    chosen = some(len(dataset.test), users)
+    histories = Histories(dataset.test.histories.items[chosen], dataset.test.histories.lengths[chosen])
+    prompts = model.encode(histories)
+    rows = [row[: (row != model.end).sum() + 1].tolist() for row in model.tokens]
+    allowed: dict[tuple[int, ...], list[int]] = {}
+    for tokens in sorted(rows):
+        for depth, token in enumerate(tokens):
+            known = allowed.setdefault(tuple(tokens[:depth]), [])
+            if token not in known[-1:]:
+                known.append(token)
+    number = {tuple(tokens): n for n, tokens in enumerate(rows)}
+    trie, found = Trie(model.tokens, end=model.end), {}
+    config = GenerationConfig(
+        num_beams=BEAMS, num_return_sequences=BEAMS, max_new_tokens=model.tokens.shape[1], do_sample=False,
+        length_penalty=0.0, early_stopping="never", bos_token_id=None, eos_token_id=model.end, pad_token_id=model.pad,
+    )  # fmt: skip
+
+    def fast() -> None:
+        out = []
+        for start in range(0, len(prompts), 8):
+            ids, mask = pad_left(prompts[start : start + 8], model.pad, "cpu")
+            out += beam_search(model.model, ids, mask, trie, BEAMS).leaves.tolist()
+        found["fast"] = out
+
+    def usual() -> None:
+        model.model.generation_config, out = config, []
+        with torch.inference_mode():
+            for prompt in prompts:
+                ids, mask = pad_left([prompt], model.pad, "cpu")
+                width = ids.shape[1]
+                sequences = model.model.generate(
+                    input_ids=ids, attention_mask=mask.long(), generation_config=config,
+                    prefix_allowed_tokens_fn=lambda _, seq, w=width: allowed.get(tuple(seq[w:].tolist()), [model.end]),
+                )[:, width:].tolist()  # fmt: skip
+                ended = [tuple(s[: s.index(model.end) + 1] if model.end in s else s) for s in sequences]
+                out.append([number.get(sequence, -1) for sequence in ended])
+        found["usual"] = out
+
+    quick, slow = paired(fast, usual, rounds=1)
+    same = np.mean([len(set(a) & set(b)) / BEAMS for a, b in zip(found["fast"], found["usual"], strict=True)])
+    lengths = [len(prompt) for prompt in prompts]
+    label = f"titles, {len(rows):,} of them, prompts of {statistics.median(lengths):.0f} tokens, over the vocabulary"
+    return row(label, users / quick, users / slow, "users/s", slow / quick, f"{same:.2%} of candidates")
+
+
+def random_title_model(dataset: Any) -> Any:
+    """A random title writer of the nano recipe's size."""
+    from harness.language.prompts import Prompts
+    from plugins.backbones.nano import NanoBackbone, Settings
+
+    prompts = Prompts("compact", dataset.items, None)
+    settings = Settings(hidden=128, layers=4, heads=4, intermediate=384, text_vocabulary=4000)
+    model, text_tokenizer = NanoBackbone(settings, None).build([], prompts.special_tokens, dataset.items.titles, 0)
+    model.get_input_embeddings().weight.data.mul_(8)
+    return prompts.titled(model.eval(), text_tokenizer, 512)

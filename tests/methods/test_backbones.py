@@ -144,3 +144,30 @@ def test_a_whole_run_on_a_pretrained_backbone_inherits_no_generation_setting(tmp
         [rankings] = Path(tmp_path / decoder).glob("*/*/*/rankings/test-sft.parquet")
         scores[decoder] = pd.read_parquet(rankings)["score"].to_numpy()
     np.testing.assert_allclose(scores["beam"], scores["hf-generate"], atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("method", "more"),
+    [
+        ("lcrec", ["sft.tasks={next_sid: 1, title_to_sid: 1, sid_to_title: 1, titles_to_sid: 0.2}"]),
+        ("sdpo", ["sft.tasks={next_sid: 1}", "sdpo.negatives=3", "sdpo.epochs=0.3", "sdpo.eval_every=1.0"]),
+        ("bigrec", ["sft.tasks={next_title: 1}"]),
+        ("d3", ["sft.tasks={next_title: 1}", "decoder.beams=30", "decoder.k=30", "assistant.samples=10",
+                "assistant.alphas=[0.5]", "assistant.method=markov"]),
+    ],
+)  # fmt: skip
+def test_the_other_language_model_methods_run_whole_on_a_pretrained_backbone(tmp_path, method, more):
+    """In words, with a tokenizer that knows nothing of the catalogue, and no pad token of its own."""
+    folder = save_model(tmp_path / "model")
+    sets = [
+        f"backbone=hf:{folder}", "prompts=instruction", "sft.packed=false", "sft.epochs=0.2", "sft.eval_every=1.0",
+        "sft.select=loss", "sft.cutoff=200", "dataset.items=60", "dataset.users=40", "probe.samples=8", *more,
+    ]  # fmt: skip
+    if method in ("lcrec", "sdpo"):
+        sets.append("decoder.beams=30")
+    words = ["run", "--method", method, "--category", "Synthetic", "--no-mlflow", "--no-figures", "--quiet",
+             "--threads", "1", "--runs", str(tmp_path / "runs")]  # fmt: skip
+    result = CliRunner().invoke(cli, [*words, *(word for s in sets for word in ("--set", s))])
+    assert result.exit_code == 0, (result.output, result.exception)
+    [metrics] = Path(tmp_path / "runs").glob("*/*/*/metrics.json")
+    assert all(stage["invalid"] == 0 for stage in json.loads(metrics.read_text())["stages"].values())
