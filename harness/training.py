@@ -260,6 +260,8 @@ def save_model(model: Any, text_tokenizer: Any, directory: Path) -> None:
     """
     from transformers import GenerationConfig
 
+    if hasattr(model, "merge_and_unload"):  # LoRA: what is kept is the model itself
+        model = model.merge_and_unload()
     model.generation_config = GenerationConfig(pad_token_id=text_tokenizer.pad_token_id, eos_token_id=None)
     with replace_folder(directory / MODEL) as temporary:
         model.save_pretrained(temporary, safe_serialization=True)

@@ -18,6 +18,9 @@ class Settings:
     from_scratch: bool = setting(False, "the checkpoint's architecture with fresh weights")
     freeze: bool = setting(False, "train the SID embeddings only")
     trust_remote_code: bool = setting(False, "run code that comes with the checkpoint")
+    lora_rank: int = setting(0, "train LoRA adapters of this rank and the embeddings, merged at the end; 0: all")
+    lora_alpha: float = setting(32.0, "LoRA's scale is this over the rank")
+    lora_dropout: float = setting(0.05, "dropout before the adapters")
 
 
 class HfBackbone:
@@ -66,6 +69,8 @@ class HfBackbone:
         if s.freeze:
             _freeze(model, len(special_tokens) + len(sid_tokens), len(text_tokenizer))
         model.config.use_cache = False
+        if s.lora_rank:
+            model = _adapted(model, s, seed)
         return model, text_tokenizer
 
 
@@ -86,6 +91,27 @@ def _add_tokens(model: Any, text_tokenizer: Any, tokens: list[str], seed: int) -
         old = weight.data[:known].float()
         noise = torch.randn((rows.stop - rows.start, weight.shape[1]), generator=generator)
         weight.data[rows] = (old.mean(0) + 0.1 * old.std(0) * noise.to(weight.device)).to(weight.dtype)
+
+
+def _adapted(model: Any, settings: Settings, seed: int) -> Any:
+    """The model with LoRA adapters on its linear layers; embeddings and head are trained whole, as new tokens need."""
+    import torch
+
+    try:
+        from peft import LoraConfig, get_peft_model
+    except ImportError:
+        raise BenchError("backbone.lora_rank needs the package peft: pip install 'genrec-bench[lora]'") from None
+    whole = [model.get_input_embeddings(), model.get_output_embeddings()]
+    names = [n.rsplit(".", 1)[-1] for n, module in model.named_modules() if any(module is layer for layer in whole)]
+    tied = whole[1] is not None and whole[0].weight is whole[1].weight
+    config = LoraConfig(
+        r=settings.lora_rank, lora_alpha=settings.lora_alpha, lora_dropout=settings.lora_dropout,
+        target_modules="all-linear", modules_to_save=names[:1] if tied else names, ensure_weight_tying=tied,
+        task_type="CAUSAL_LM",
+    )  # fmt: skip
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return get_peft_model(model, config)
 
 
 def _freeze(model: Any, new: int, size: int) -> None:

@@ -15,7 +15,7 @@ from harness.config import resolve
 from harness.data.dataset import Histories
 from harness.errors import BenchError
 from harness.language.prompts import Prompts
-from harness.language.titles import TitleModel
+from harness.language.titles import TitleModel, Titles
 from harness.progress import Progress
 
 FOUND = "assistant.json"
@@ -68,6 +68,8 @@ class AssistantTrainer:
         """There must be a model that writes titles, and an assistant that scores items."""
         if context.previous is None:
             raise BenchError("stage assistant needs a stage before it that trains on titles")
+        if len(Titles.of(context.items).texts) < 10:
+            raise BenchError("stage assistant weighs by a metric at 10, and the catalogue has fewer titles")
         if self.settings.run:
             self._scorer(recorded.recorded_model(Path(self.settings.run), context))
         else:

@@ -17,12 +17,14 @@ from transformers import Trainer, TrainingArguments
 
 from harness import training
 from harness.components import Context, setting
+from harness.decoding.beam import beam_search
 from harness.decoding.layout import pad_left
 from harness.decoding.shared_prompt import completion_log_probs
 from harness.decoding.trie import Trie
 from harness.errors import BenchError
-from harness.generative import GenerativeModel, batches
+from harness.generative import batches
 from harness.language.prompts import Prompts
+from harness.language.titles import TitleModel, Titles
 from plugins.sdpo.loss import sdpo_loss
 from plugins.sdpo.negatives import Kind, drawn, hard
 
@@ -31,6 +33,7 @@ from plugins.sdpo.negatives import Kind, drawn, hard
 class Settings:
     """Settings of the preference stage (in brackets: the paper's code)."""
 
+    answer: Literal["sid", "title"] = setting("sid", "what is preferred: the item's SID, or its title (title)")
     negatives: Annotated[int, Ge(1)] = setting(7, "negatives a sample (3; the paper varies them up to 15)")
     draw: Kind = setting("uniform", "uniform, by popularity in train, or hard: the SFT model's best guesses (uniform)")
     beta: Annotated[float, Gt(0)] = setting(1.0, "how far the policy may go from the reference (1)")
@@ -59,7 +62,7 @@ class Preference:
     """A sample: its prompt's tokens, the preferred answer and the negatives, and the reference's log-probabilities.
 
     Attributes:
-        answers: ``[1 + negatives, levels]`` token ids, the preferred one first.
+        answers: ``[1 + negatives, longest]`` token ids, the preferred one first.
         reference: ``[1 + negatives]``.
     """
 
@@ -77,27 +80,28 @@ class SdpoTrainer:
         self.settings = settings
 
     def check(self, context: Context) -> None:
-        """There must be a stage before, and more SIDs than negatives."""
-        semantic_ids = context.needs_semantic_ids("stage sdpo")
+        """There must be a stage before, and more answers than negatives."""
         if context.previous is None:
             raise BenchError("stage sdpo needs a stage before it, its start and reference; put an SFT stage first")
-        most = len(semantic_ids.distinct) - 1
+        if self.settings.answer == "sid":
+            most = len(context.needs_semantic_ids("stage sdpo").distinct) - 1
+        else:
+            most = len(Titles.of(context.items).texts) - 1
         if self.settings.negatives > most:
             raise BenchError(
-                f"sdpo.negatives = {self.settings.negatives}, but a target has {most} other SIDs; set {most} or less"
+                f"sdpo.negatives = {self.settings.negatives}, but a target has {most} others beside it; set it lower"
             )
 
     def fit(self, context: Context) -> dict[str, Any]:
         """Train; leave the best model by valid in the stage directory, be it the start."""
-        settings, prompts = self.settings, Prompts.of(context)
+        settings = self.settings
         assert context.previous is not None  # as check has made sure
         model, text_tokenizer = training.load_model(context.previous, context.device)
         training.disable_dropout(model)  # policy and reference must agree where nothing was learned
-        generative = prompts.generative(model.eval(), text_tokenizer, settings.cutoff)
+        generative = self._generative(context, model.eval(), text_tokenizer)
         start = training.start_metric(context, generative)
-        trie = Trie(generative.sid_tokens, context.device)
-        catalogue = trie if generative.renormalise else None
-        rows = self._rows(context, generative, trie, catalogue)
+        answers = Answers.of(generative, context.device)
+        rows = self._rows(context, generative, answers)
         trainer = _SdpoTrainer(
             model=model,
             args=TrainingArguments(
@@ -111,85 +115,118 @@ class SdpoTrainer:
             data_collator=lambda batch: collate(batch, generative.pad),
             callbacks=[training.Observer(context, "sdpo")],
         )  # fmt: skip
-        trainer.context, trainer.beta, trainer.catalogue = context, settings.beta, catalogue
-        trainer.as_model = lambda policy: prompts.generative(policy, text_tokenizer, settings.cutoff)
+        trainer.context, trainer.beta, trainer.known = context, settings.beta, answers
+        trainer.as_model = lambda policy: self._generative(context, policy, text_tokenizer)
         started = time.monotonic()
         training.train(trainer, context)
         facts = training.keep_best(trainer, text_tokenizer, context, start, settings.select)
         return facts | {"rows": len(rows), "train seconds": round(time.monotonic() - started, 1)}
 
-    def load(self, context: Context) -> GenerativeModel:
+    def load(self, context: Context) -> Any:
         """The trained model."""
         model, text_tokenizer = training.load_model(context.directory, context.device)
-        return Prompts.of(context).generative(model.eval(), text_tokenizer, self.settings.cutoff)
+        return self._generative(context, model.eval(), text_tokenizer)
 
-    def _rows(
-        self, context: Context, generative: GenerativeModel, trie: Trie, catalogue: Trie | None
-    ) -> list[Preference]:
-        """The train samples with their negatives and the reference's log-probabilities of all answers."""
-        encoded = generative.encode(context.train.histories)
-        of_item = generative.semantic_ids.of_item
-        targets = of_item[context.train.targets].astype(np.int64)
-        sids = np.column_stack([targets, self._negatives(context, generative, trie, encoded, targets)])
-        answers = generative.sid_tokens[sids]  # [samples, 1 + negatives, levels]
-        reference = self._reference(context, generative, encoded, answers, catalogue)
-        return [Preference(*row) for row in zip(encoded, answers, reference, strict=True)]
+    def _generative(self, context: Context, model: Any, text_tokenizer: Any) -> Any:
+        """The model as the recipe's decoder takes it, asked for SIDs or for titles."""
+        prompts = Prompts(context.prompts or "instruction", context.items, context.semantic_ids)
+        if self.settings.answer == "title":
+            return prompts.titled(model, text_tokenizer, self.settings.cutoff)
+        return prompts.generative(model, text_tokenizer, self.settings.cutoff)
+
+    def _rows(self, context: Context, generative: Any, answers: Answers) -> list[Preference]:
+        """The train samples with their negatives and the reference's log-probabilities of all answers.
+
+        A sample whose target cannot be written (it has no title) has no row.
+        """
+        targets = answers.of_item[context.train.targets].astype(np.int64)
+        kept = np.flatnonzero(targets >= 0)
+        encoded = generative.encode(context.train.take(kept).histories)
+        targets = targets[kept]
+        chosen = np.column_stack([targets, self._negatives(context, generative, answers, encoded, targets)])
+        tokens = answers.tokens[chosen]  # [samples, 1 + negatives, longest]
+
+        def scored(ids: torch.Tensor, mask: torch.Tensor, rows: np.ndarray) -> torch.Tensor:
+            return answer_log_probs(generative.model, ids, mask, torch.from_numpy(tokens[rows]).to(ids.device), answers)
+
+        reference = self._over(context, generative, encoded, tokens.shape[1:], scored, "reference")
+        return [Preference(*row) for row in zip(encoded, tokens, reference, strict=True)]
 
     def _negatives(
-        self, context: Context, generative: GenerativeModel, trie: Trie, encoded: list[list[int]], targets: np.ndarray
+        self, context: Context, generative: Any, answers: Answers, encoded: list[list[int]], targets: np.ndarray
     ) -> np.ndarray:
-        settings = self.settings
+        settings, n = self.settings, len(answers.tokens)
         rng = np.random.default_rng([context.seed, 7])
-        n_sids = len(generative.semantic_ids.distinct)
         if settings.draw == "uniform":
-            return drawn(targets, settings.negatives, np.ones(n_sids), rng)
+            return drawn(targets, settings.negatives, np.ones(n), rng)
         if settings.draw == "popularity":
-            return drawn(targets, settings.negatives, np.bincount(targets, minlength=n_sids) + 1e-6, rng)
-        guesses = self._over(
-            context, generative, encoded, settings.negatives + 1,
-            lambda ids, mask, rows: _guesses(generative, ids, mask, trie, settings.negatives + 1), "guess",
-        )  # fmt: skip
+            return drawn(targets, settings.negatives, np.bincount(targets, minlength=n) + 1e-6, rng)
+        width = settings.negatives + 1
+
+        def guessed(ids: torch.Tensor, mask: torch.Tensor, rows: np.ndarray) -> torch.Tensor:
+            renormalise = answers.catalogue is not None
+            return beam_search(generative.model, ids, mask, answers.trie, width, renormalise).leaves
+
+        shape = (width, answers.tokens.shape[1])
+        guesses = self._over(context, generative, encoded, shape, guessed, "guess")
         return hard(targets, guesses.astype(np.int64), settings.negatives)
 
-    def _reference(
-        self, context: Context, generative: GenerativeModel, encoded: list[list[int]], answers: np.ndarray,
-        catalogue: Trie | None,
-    ) -> np.ndarray:  # fmt: skip
-        def scored(ids: torch.Tensor, mask: torch.Tensor, rows: np.ndarray) -> torch.Tensor:
-            tokens = torch.from_numpy(answers[rows]).to(ids.device)
-            return answer_log_probs(generative.model, ids, mask, tokens, catalogue)
-
-        return self._over(context, generative, encoded, answers.shape[1], scored, "reference")
-
     def _over(
-        self, context: Context, generative: GenerativeModel, encoded: list[list[int]], width: int, work: Any, label: str
+        self, context: Context, generative: Any, encoded: list[list[int]], shape: tuple[int, ...], work: Any, label: str
     ) -> np.ndarray:
-        """Work of every sample ``[samples, width]``, batch by batch within the token budget, without gradients."""
-        found = np.empty((len(encoded), width), dtype=np.float32)
-        extra = width * (generative.sid_tokens.shape[1] - 1)
+        """Work of every sample ``[samples, answers]``, batch by batch within the token budget, without gradients."""
+        width, longest = shape
+        found = np.empty((len(encoded), width), dtype=np.float64)
         with torch.no_grad(), context.progress.bar(len(encoded), label, "sample") as bar:
+            extra = width * (longest - 1)
             for rows in batches([len(prompt) for prompt in encoded], self.settings.batch_tokens, extra):
                 ids, mask = pad_left([encoded[row] for row in rows], generative.pad, context.device)
-                found[rows] = work(ids, mask, rows).float().cpu().numpy()
+                found[rows] = work(ids, mask, rows).double().cpu().numpy()
                 bar.update(len(rows))
-        return found
+        return found.astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Answers:
+    """All that can be answered: SIDs, or titles.
+
+    Attributes:
+        tokens: ``[n, longest]`` token ids; titles are filled up with `end`.
+        of_item: ``[n_items]`` each item's answer, -1 where it has none.
+        trie: of the answers.
+        catalogue: the trie, where probabilities are over the tokens that continue a SID; None: over the vocabulary.
+        end: the token that ends an answer; None: all are of one length, and their end is certain.
+    """
+
+    tokens: np.ndarray
+    of_item: np.ndarray
+    trie: Trie
+    catalogue: Trie | None = None
+    end: int | None = None
+
+    @classmethod
+    def of(cls, generative: Any, device: str) -> Answers:
+        """The answers of a model."""
+        if isinstance(generative, TitleModel):
+            trie = Trie(generative.tokens, device, end=generative.end)
+            return cls(generative.tokens, generative.titles.of_item, trie, None, generative.end)
+        trie = Trie(generative.sid_tokens, device)
+        semantic_ids = generative.semantic_ids
+        return cls(generative.sid_tokens, semantic_ids.of_item, trie, trie if generative.renormalise else None)
 
 
 def answer_log_probs(
-    model: Any, ids: torch.Tensor, mask: torch.Tensor, answers: torch.Tensor, catalogue: Trie | None
+    model: Any, ids: torch.Tensor, mask: torch.Tensor, tokens: torch.Tensor, answers: Answers
 ) -> torch.Tensor:
-    """Log-probabilities ``[batch, answers]`` of whole answers ``[batch, answers, levels]``: sums, not means.
+    """Log-probabilities ``[batch, answers]`` of whole answers ``[batch, answers, longest]``: sums, not means.
 
-    A SID has no end token here: with one length for all, the end is certain. `catalogue`: see
-    :func:`harness.decoding.shared_prompt.completion_log_probs`.
+    A title counts up to and with its end; a SID has none, since with one length for all the end is certain.
     """
-    return completion_log_probs(model, ids, mask, answers, trie=catalogue)[0].sum(-1)
-
-
-def _guesses(generative: GenerativeModel, ids: torch.Tensor, mask: torch.Tensor, trie: Trie, n: int) -> torch.Tensor:
-    from harness.decoding.beam import beam_search
-
-    return beam_search(generative.model, ids, mask, trie, n, generative.renormalise).leaves
+    log_probs = completion_log_probs(model, ids, mask, tokens, trie=answers.catalogue)[0]
+    if answers.end is not None:
+        ended = tokens == answers.end
+        log_probs = log_probs.masked_fill(ended.long().cumsum(-1) - ended.long() > 0, 0.0)
+    return log_probs.sum(-1)
 
 
 def collate(rows: list[Preference], pad: int) -> dict[str, torch.Tensor]:
@@ -207,13 +244,13 @@ class _SdpoTrainer(training.ProbeSelection, Trainer):
     """Transformers' trainer with the softmax preference loss."""
 
     beta = 1.0
-    catalogue: Trie | None = None
+    known: Answers
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         """Mean over the samples; what the policy has learned to prefer is logged beside it."""
-        log_probs = answer_log_probs(model, inputs["input_ids"], inputs["mask"], inputs["answers"], self.catalogue)
+        log_probs = answer_log_probs(model, inputs["input_ids"], inputs["mask"], inputs["answers"], self.known)
         losses = sdpo_loss(log_probs, inputs["reference"], self.beta)
         if self.state.global_step % max(1, int(self.args.logging_steps)) == 0 and model.training:
             self._note((log_probs - inputs["reference"]).detach() * self.beta)

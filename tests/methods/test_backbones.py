@@ -171,3 +171,27 @@ def test_the_other_language_model_methods_run_whole_on_a_pretrained_backbone(tmp
     assert result.exit_code == 0, (result.output, result.exception)
     [metrics] = Path(tmp_path / "runs").glob("*/*/*/metrics.json")
     assert all(stage["invalid"] == 0 for stage in json.loads(metrics.read_text())["stages"].values())
+
+
+def test_lora_trains_adapters_and_embeddings_and_keeps_a_whole_model(tmp_path):
+    folder = save_model(tmp_path / "model")
+    model, _ = build(folder, lora_rank=2)
+    trained = {name for name, p in model.named_parameters() if p.requires_grad}
+    assert all("lora_" in name or "embed_tokens" in name or "lm_head" in name for name in trained) and len(trained) > 10
+    sets = [
+        f"backbone=hf:{folder}", "backbone.lora_rank=2", "prompts=instruction", "sft.packed=false", "sft.epochs=1",
+        "sft.eval_every=0.5", "sft.tasks={next_sid: 1}", "sft.learning_rate=1e-2", "sft.cutoff=200",
+        "dataset.items=60", "dataset.users=40", "decoder.beams=30", "probe.samples=8",
+    ]  # fmt: skip
+    words = ["run", "--method", "lcrec", "--category", "Synthetic", "--no-mlflow", "--no-figures", "--quiet",
+             "--threads", "1", "--runs", str(tmp_path / "runs")]  # fmt: skip
+    result = CliRunner().invoke(cli, [*words, *(word for s in sets for word in ("--set", s))])
+    assert result.exit_code == 0, (result.output, result.exception)
+    from harness.training import load_model
+
+    [stage] = Path(tmp_path / "runs").glob("*/*/*/stages/1-sft")
+    kept, _ = load_model(stage, "cpu")
+    plain, _ = build(folder)
+    assert {name for name, _ in kept.named_parameters()} == {name for name, _ in plain.named_parameters()}
+    name = "model.layers.0.self_attn.q_proj.weight"
+    assert not torch.equal(kept.get_parameter(name), plain.get_parameter(name))

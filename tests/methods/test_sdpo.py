@@ -1,6 +1,7 @@
 """S-DPO: its loss by identities and against TRL's DPO, its negatives, and the stage on a tiny category."""
 
 import copy
+import dataclasses
 import json
 import math
 
@@ -11,12 +12,13 @@ from click.testing import CliRunner
 
 from harness import training
 from harness.cli import cli
+from harness.data.dataset import Histories
 from harness.decoding.layout import pad_left
-from harness.decoding.trie import Trie
 from harness.generative import GenerativeModel
+from harness.language.prompts import Prompts
 from plugins.sdpo.loss import sdpo_loss
 from plugins.sdpo.negatives import drawn, hard
-from plugins.sdpo.stage import Preference, answer_log_probs, collate
+from plugins.sdpo.stage import Answers, Preference, answer_log_probs, collate
 from tests.conftest import TINY_SETTINGS
 
 
@@ -91,9 +93,10 @@ def test_with_one_negative_it_is_trl_s_dpo(answers, tiny_lm, tmp_path):
     gradients = [p.grad.clone() for p in model.parameters()]
     model.zero_grad()
     ids, mask = pad_left(encoded, generative.pad, "cpu")
+    every = Answers.of(generative, "cpu")
     with torch.no_grad():
-        known = answer_log_probs(reference.eval(), ids, mask, tokens[:, :2], None)
-    ours = sdpo_loss(answer_log_probs(model, ids, mask, tokens[:, :2], None), known, 0.7).mean()
+        known = answer_log_probs(reference.eval(), ids, mask, tokens[:, :2], every)
+    ours = sdpo_loss(answer_log_probs(model, ids, mask, tokens[:, :2], every), known, 0.7).mean()
     ours.backward()
     assert ours.item() == pytest.approx(theirs.item(), abs=1e-5)
     for mine, other in zip(model.parameters(), gradients, strict=True):
@@ -104,7 +107,7 @@ def test_with_one_negative_it_is_trl_s_dpo(answers, tiny_lm, tmp_path):
 def test_prompts_are_shared_without_changing_a_probability(answers, tiny, catalogue):
     """One pass with the prompt once is what an answer at a time gives."""
     model, generative, encoded, tokens = answers
-    trie = Trie(generative.sid_tokens) if catalogue else None
+    trie = Answers.of(dataclasses.replace(generative, renormalise=catalogue), "cpu")
     ids, mask = pad_left(encoded, generative.pad, "cpu")
     together = answer_log_probs(model, ids, mask, tokens, trie)
     for row, prompt in enumerate(encoded):
@@ -158,7 +161,42 @@ def test_the_stage_prefers_what_was_bought(tmp_path, draw):
     assert stages["sdpo"]["valid"]["NDCG@10"] == pytest.approx(train["best valid NDCG@10"])
 
 
-def test_the_title_of_a_row_is_the_padded_batch(answers):
+def test_titles_can_be_preferred_too(tmp_path):
+    """On a title SFT stage, decoded over titles: the same loss over answers of unequal length."""
+    recipe = tmp_path / "titles.yaml"
+    recipe.write_text(
+        "name: sdpo-titles\ntokenizer: {name: given, optional: true}\nbackbone: nano\nprompts: compact\n"
+        "stages:\n  - {name: sft, trainer: title-sft, packed: true, tasks: {next_title: 1.0}, select: loss}\n"
+        "  - {name: sdpo, answer: title, negatives: 3, epochs: 2, learning_rate: 1.0e-3, log_every: 1}\n"
+        "decoder: {name: title-beam, beams: 40, k: 40}\nprobe: {samples: 20}\n"
+    )
+    sets = [s for s in TINY_SETTINGS if s.startswith(("dataset.", "backbone."))]
+    sets += ["sft.epochs=1", "sft.eval_every=1.0", "sdpo.eval_every=0.5"]
+    more = ["run", "--config", str(recipe), "--category", "Synthetic", "--seed", "1", "--runs", str(tmp_path / "r"),
+            "--no-mlflow", "--no-figures", "--quiet", "--device", "cpu", "--threads", "1"]  # fmt: skip
+    done = CliRunner().invoke(cli, [*more, *(word for s in sets for word in ("--set", s))])
+    assert done.exit_code == 0, (done.output, done.exception)
+    from harness.store import read_log
+
+    [run] = (tmp_path / "r").glob("*/*/*")
+    losses = [value for _, value in read_log(run / "stages/2-sdpo")["loss"]]
+    assert losses[0] == pytest.approx(math.log(4), abs=0.05) and np.mean(losses[-3:]) < losses[0]
+
+
+def test_what_follows_a_title_s_end_does_not_count(tiny, tiny_lm):
+    model, text_tokenizer, _ = tiny_lm
+    prompts = Prompts("compact", tiny.items, None)
+    writer = prompts.titled(model, text_tokenizer, 256)
+    answers = Answers.of(writer, "cpu")
+    ids, mask = pad_left(writer.encode(Histories.of([[0, 1]])), writer.pad, "cpu")
+    tokens = torch.from_numpy(writer.tokens[None, :3])
+    longer = torch.nn.functional.pad(tokens, (0, 4), value=writer.end)
+    torch.testing.assert_close(
+        answer_log_probs(model, ids, mask, tokens, answers), answer_log_probs(model, ids, mask, longer, answers)
+    )
+
+
+def test_rows_are_padded_batches(answers):
     _, generative, encoded, tokens = answers
     rows = [Preference(p, t.numpy(), np.zeros(4, dtype=np.float32)) for p, t in zip(encoded, tokens, strict=True)]
     batch = collate(rows, generative.pad)
@@ -168,7 +206,7 @@ def test_the_title_of_a_row_is_the_padded_batch(answers):
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ("sdpo.negatives=500", "other SIDs; set"),
+        ("sdpo.negatives=500", "others beside it; set"),
         ("sdpo.negatives=0", "greater than or equal to 1"),
         ("sdpo.draw=worst", "sdpo.draw"),
         ("sdpo.beta=0", "greater than 0"),

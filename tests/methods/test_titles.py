@@ -276,3 +276,61 @@ def test_bad_settings_are_one_line(tmp_path, method, setting, message):
                                    else []), setting)  # fmt: skip
     assert done.exit_code == 2 and done.output.count("\n") == 1, done.output
     assert message in done.output or message == "one line", done.output
+
+
+def write_category(root, titles, seed=0):
+    """A category in the sequences layout, its items called as told."""
+    rng = np.random.default_rng(seed)
+    folder = root / "Odd"
+    folder.mkdir(parents=True)
+    users = {str(u): rng.integers(0, len(titles), 6).tolist() for u in range(40)}
+    (folder / "Odd.inter.json").write_text(json.dumps(users))
+    items = {str(n): {"title": title, "description": ""} for n, title in enumerate(titles)}
+    (folder / "Odd.item.json").write_text(json.dumps(items))
+    return root
+
+
+def odd(tmp_path, method, titles, *more):
+    write_category(tmp_path / "data", titles)
+    small = ["backbone.hidden=32", "backbone.layers=1", "backbone.heads=2", "backbone.intermediate=64",
+             "backbone.text_vocabulary=300", "sft.epochs=1", "sft.eval_every=1.0", "probe.samples=5",
+             *more]  # fmt: skip
+    words = ["run", "--method", method, "--category", "Odd", "--data-dir", str(tmp_path / "data"), "--runs",
+             str(tmp_path / "runs"), "--no-mlflow", "--no-figures", "--quiet", "--threads", "1"]  # fmt: skip
+    return CliRunner().invoke(cli, [*words, *(word for s in small for word in ("--set", s))])
+
+
+def test_odd_titles_run_and_no_title_at_all_is_one_line(tmp_path):
+    """Titles that are missing, shared, or far longer than any other."""
+    titles = ["Nut", "", "Nut", "Bolt " * 200, *(f"Screw {n} mm" for n in range(12))]
+    d3 = [
+        "decoder.beams=12",
+        "decoder.k=12",
+        "assistant.method=markov",
+        "assistant.samples=5",
+        "assistant.alphas=[0.5]",
+    ]
+    for method, more in (("bigrec", ["decoder.k=12"]), ("d3", d3)):
+        done = odd(tmp_path / method, method, titles, *more)
+        assert done.exit_code == 0, (done.output, done.exception)
+        _, stages = metrics(tmp_path / method / "runs")
+        assert stages[list(stages)[-1]]["invalid"] == 0
+    done = odd(tmp_path / "none", "bigrec", [""] * 8, "decoder.k=8")
+    assert done.exit_code == 2 and "no item has a title" in done.output and done.output.count("\n") == 1
+
+
+def test_a_long_prompt_loses_its_beginning(tiny, writer):
+    long = replace(writer, max_prompt=7)
+    histories = tiny.test.take(np.flatnonzero(tiny.test.histories.lengths > 3)[:3]).histories
+    for whole, cut in zip(writer.encode(histories), long.encode(histories), strict=True):
+        assert len(whole) > 7 and cut == whole[-7:]
+
+
+def test_an_assistant_of_another_category_is_one_line(tmp_path):
+    kept = ["dataset.items=60", "dataset.users=40"]
+    words = ["run", "--method", "markov", "--category", "Synthetic", "--runs", str(tmp_path / "a"), "--no-mlflow",
+             "--no-figures", "--quiet"]  # fmt: skip
+    assert CliRunner().invoke(cli, [*words, *(w for s in kept for w in ("--set", s))]).exit_code == 0
+    [other] = (tmp_path / "a").glob("*/*/*")
+    done = run(tmp_path / "d3", "d3", "decoder.beams=40", "decoder.k=40", f"assistant.run={other}")
+    assert done.exit_code == 2 and "is a run on other data" in done.output and done.output.count("\n") == 1
