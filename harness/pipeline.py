@@ -340,6 +340,7 @@ def _take_over(run: Run, origin: Origin) -> None:
             raise BenchError(f"--from-run {source} differs in {key}: {theirs[key]} there, {config[key]} here")
     if manifest["fingerprints"] != keep.manifest["fingerprints"]:
         raise BenchError(f"--from-run {source} was made on other data or semantic IDs")
+    same_decoder = all(theirs[key] == config[key] for key in ("decoder", "probe"))
     theirs, ours = theirs["stages"], config["stages"]
     if origin.anew:  # a common beginning is enough: what differs is trained from its own start
         same = itertools.takewhile(lambda pair: pair[0]["name"] == pair[1]["name"], zip(theirs, ours, strict=False))
@@ -347,18 +348,20 @@ def _take_over(run: Run, origin: Origin) -> None:
     if not theirs or [s["name"] for s in theirs] != [s["name"] for s in ours[: len(theirs)]]:
         raise BenchError(f"--from-run {source} has other stages")
     done = next((i for i, (a, b) in enumerate(zip(theirs, ours, strict=False)) if a != b), len(theirs))
-    if done == len(ours):
+    if done == len(ours) and same_decoder:
         raise BenchError(f"--from-run {source} has the same settings; change one, e.g. --set grpo.epochs=3")
     copied = done if origin.anew else min(done + 1, len(theirs))
     for number, stage in enumerate(run.config.stages[:copied], start=1):
         with store.replace_folder(keep.stage(number, stage.name)) as folder:
             shutil.copytree(other.stage(number, stage.name), folder, dirs_exist_ok=True)
         if number <= done:
+            keep.finish(f"{stage.name}/fit", **other.finished(f"{stage.name}/fit") or {})
+        if number <= done and same_decoder:  # else the model is taken over, and decoded anew
             with store.replace_file(keep.rankings(stage.name)) as path:
                 shutil.copyfile(other.rankings(stage.name), path)
-            for step in ("fit", "decode"):
-                keep.finish(f"{stage.name}/{step}", **other.finished(f"{stage.name}/{step}") or {})
-    keep.finish("from", run=str(source.resolve()), continued=run.config.stages[done].name)
+            keep.finish(f"{stage.name}/decode", **other.finished(f"{stage.name}/decode") or {})
+    continued = run.config.stages[done].name if done < len(ours) else None
+    keep.finish("from", run=str(source.resolve()), continued=continued)
 
 
 def _record(run: Run, result: dict[str, Any]) -> None:

@@ -269,6 +269,30 @@ def test_a_third_epoch_goes_on_from_checkpoint_and_optimiser(finished, tmp_path)
     assert "differs in seed" in refused.output
 
 
+def test_another_decoder_decodes_the_models_of_a_run_anew(finished, tmp_path):
+    directory, _ = finished
+    bench(*words(tmp_path, "--from-run", str(directory), "--set", "decoder.beams=20"))
+    first, second = (json.loads((d / "metrics.json").read_text())["stages"] for d in (directory, only(tmp_path)))
+    for stage in ("sft", "grpo"):
+        assert second[stage]["train"] == first[stage]["train"]
+        assert "HR@50" not in second[stage]["sid"] and second[stage]["rankings"] != first[stage]["rankings"]
+        assert second[stage]["sid"]["HR@1"] == pytest.approx(first[stage]["sid"]["HR@1"], abs=0.02)
+
+
+def test_a_run_of_another_method_is_taken_over_as_far_as_it_is_the_same(finished, tmp_path):
+    """S-DPO from MiniOneRec's run: the SFT stage is taken over, the rest is its own; without --anew it is refused."""
+    directory, _ = finished
+    sets = [s for s in TINY_SETTINGS if not s.startswith("grpo.")]
+    command = ["run", "--method", "sdpo", "--category", "Synthetic", "--seed", "1", "--runs", str(tmp_path), "--quiet",
+               "--no-mlflow", "--no-figures", "--device", "cpu", "--threads", "1", "--from-run", str(directory),
+               "--set", "sdpo.eval_every=1.0", *(word for s in sets for word in ("--set", s))]  # fmt: skip
+    refused = CliRunner().invoke(cli, command)
+    assert refused.exit_code == 2 and "has other stages" in refused.output
+    bench(*command, "--anew")
+    first, second = (json.loads((d / "metrics.json").read_text())["stages"] for d in (directory, only(tmp_path)))
+    assert list(second) == ["sft", "sdpo"] and second["sft"]["rankings"] == first["sft"]["rankings"]
+
+
 def test_no_component_sees_a_test_target(plugins, tiny, tmp_path, monkeypatch):
     """Runs with true and with scrambled test targets end in the same rankings and see the same contexts."""
     import dataclasses
