@@ -14,6 +14,8 @@ from harness.language.sft import SftTrainer
 from harness.language.titles import TitleModel, Titles
 from harness.training import Row
 
+TASKS = ("next_title", "titles_to_title")
+
 
 class TitleSft(SftTrainer):
     """Stage trainer ``title-sft``."""
@@ -25,6 +27,9 @@ class TitleSft(SftTrainer):
         Titles.of(context.items)
         if self.settings.softmax == "catalogue" or self.settings.level_weights:
             raise BenchError("title-sft answers with titles: set sft.softmax=vocabulary and no sft.level_weights")
+        for task, rate in self.settings.tasks.items():
+            if rate and task not in TASKS:
+                raise BenchError(f"sft.tasks.{task}: title-sft knows no semantic IDs; use {' or '.join(TASKS)}")
         super().check(context)
 
     def prompts(self, context: Context) -> Prompts:

@@ -75,9 +75,13 @@ def quality_table() -> str:
     return table(headers, lines) + "\n\n" + caption(_ground(rows), "", [note])
 
 
-def main_table() -> str:
+LANGUAGE = ("hybrid", "minionerec", "lcrec", "bigrec", "d3", "sdpo")
+"""Rows of the table in docs/language.md: the methods on a language model, and the floor."""
+
+
+def main_table(only: tuple[str, ...] = ()) -> str:
     """The README's form of table 1: both protocols at a glance, the paper's numbers and the cost beside."""
-    rows = suite_rows("table1")
+    rows = [row for row in suite_rows("table1") if not only or row.name in only]
     paper = {r.method: r.metrics for r in reported.rows(RESULTS.name) if r.source == "minionerec-paper"}
     columns = [(protocol, metric) for protocol in ("sid", "item") for metric in ("HR@10", "NDCG@10")]
     values = {column: [row.system.metric(*column) or 0.0 for row in rows] for column in columns}
@@ -152,6 +156,7 @@ def tables() -> dict[str, str]:
         "speed-real": speed_table(read(SPEED_REAL)),
         "reporting": reporting_table(read(REPORTING)),
         "table1": main_table(),
+        "language": main_table(LANGUAGE),
         "quality": quality_table(),
         "grpo": stages_table(read(STAGES)),
         "exploration": exploration_table(read(EXPLORATION)),

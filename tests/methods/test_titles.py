@@ -263,6 +263,7 @@ def test_d3_runs_whole_with_an_assistant_of_its_own_or_a_recorded_one(tmp_path):
     ("method", "setting", "message"),
     [
         ("bigrec", "sft.softmax=catalogue", "title-sft answers with titles"),
+        ("bigrec", "sft.tasks={next_title: 1, sid_to_title: 1}", "title-sft knows no semantic IDs"),
         ("bigrec", "grounding.gammas=[-1]", "weights of 0 or more"),
         ("d3", "decoder.beams=5000", "titles; set"),
         ("d3", "decoder.k=60", "must lie in"),
