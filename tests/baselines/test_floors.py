@@ -10,6 +10,7 @@ from scipy.sparse import csr_matrix
 from sklearn.neighbors import NearestNeighbors
 
 from baselines import FLOORS, ease, hybrid, item_to_item, itemknn, markov, recency, skip_markov, tfidf
+from harness.components import Context
 from harness.data.dataset import Items, Samples
 from harness.errors import BenchError
 from tests.baselines.running import run
@@ -45,6 +46,8 @@ class SimpleContext:
     items: Items
     train: Samples
     directory: Path
+    previous: Path | None = None
+    within = Context.within
 
 
 def histories(*lists):
