@@ -19,6 +19,7 @@ from harness.generative import batches, encode
 
 BATCH_TOKENS = 8192
 BEAMS = 4
+BEHIND = 1e-3
 
 
 @dataclass(frozen=True)
@@ -171,7 +172,11 @@ class TitleModel:
         return found
 
     def distances(self, histories: Histories, beams: int = BEAMS) -> np.ndarray:
-        """How far each title is from what the model writes ``[n, n_titles]``: the least of its beams' L2 distances."""
+        """How far each title is from what the model writes ``[n, n_titles]``: the least of its beams' L2 distances.
+
+        A later beam is put :data:`BEHIND` of the mean distance further off: titles that are written exactly would all
+        be at 0, and stand in the beams' order so.
+        """
         written = self.write(histories, beams)
         flat = self.embed([text for texts in written for text in texts])
         squares = (self.embeddings**2).sum(1)
@@ -179,7 +184,8 @@ class TitleModel:
         for beam in range(beams):
             part = flat[beam::beams]
             gap = (part**2).sum(1)[:, None] - 2 * part @ self.embeddings.T + squares
-            np.minimum(found, np.sqrt(np.maximum(gap, 0)), out=found)
+            distance = np.sqrt(np.maximum(gap, 0))
+            np.minimum(found, distance + beam * BEHIND * distance.mean(), out=found)
         return found
 
     def score(self, histories: Histories) -> np.ndarray:

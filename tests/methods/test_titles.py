@@ -16,7 +16,7 @@ from harness.decoding.trie import Trie
 from harness.errors import BenchError
 from harness.language.prompts import Prompts
 from harness.language.rows import packed_title_rows
-from harness.language.titles import Titles, grounded, ranked_items
+from harness.language.titles import TitleModel, Titles, grounded, ranked_items
 from harness.progress import Progress
 from harness.training import IGNORED
 from plugins.backbones.nano import NanoBackbone, Settings
@@ -167,6 +167,15 @@ def test_a_written_catalogue_title_is_nearest_to_itself(writer):
     assert gaps.argmin(1).tolist() == list(range(30))
     assert gaps.min(1).max() < 1e-2
     assert (writer.embed(["", " "]) == 0).all()
+
+
+def test_titles_written_exactly_stand_in_the_order_of_their_beams(tiny, writer, monkeypatch):
+    texts = [writer.titles.texts[n] for n in (7, 3, 11, 5)]
+    monkeypatch.setattr(TitleModel, "write", lambda self, histories, beams: [texts] * len(histories))
+    found = writer.distances(tiny.test.take(np.arange(2)).histories, 4)
+    assert np.argsort(found, axis=1)[:, :4].tolist() == [[7, 3, 11, 5]] * 2
+    items = np.argsort(-writer.score(tiny.test.take(np.arange(1)).histories), axis=1, kind="stable")[0]
+    assert writer.titles.of_item[items[0]] == 7
 
 
 def test_grounding_is_the_published_formula():
