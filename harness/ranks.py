@@ -20,9 +20,9 @@ from harness.rankings import Rankings, repeated
 from harness.semantic_ids import SemanticIds
 
 CUTOFFS = (1, 3, 5, 10, 20, 50)
-PROTOCOLS = ("sid", "item")
-METRICS = (*(f"HR@{k}" for k in CUTOFFS), *(f"NDCG@{k}" for k in CUTOFFS), "MRR")
 Protocol = Literal["sid", "item"]
+PROTOCOLS: tuple[Protocol, ...] = ("sid", "item")
+METRICS = (*(f"HR@{k}" for k in CUTOFFS), *(f"NDCG@{k}" for k in CUTOFFS), "MRR")
 NOWHERE = 2**16 - 1  # stored for a target that is not among the candidates
 
 
@@ -64,6 +64,17 @@ class TargetRanks:
         own = semantic_ids.of_item[targets]
         place = _place(rankings.ids == own[:, None], np.cumsum(sizes, axis=1) - sizes)
         return cls(place, semantic_ids.group_sizes[own].astype(np.int64), most)
+
+    @classmethod
+    def of_each(
+        cls, rankings: Rankings, targets: np.ndarray, semantic_ids: SemanticIds | None
+    ) -> dict[str, TargetRanks]:
+        """The ranks under each protocol that there is: the SID protocol needs semantic IDs."""
+        return {
+            protocol: cls.of(rankings, targets, semantic_ids, protocol)
+            for protocol in PROTOCOLS
+            if protocol == "item" or semantic_ids is not None
+        }
 
     def values(self, only: Collection[str] = ()) -> dict[str, np.ndarray]:
         """HR@K, NDCG@K and MRR (or `only` some of them) of each sample ``[n]``; the metrics are their means.

@@ -113,7 +113,6 @@ class Board:
 
     Attributes:
         passed_over: recipes that another one of the same label was chosen before, with their valid NDCG@10.
-        chosen: whether rows were chosen on valid among several recipes of one label.
     """
 
     category: str

@@ -36,7 +36,7 @@ def tables(board: Board, heading: int = 2) -> str:
     """The measured tables of a board alone, as markdown."""
     parts: list[str] = []
     for found in board.tables:
-        parts += ["#" * heading + f" {title(found.protocol)}", _markdown_table(found), _caption(board, found)]
+        parts += ["#" * heading + f" {title(found.protocol)}", _markdown_table(found), under(board, found)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -113,7 +113,8 @@ def notes(board: Board, found: Table) -> list[str]:
     return said
 
 
-def _caption(board: Board, found: Table) -> str:
+def under(board: Board, found: Table) -> str:
+    """What stands under a table: its ground and its notes."""
     return caption([record for row in found.rows for record in row.records], found.protocol, notes(board, found))
 
 
@@ -193,9 +194,12 @@ def latex(boards: Sequence[Board]) -> str:
                     f"\\multicolumn{{{len(columns) + 1}}}{{l}}{{\\textit{{{GROUP_TITLES[group]}}}}} \\\\",
                 ]
                 lines += [_latex_row(row, found, columns) for row in rows]
-            said = "; ".join(notes(board, found))
-            under = caption([r for row in found.rows for r in row.records], found.protocol, [said]).strip("*")
-            lines += ["\\bottomrule", "\\end{tabular}}", f"\\caption{{{_tex(under)}}}", "\\end{table*}"]
+            lines += [
+                "\\bottomrule",
+                "\\end{tabular}}",
+                f"\\caption{{{_tex(under(board, found).strip('*'))}}}",
+                "\\end{table*}",
+            ]
             parts.append("\n".join(lines))
     return "\n\n".join(parts) + "\n"
 

@@ -11,8 +11,8 @@ from harness.consistency import problems
 from harness.errors import BenchError
 from harness.record import Record, read_all
 from harness.store import SEMANTIC_IDS
+from leaderboard import RESULTS
 
-SHIPPED = "leaderboard/results"
 SUFFIXES = (".json", ".yaml", ".yml")
 
 
@@ -32,7 +32,7 @@ def rows(paths: Sequence[str]) -> list[Linted]:
     """
     if not paths:
         found = [_reported(row) for row in reported.all_rows()]
-        return found + ([row for r in read_all(Path(SHIPPED)) for row in _record(r)] if Path(SHIPPED).is_dir() else [])
+        return found + ([row for r in read_all(Path(RESULTS)) for row in _record(r)] if Path(RESULTS).is_dir() else [])
     found = []
     for path in map(Path, paths):
         if not path.exists():

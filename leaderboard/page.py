@@ -18,7 +18,7 @@ from harness.report import figures
 from harness.report.document import reported_pairs
 from harness.report.tables import PROTOCOLS, caption
 from leaderboard.board import COLUMNS, FLOOR, GROUP_TITLES, Board, Row
-from leaderboard.formats import SPREAD, notes
+from leaderboard.formats import SPREAD, under
 
 
 def html(boards: Sequence[Board], draw: bool = True) -> str:
@@ -54,9 +54,7 @@ def _category(board: Board, draw: bool) -> dict[str, Any]:
                 "best": table.best,
                 "floor": FLOOR if table.versus_floor else "",
                 "baseline": table.baseline if table.versus_baseline else "",
-                "caption": caption(
-                    [r for row in table.rows for r in row.records], table.protocol, notes(board, table)
-                ).strip("*"),
+                "caption": under(board, table).strip("*"),
             }
             for table in board.tables
         },

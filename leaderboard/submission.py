@@ -63,9 +63,6 @@ def verify_all(
         settings = record.settings.get("dataset") or {}
         key = f"{record.category} {sorted(settings.items())}"
         if key not in datasets:
-            here = {category.name for category in catalogue.find(plugins, data_dir)}
-            datasets[key] = (
-                catalogue.read(plugins, record.category, data_dir, settings) if record.category in here else None
-            )
+            datasets[key] = catalogue.read_if_here(plugins, record.category, data_dir, settings)
         verdicts.append(verify(record, datasets[key], plugins, Path(rankings) if rankings else None))
     return verdicts

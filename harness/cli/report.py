@@ -58,10 +58,8 @@ def compare(
         raise BenchError(f"--output {output}: name a file that ends in .json or .md")
     a, b = comparison.side(first), comparison.side(second)
     record = a.recipe.first
-    dataset = None
-    if any(category.name == record.category for category in catalogue.find(plugins, data_dir)):
-        read = catalogue.read(plugins, record.category, data_dir, record.settings.get("dataset") or {})
-        dataset = read if read.fingerprint == record.data else None
+    here = catalogue.read_if_here(plugins, record.category, data_dir, record.settings.get("dataset") or {})
+    dataset = here if here is not None and here.fingerprint == record.data else None
     found = comparison.compare(a, b, dataset, samples, metric)
     if dataset is None:
         found.left_out.append(f"segments and samples: the data of {record.category} as it was run is not here")

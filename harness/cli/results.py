@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 import click
 
 from harness.cli.common import data_dir_option, with_plugins
+from leaderboard import RESULTS
 
 if TYPE_CHECKING:
     from harness.plugins import Plugins
 
-RESULTS = "leaderboard/results"
 runs_argument = click.argument("runs", nargs=-1, required=True, metavar="RUN…")
 
 

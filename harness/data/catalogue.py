@@ -73,6 +73,13 @@ def read(
     return dataset.with_caption("; ".join(c for c in (dataset.caption, _published(dataset)) if c))
 
 
+def read_if_here(plugins: Plugins, name: str, data_dir: str | None, settings: dict[str, Any]) -> Dataset | None:
+    """A category, or None where it is not found; for what can be said without it too."""
+    if name not in {category.name for category in find(plugins, data_dir)}:
+        return None
+    return read(plugins, name, data_dir, settings)
+
+
 def _published(dataset: Dataset) -> str:
     """How the rows compare with the published split, where one is known (``configs/datasets``)."""
     path = config.shipped("datasets", f"{dataset.category}.yaml")

@@ -85,6 +85,11 @@ class Prompts:
         semantic_ids = context.needs_semantic_ids("a language model that recommends")
         return cls(context.prompts or "instruction", context.items, semantic_ids, wordings)
 
+    @classmethod
+    def with_or_without_sids(cls, context: Context) -> Prompts:
+        """The prompts of a stage's context, for tasks that need no semantic IDs."""
+        return cls(context.prompts or "instruction", context.items, context.semantic_ids)
+
     def generative(self, model: Any, text_tokenizer: Any, cutoff: int) -> GenerativeModel:
         """A causal LM as decoders take it: asked for the next SID in this wording."""
         return GenerativeModel(
@@ -202,6 +207,13 @@ class Prompts:
             return "<|history|>" + "".join(f"{part}<|then|>" for part in parts)
         opening, closing = COMPACT[task]
         return opening + ("<|then|>" if "titles_" in task else "").join(parts) + closing
+
+
+def title_model_before(context: Context, cutoff: int) -> TitleModel:
+    """The model that writes titles which the stage before has trained."""
+    assert context.previous is not None  # as a stage's check has made sure
+    model, text_tokenizer = training.load_model(context.previous, context.device)
+    return Prompts.with_or_without_sids(context).titled(model.eval(), text_tokenizer, cutoff)
 
 
 def item_token(item: int) -> str:

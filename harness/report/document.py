@@ -129,7 +129,7 @@ def reported_pairs(found: Sequence[System]) -> Pairs:
 def _figures(found: Sequence[Recipe], pairs: Pairs) -> dict[str, Any]:
     """Every figure by file name; None where a run has nothing to draw."""
     shown = systems(found)
-    last = [system for system in shown if system.stage == system.recipe.stages[-1]]
+    last = [system for system in shown if system.is_last]
     drawn: dict[str, Any] = {}
     for protocol in PROTOCOLS:
         drawn[f"hit-rate-{protocol}"] = figures.hit_rates(shown, protocol)
@@ -304,7 +304,7 @@ def _reported(category: str) -> list[str]:
 
 def _main(pairs: Pairs) -> Pairs:
     """The last stages with their reported rows: what a figure shows."""
-    return [(system, row) for system, row in pairs if system.stage == system.recipe.stages[-1]]
+    return [(system, row) for system, row in pairs if system.is_last]
 
 
 def _discrepancy(pairs: Pairs, records: Sequence[Record], drawn: set[str]) -> list[str]:
@@ -358,7 +358,7 @@ def _levels(shown: Sequence[System], records: Sequence[Record], pairs: Pairs, dr
 
 def _segments(shown: Sequence[System], records: Sequence[Record], drawn: set[str]) -> list[str]:
     """Metrics by segment of the last stages, item protocol and (where there is one) SID protocol."""
-    last = [s for s in shown if s.stage == s.recipe.stages[-1] and s.segments]
+    last = [s for s in shown if s.is_last and s.segments]
     if not last:
         return []
     parts = ["## Segments"]

@@ -219,7 +219,7 @@ def cost(systems: Sequence[System], protocol: str) -> Figure | None:
         hit = system.metric(protocol, "HR@10")
         records = system.recipe.records
         seconds = sum(record.cost.get("train seconds") or 0.0 for record in records) / len(records)
-        if hit is not None and system.stage == system.recipe.stages[-1]:
+        if hit is not None and system.is_last:
             points.append((max(seconds, 1.0) / 60, hit, system))
     if len(points) < 2:
         return None

@@ -233,7 +233,7 @@ def _listed(counts: dict[str, int]) -> str:
 
 
 def _last_stages(found: Sequence[System]) -> list[System]:
-    return [system for system in found if system.stage == system.recipe.stages[-1]]
+    return [system for system in found if system.is_last]
 
 
 def _steps(found: Sequence[System]) -> list[tuple[System, System]]:

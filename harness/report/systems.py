@@ -54,6 +54,11 @@ class System:
     recipe: Recipe
     stage: str
 
+    @property
+    def is_last(self) -> bool:
+        """Whether it is its recipe's last stage."""
+        return self.stage == self.recipe.stages[-1]
+
     def values(self, protocol: str, metric: str) -> list[float]:
         """A metric of each seed."""
         found = [record.metrics(protocol, self.stage).get(metric) for record in self.recipe.records]

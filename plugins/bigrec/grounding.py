@@ -8,11 +8,11 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from annotated_types import Ge
 
-from harness import store, training
+from harness import store
 from harness.components import Context, setting
 from harness.data.dataset import Histories
 from harness.errors import BenchError
-from harness.language.prompts import Prompts
+from harness.language.prompts import title_model_before
 from harness.language.titles import TitleModel, grounded
 from harness.rankings import Rankings
 
@@ -68,7 +68,7 @@ class GroundingTrainer:
     def fit(self, context: Context) -> dict[str, Any]:
         """Choose γ on valid; the model is the stage before's."""
         settings = self.settings
-        model = self._model(context)
+        model = title_model_before(context, self.settings.cutoff)
         distances = model.distances(context.valid.histories, settings.beams)
         popularity = self._popularity(context)
         metric = context.plugins.get("metric", "item")
@@ -86,13 +86,9 @@ class GroundingTrainer:
     def load(self, context: Context) -> Grounded:
         """The model before, grounded with the chosen γ."""
         gamma = store.read_json(context.directory / FOUND)["gamma"]
-        return Grounded(self._model(context), self._popularity(context), gamma, self.settings.beams)
-
-    def _model(self, context: Context) -> TitleModel:
-        assert context.previous is not None  # as check has made sure
-        model, text_tokenizer = training.load_model(context.previous, context.device)
-        prompts = Prompts(context.prompts or "instruction", context.items, context.semantic_ids)
-        return prompts.titled(model.eval(), text_tokenizer, self.settings.cutoff)
+        return Grounded(
+            title_model_before(context, self.settings.cutoff), self._popularity(context), gamma, self.settings.beams
+        )
 
     @staticmethod
     def _popularity(context: Context) -> np.ndarray:

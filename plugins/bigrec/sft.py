@@ -34,7 +34,7 @@ class TitleSft(SftTrainer):
 
     def prompts(self, context: Context) -> Prompts:
         """The prompts of the stage's context."""
-        return Prompts(context.prompts or "instruction", context.items, context.semantic_ids)
+        return Prompts.with_or_without_sids(context)
 
     def generative(self, prompts: Prompts, model: Any, text_tokenizer: Any) -> TitleModel:
         """The model that writes titles."""
@@ -50,7 +50,7 @@ class TitleSft(SftTrainer):
 
     def answer_end(self, prompts: Prompts, text_tokenizer: Any) -> int | None:
         """A title's own end."""
-        return prompts.titled(None, text_tokenizer, self.settings.cutoff).end
+        return text_tokenizer.convert_tokens_to_ids(prompts.title_end) if prompts.title_end else None
 
     def packed(self, samples: Samples, prompts: Prompts, text_tokenizer: Any) -> list[Row]:
         """A row a chain of titles."""

@@ -9,12 +9,12 @@ from typing import Any, Literal
 
 import numpy as np
 
-from harness import recorded, store, training
+from harness import recorded, store
 from harness.components import Context, ItemScorer, setting
 from harness.config import resolve
 from harness.data.dataset import Histories
 from harness.errors import BenchError
-from harness.language.prompts import Prompts
+from harness.language.prompts import title_model_before
 from harness.language.titles import TitleModel, Titles
 from harness.progress import Progress
 
@@ -108,10 +108,7 @@ class AssistantTrainer:
         return self._model(context, store.read_json(context.directory / FOUND)["alpha"])
 
     def _model(self, context: Context, alpha: float) -> AssistedTitles:
-        assert context.previous is not None  # as check has made sure
-        model, text_tokenizer = training.load_model(context.previous, context.device)
-        prompts = Prompts(context.prompts or "instruction", context.items, context.semantic_ids)
-        writer = prompts.titled(model.eval(), text_tokenizer, self.settings.cutoff)
+        writer = title_model_before(context, self.settings.cutoff)
         if self.settings.run:
             assistant = recorded.recorded_model(Path(self.settings.run), context)
         else:

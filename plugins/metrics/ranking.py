@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from harness.rankings import Rankings
-from harness.ranks import PROTOCOLS, TargetRanks
+from harness.ranks import TargetRanks
 from harness.semantic_ids import SemanticIds
 from harness.statistics import bootstrap
 
@@ -25,11 +25,10 @@ def item_protocol(rankings: Rankings, targets: np.ndarray, semantic_ids: Semanti
 def intervals(rankings: Rankings, targets: np.ndarray, semantic_ids: SemanticIds | None) -> dict[str, Any]:
     """95 % bootstrap intervals ``{protocol: {metric: [low, high]}}`` over the samples."""
     found: dict[str, Any] = {}
-    for protocol in PROTOCOLS:
-        if protocol == "item" or semantic_ids is not None:
-            values = TargetRanks.of(rankings, targets, semantic_ids, protocol).values()
-            bounds = bootstrap(np.column_stack(list(values.values())))
-            found[protocol] = dict(zip(values, bounds.tolist(), strict=True))
+    for protocol, ranks in TargetRanks.of_each(rankings, targets, semantic_ids).items():
+        values = ranks.values()
+        bounds = bootstrap(np.column_stack(list(values.values())))
+        found[protocol] = dict(zip(values, bounds.tolist(), strict=True))
     return found
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from harness.data.dataset import Dataset
 from harness.rankings import Rankings
-from harness.ranks import PROTOCOLS, TargetRanks
+from harness.ranks import TargetRanks
 from harness.segments import segmentations
 from harness.semantic_ids import SemanticIds
 
@@ -20,22 +20,15 @@ def ranks(rankings: Rankings, dataset: Dataset, semantic_ids: SemanticIds | None
 
     Paired comparisons of recorded runs, and anyone who doubts a metric, need nothing else.
     """
-    order = dataset.test.order
-    return {
-        protocol: TargetRanks.of(rankings, dataset.test.targets, semantic_ids, protocol).take(order).encode()
-        for protocol in PROTOCOLS
-        if protocol == "item" or semantic_ids is not None
-    }
+    found = TargetRanks.of_each(rankings, dataset.test.targets, semantic_ids)
+    return {protocol: ranks.take(dataset.test.order).encode() for protocol, ranks in found.items()}
 
 
 def segments(rankings: Rankings, dataset: Dataset, semantic_ids: SemanticIds | None) -> dict[str, Any]:
     """``{segmentation: {segment: {"n": …, protocol: {metric: …}}}}``; empty segments are left out."""
     found: dict[str, Any] = {}
-    values = {
-        protocol: TargetRanks.of(rankings, dataset.test.targets, semantic_ids, protocol).values()
-        for protocol in PROTOCOLS
-        if protocol == "item" or semantic_ids is not None
-    }
+    each = TargetRanks.of_each(rankings, dataset.test.targets, semantic_ids)
+    values = {protocol: ranks.values() for protocol, ranks in each.items()}
     for division in segmentations(dataset.test, dataset.train, len(dataset.items), semantic_ids):
         parts: dict[str, Any] = {}
         for number, label in enumerate(division.labels):

@@ -129,7 +129,7 @@ class SdpoTrainer:
 
     def _generative(self, context: Context, model: Any, text_tokenizer: Any) -> Any:
         """The model as the recipe's decoder takes it, asked for SIDs or for titles."""
-        prompts = Prompts(context.prompts or "instruction", context.items, context.semantic_ids)
+        prompts = Prompts.with_or_without_sids(context)
         if self.settings.answer == "title":
             return prompts.titled(model, text_tokenizer, self.settings.cutoff)
         return prompts.generative(model, text_tokenizer, self.settings.cutoff)

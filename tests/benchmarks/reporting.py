@@ -141,12 +141,11 @@ def _industrial() -> Record:
 
 
 def page_rows(records: list[Record], folder: Path) -> list[dict[str, Any]]:
-    chromium = next((p for p in map(shutil.which, ("chromium", "chromium-browser", "google-chrome")) if p), None)
-    if chromium is None:
+    from tests.leaderboard.test_page import CHROMIUM, FLAGS
+
+    if CHROMIUM is None:
         return []
     from playwright.sync_api import sync_playwright
-
-    from tests.leaderboard.test_page import FLAGS
 
     file = folder / "board.html"
     start = time.perf_counter()
@@ -157,7 +156,7 @@ def page_rows(records: list[Record], folder: Path) -> list[dict[str, Any]]:
         const start = performance.now(); button.click(); document.body.getBoundingClientRect();
         return (performance.now() - start) / 1000; }"""
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         tab = browser.new_page(viewport={"width": 1400, "height": 900})
         tab.goto(file.as_uri())
         times = [
