@@ -298,10 +298,8 @@ def _decode(decoder: Any, model: Any, histories: Any, semantic_ids: SemanticIds 
 
 def _probe(run: Run, semantic_ids: SemanticIds | None) -> Callable[[Any], dict[str, float]]:
     """The valid metric: the recipe's own decoder with fewer beams, on valid samples drawn once."""
-    settings, valid, decoder = run.config.probe, run.dataset.valid, run.config.decoder
-    if 0 < settings.samples < len(valid):
-        rows = np.random.default_rng(run.config.seed).permutation(len(valid))[: settings.samples]
-        valid = valid.take(np.sort(rows))
+    settings, decoder = run.config.probe, run.config.decoder
+    valid = run.dataset.valid.drawn(settings.samples, run.config.seed)
     beams = getattr(decoder.settings, "beams", 0)
     narrow = decoder.settings
     if beams and settings.beams:

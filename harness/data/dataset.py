@@ -92,6 +92,12 @@ class Samples:
         histories = Histories(self.histories.items[rows], self.histories.lengths[rows])
         return Samples(self.users[rows], histories, self.targets[rows])
 
+    def drawn(self, n: int, seed: int) -> Samples:
+        """`n` of the samples, drawn at random and left in order; all of them where `n` is 0 or too many."""
+        if not 0 < n < len(self):
+            return self
+        return self.take(np.sort(np.random.default_rng(seed).permutation(len(self))[:n]))
+
     @classmethod
     def build(cls, users: list[str], histories: list[list[int]], targets: list[int], max_history: int) -> Samples:
         """From Python lists; histories keep their last `max_history` items."""

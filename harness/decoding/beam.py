@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from harness.decoding.layout import feed, open_places, pick
 from harness.decoding.split import level_log_probs, split
 from harness.decoding.trie import Level, Trie
 
@@ -100,16 +101,11 @@ def search(
             break
         fed = _unsettled(level, nodes, scores, renormalise)
         ended = None if level.over is None else level.over[nodes]
-        lineage = _pick(lineage, parent)
+        lineage = pick(lineage, parent)
         if not fed.shape[1]:
             states = None
             continue
-        own = torch.zeros(batch, nodes.shape[1], fed.shape[1], dtype=torch.bool, device=device)
-        places = torch.arange(fed.shape[1], device=device).expand(batch, -1)
-        own[torch.arange(batch, device=device)[:, None], fed, places] = True
-        lineage = torch.cat([lineage, own], dim=2)
-        seen = lineage if fed.shape[1] == nodes.shape[1] else _pick(lineage, fed)
-        attention = torch.cat([mask[:, None].expand(-1, fed.shape[1], -1), seen], dim=2)
+        lineage, attention = feed(lineage, fed, mask)
         tokens = level.vocabulary[level.columns[nodes.gather(1, fed)]]
         states = lm.states(tokens, attention, (lengths + step).expand(-1, fed.shape[1]), cache)
     leaves = torch.where(torch.isneginf(scores), -1, trie.leaves[nodes])
@@ -129,8 +125,7 @@ def _unsettled(level: Level, nodes: torch.Tensor, scores: torch.Tensor, renormal
         settled = settled | level.alone[nodes]
     if level.over is not None:
         settled = settled | level.over[nodes]
-    most = int((~settled).sum(1).max())
-    return settled.to(torch.uint8).argsort(dim=1, stable=True)[:, :most].sort(dim=1).values
+    return open_places(settled)
 
 
 def top(scores: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -149,8 +144,3 @@ def top(scores: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
         full_values, full_index = scores[tied].sort(dim=1, descending=True, stable=True)
         values[tied], index[tied] = full_values[:, :k], full_index[:, :k]
     return values, index
-
-
-def _pick(values: torch.Tensor, parent: torch.Tensor) -> torch.Tensor:
-    """Rows ``[batch, beams, n]`` of the parents ``[batch, children]``."""
-    return values.gather(1, parent[..., None].expand(-1, -1, values.shape[2]))

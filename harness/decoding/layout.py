@@ -28,6 +28,37 @@ def causal(mask: torch.Tensor) -> torch.Tensor:
     return (lower & mask[:, None, :]) | own
 
 
+def pick(values: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+    """Rows ``[batch, chosen, n]`` of ``[batch, beams, n]`` at `places` ``[batch, chosen]``."""
+    return values.gather(1, places[..., None].expand(-1, -1, values.shape[2]))
+
+
+def open_places(closed: torch.Tensor) -> torch.Tensor:
+    """Places ``[batch, most]`` of the beams that are not `closed` ``[batch, beams]``, in order.
+
+    Rows with fewer are filled with closed ones.
+    """
+    most = int((~closed).sum(1).max())
+    return closed.to(torch.uint8).argsort(dim=1, stable=True)[:, :most].sort(dim=1).values
+
+
+def feed(lineage: torch.Tensor, fed: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The beams at places `fed` ``[batch, n]`` take one more token each.
+
+    Args:
+        lineage: ``[batch, beams, tokens fed so far]``, which of them are a beam's own.
+        mask: ``[batch, P]``, the places of the prompt that are seen.
+
+    Returns:
+        The lineage with the new tokens, and their mask ``[batch, n, P + tokens fed]``.
+    """
+    batch, beams, _ = lineage.shape
+    own = torch.zeros(batch, beams, fed.shape[1], dtype=torch.bool, device=lineage.device)
+    lineage = torch.cat([lineage, own.scatter_(1, fed[:, None], True)], dim=2)
+    seen = lineage if fed.shape[1] == beams else pick(lineage, fed)
+    return lineage, torch.cat([mask[:, None].expand(-1, fed.shape[1], -1), seen], dim=2)
+
+
 def positions(mask: torch.Tensor) -> torch.Tensor:
     """Position ids ``[batch, P]`` of left-padded prompts: real tokens count from 0."""
     return (mask.long().cumsum(1) - 1).clamp(min=0)

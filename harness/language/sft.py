@@ -59,6 +59,7 @@ class SftSettings:
     select: Literal["NDCG@10", "HR@10", "loss"] = setting(
         "NDCG@10", "valid metric that picks the best checkpoint (loss)"
     )
+    loss_samples: int = setting(0, "valid samples whose loss selects, where loss does, drawn once; 0: all (0)")
     precision: Literal["float32", "bfloat16"] = setting("float32", "autocast precision (bfloat16)")
     gradient_checkpointing: bool = setting(False, "recompute activations to save memory")
     deepspeed: str = setting("", "path of a DeepSpeed config; empty: none")
@@ -102,8 +103,9 @@ class SftTrainer:
             self._rows(context.train, prompts, text_tokenizer, context.seed),
             self._drawn(context, prompts, text_tokenizer),
         )
+        probed = context.valid.drawn(settings.loss_samples, context.seed)
         valid = example_rows(
-            prompts.examples({self.main: 1.0}, context.valid, settings.text_characters, context.seed)[self.main],
+            prompts.examples({self.main: 1.0}, probed, settings.text_characters, context.seed)[self.main],
             prompts, text_tokenizer, settings.cutoff, settings.softmax == "vocabulary",
             self.answer_end(prompts, text_tokenizer),
         )  # fmt: skip
@@ -124,7 +126,7 @@ class SftTrainer:
                 )
             ),
             train_dataset=rows,
-            eval_dataset=training.Rows(valid),
+            eval_dataset=training.Rows(sorted(valid, key=lambda row: len(row.tokens))),
             data_collator=lambda batch: training.collate(batch, text_tokenizer.pad_token_id),
             callbacks=[
                 training.Observer(context, "sft"),

@@ -17,7 +17,7 @@ from harness.data.dataset import Histories, Items
 from harness.errors import BenchError
 from harness.generative import batches, encode
 
-BATCH_TOKENS = 8192
+BATCH_TOKENS = 16384
 BEAMS = 4
 BEHIND = 1e-3
 
@@ -146,29 +146,18 @@ class TitleModel:
 
     def write(self, histories: Histories, beams: int = BEAMS) -> list[list[str]]:
         """The `beams` best texts for each history, best first, by plain beam search: nothing holds them to titles."""
-        import torch
-        from transformers import GenerationConfig
-
+        from harness.decoding.free import write
         from harness.decoding.layout import pad_left
 
         prompts = self.encode(histories)
         longest = self.tokens.shape[1]
-        config = GenerationConfig(
-            num_beams=beams, num_return_sequences=beams, max_new_tokens=longest, do_sample=False, length_penalty=0.0,
-            early_stopping=True, bos_token_id=None, eos_token_id=self.end, pad_token_id=self.pad, use_cache=True,
-        )  # fmt: skip
         found: list[list[str]] = [[] for _ in prompts]
-        own, self.model.generation_config = self.model.generation_config, config
-        try:
-            with torch.inference_mode():
-                for rows in batches([len(prompt) for prompt in prompts], BATCH_TOKENS // beams, longest):
-                    ids, mask = pad_left([prompts[row] for row in rows], self.pad, self.device)
-                    out = self.model.generate(input_ids=ids, attention_mask=mask.long(), generation_config=config)
-                    texts = self.text_tokenizer.batch_decode(out[:, ids.shape[1] :], skip_special_tokens=True)
-                    for number, row in enumerate(rows.tolist()):
-                        found[row] = texts[number * beams : (number + 1) * beams]
-        finally:
-            self.model.generation_config = own
+        for rows in batches([len(prompt) for prompt in prompts], BATCH_TOKENS, beams * longest):
+            ids, mask = pad_left([prompts[row] for row in rows], self.pad, self.device)
+            tokens = write(self.model, ids, mask, beams, longest, self.end)[0]
+            texts = self.text_tokenizer.batch_decode(tokens.flatten(0, 1), skip_special_tokens=True)
+            for number, row in enumerate(rows.tolist()):
+                found[row] = texts[number * beams : (number + 1) * beams]
         return found
 
     def distances(self, histories: Histories, beams: int = BEAMS) -> np.ndarray:

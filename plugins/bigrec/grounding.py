@@ -28,6 +28,7 @@ class Settings:
         "weights of popularity that are tried on valid (0 to 99, another one for each metric and K)",
     )
     beams: Annotated[int, Ge(1)] = setting(4, "texts written a history; the nearest of them counts (1 of 4)")
+    samples: int = setting(1000, "valid samples that γ is chosen on, drawn once; 0: all")
     cutoff: int = setting(512, "longest prompt, in tokens; the last ones are kept")
     select: Literal["NDCG@10", "HR@10"] = setting("NDCG@10", "valid metric that picks γ, under the item protocol")
 
@@ -69,7 +70,8 @@ class GroundingTrainer:
         """Choose γ on valid; the model is the stage before's."""
         settings = self.settings
         model = title_model_before(context, self.settings.cutoff)
-        distances = model.distances(context.valid.histories, settings.beams)
+        valid = context.valid.drawn(settings.samples, context.seed)
+        distances = model.distances(valid.histories, settings.beams)
         popularity = self._popularity(context)
         metric = context.plugins.get("metric", "item")
         found = {}
@@ -77,7 +79,7 @@ class GroundingTrainer:
             scores = grounded(distances, model.titles, popularity, gamma)
             order = np.argsort(-scores, axis=1, kind="stable")[:, :50].astype(np.int32)
             rankings = Rankings("item", order, np.take_along_axis(scores, order, axis=1))
-            found[gamma] = metric(rankings, context.valid.targets, None)[settings.select]
+            found[gamma] = metric(rankings, valid.targets, None)[settings.select]
         best = max(found, key=lambda gamma: found[gamma])
         tried = {str(gamma): value for gamma, value in found.items()}
         store.write_json(context.directory / FOUND, {"gamma": best, "tried": tried})

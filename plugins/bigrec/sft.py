@@ -32,6 +32,12 @@ class TitleSft(SftTrainer):
                 raise BenchError(f"sft.tasks.{task}: title-sft knows no semantic IDs; use {' or '.join(TASKS)}")
         super().check(context)
 
+    def fit(self, context: Context) -> dict[str, Any]:
+        """Train; what cannot be written is counted."""
+        titles = Titles.of(context.items)
+        unlearned = int((titles.of_item[context.train.targets] < 0).sum())
+        return super().fit(context) | {"items without a title": titles.nameless, "targets without a title": unlearned}
+
     def prompts(self, context: Context) -> Prompts:
         """The prompts of the stage's context."""
         return Prompts.with_or_without_sids(context)

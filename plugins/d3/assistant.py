@@ -85,10 +85,7 @@ class AssistantTrainer:
         if not settings.run:
             inner = dataclasses.replace(context.within("assistant"), probe=self._item_probe(context))
             facts = {f"assistant {k}": v for k, v in self._trainer(context).fit(inner).items()}
-        rows = np.arange(len(context.valid))
-        if 0 < settings.samples < len(rows):
-            rows = np.sort(np.random.default_rng(context.seed).permutation(len(rows))[: settings.samples])
-        valid = context.valid.take(rows)
+        valid = context.valid.drawn(settings.samples, context.seed)
         model = self._model(context, 1.0)
         decoder = context.plugins.get("decoder", "title-beam")
         titles = len(model.titles.titles.texts)

@@ -325,6 +325,9 @@ def test_odd_titles_run_and_no_title_at_all_is_one_line(tmp_path):
         assert done.exit_code == 0, (done.output, done.exception)
         _, stages = metrics(tmp_path / method / "runs")
         assert stages[list(stages)[-1]]["invalid"] == 0
+        [manifest] = (tmp_path / method / "runs").glob("*/*/*/manifest.json")
+        facts = json.loads(manifest.read_text())["done"]["sft/fit"]
+        assert facts["items without a title"] == 1 and facts["targets without a title"] > 0
     done = odd(tmp_path / "none", "bigrec", [""] * 8, "decoder.k=8")
     assert done.exit_code == 2 and "no item has a title" in done.output and done.output.count("\n") == 1
 
