@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from harness.plugins import Plugins
 
 RECIPE_KEYS = {
-    "name", "summary", "group", "reference", "reported", "dataset",
+    "name", "summary", "group", "reference", "paper", "reported", "dataset",
     "tokenizer", "backbone", "prompts", "stages", "decoder", "probe", "search",
 }  # fmt: skip
 SAFE_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -139,6 +139,8 @@ def read_recipe(source: Any) -> dict[str, Any]:
             raise BenchError(f"{where} lacks '{key}'")
     if recipe.get("group", "ours") not in GROUPS:
         raise unknown("group", str(recipe["group"]), GROUPS, f"in {where}")
+    if not isinstance(recipe.get("paper") or {}, dict):
+        raise BenchError(f"{where}: paper maps settings to the paper's values, such as sft.epochs: 5")
     names = []
     for stage in recipe["stages"]:
         if not isinstance(stage, dict) or "name" not in stage:

@@ -206,7 +206,7 @@ def _tokenize(run: Run, tokenizer: Any) -> SemanticIds | None:
         return None
     path = run.store.directory / store.SEMANTIC_IDS
     if path.exists():
-        return SemanticIds.from_json(path.read_text(encoding="utf-8"))
+        return SemanticIds.read(path, "delete the run's folder to start anew")
     semantic_ids: SemanticIds | None = tokenizer.tokenize(without_test(run.dataset), run.config.seed, run.progress)
     if semantic_ids is None:
         return None
@@ -332,14 +332,14 @@ def _take_over(run: Run, origin: Origin) -> None:
     manifest, config = other.manifest, run.config.as_dict()
     if "run" not in manifest.get("done", {}):
         raise BenchError(f"--from-run {source} is not the directory of a finished run")
-    theirs = yaml.safe_load((source / store.CONFIG).read_text(encoding="utf-8"))
+    before = recorded.settings(other, run.plugins).as_dict()
     for key in ("category", "seed", "prompts", "tokenizer", "backbone", "dataset"):
-        if theirs[key] != config[key]:
-            raise BenchError(f"--from-run {source} differs in {key}: {theirs[key]} there, {config[key]} here")
+        if before[key] != config[key]:
+            raise BenchError(f"--from-run {source} differs in {key}: {before[key]} there, {config[key]} here")
     if manifest["fingerprints"] != keep.manifest["fingerprints"]:
         raise BenchError(f"--from-run {source} was made on other data or semantic IDs")
-    same_decoder = all(theirs[key] == config[key] for key in ("decoder", "probe"))
-    theirs, ours = theirs["stages"], config["stages"]
+    same_decoder = all(before[key] == config[key] for key in ("decoder", "probe"))
+    theirs, ours = before["stages"], config["stages"]
     if origin.anew:  # a common beginning is enough: what differs is trained from its own start
         same = itertools.takewhile(lambda pair: pair[0]["name"] == pair[1]["name"], zip(theirs, ours, strict=False))
         theirs = [stage for stage, _ in same]

@@ -8,7 +8,7 @@ from typing import Any
 
 from harness import store
 from harness.components import Context
-from harness.config import read_yaml, resolve
+from harness.config import RunConfig, read_yaml, resolve
 from harness.data import catalogue
 from harness.data.dataset import Dataset
 from harness.errors import BenchError
@@ -34,6 +34,17 @@ def stage_names(keep: Store) -> list[str]:
     return [stage["name"] for stage in read_yaml(keep.directory / store.CONFIG)["stages"]]
 
 
+def settings(keep: Store, plugins: Plugins) -> RunConfig:
+    """The settings of a run; those that came into being since have their defaults.
+
+    Raises:
+        BenchError: one of them is no longer known.
+    """
+    recipe = read_yaml(keep.directory / store.CONFIG)
+    category, seed = recipe.pop("category"), recipe.pop("seed")
+    return resolve(recipe, category, seed, [], plugins)
+
+
 def semantic_ids(keep: Store) -> SemanticIds | None:
     """The semantic IDs that a run used, or None where it did without.
 
@@ -43,14 +54,7 @@ def semantic_ids(keep: Store) -> SemanticIds | None:
     expected = keep.manifest["fingerprints"]["semantic_ids"]
     if expected is None:
         return None
-    path = keep.directory / store.SEMANTIC_IDS
-    try:
-        found = SemanticIds.from_json(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise BenchError(f"{path} cannot be read ({error}); run the method again") from None
-    if found.fingerprint != expected:
-        raise BenchError(f"{path} does not hold the semantic IDs that the run began with; run the method again")
-    return found
+    return SemanticIds.read(keep.directory / store.SEMANTIC_IDS, "run the method again", expected)
 
 
 def read_dataset(keep: Store, plugins: Plugins, data_dir: str | None) -> Dataset:
@@ -83,9 +87,7 @@ def recorded_model(directory: Path, context: Context) -> Any:
             f"{directory} is a run on other data: {manifest.get('category')}, fingerprint {str(data)[:8]} there, "
             f"{context.data[:8]} here"
         )
-    recipe = read_yaml(directory / store.CONFIG)
-    category, seed = recipe.pop("category"), recipe.pop("seed")
-    config = resolve(recipe, category, seed, [], context.plugins)
+    config = settings(keep, context.plugins)
     number, stage = len(config.stages), config.stages[-1]
     trainer = context.plugins.get("trainer", stage.trainer.name)(stage.trainer.settings)
     theirs = dataclasses.replace(

@@ -10,9 +10,12 @@ import json
 import re
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from harness.errors import BenchError
 
 LEVELS = "abcdefgh"
 _TOKEN = re.compile(r"<([a-h])_(\d+)>")
@@ -105,6 +108,26 @@ class SemanticIds:
         """The file form: item id → list of tokens, as the public layouts have it."""
         rows = {str(i): [self.token(lv, c) for lv, c in enumerate(row)] for i, row in enumerate(self.codes.tolist())}
         return json.dumps({"source": self.source, "index": rows})
+
+    @classmethod
+    def read(cls, path: Path, mend: str, expected: str = "") -> SemanticIds:
+        """Those of a file.
+
+        Args:
+            mend: what to do where the file is no good.
+            expected: their fingerprint; empty: any.
+
+        Raises:
+            BenchError: it is missing, damaged, or holds others than expected.
+        """
+        try:
+            found = cls.from_json(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise BenchError(f"{path} cannot be read ({error}); {mend}") from None
+        if expected and found.fingerprint != expected:
+            prints = f"{found.fingerprint[:12]}, not {expected[:12]}"
+            raise BenchError(f"{path} holds other semantic IDs than the run used ({prints}); {mend}")
+        return found
 
     @classmethod
     def from_json(cls, text: str) -> SemanticIds:

@@ -15,7 +15,6 @@ import numpy as np
 from harness import measure, store
 from harness.consistency import problems
 from harness.data.dataset import Dataset
-from harness.errors import BenchError
 from harness.plugins import Plugins
 from harness.rankings import Rankings
 from harness.record import TOLERANCE, Record, contradictions
@@ -124,17 +123,8 @@ def _semantic_ids(record: Record, dataset: Dataset, folder: Path) -> SemanticIds
         return None
     if dataset.given is not None and dataset.given.fingerprint == record.sids:
         return dataset.given
-    path = folder / store.SEMANTIC_IDS
-    try:
-        found = SemanticIds.from_json(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise BenchError(
-            f"{record.place} used semantic IDs {record.sids[:12]}, which {record.category} does not ship, and {path} "
-            f"cannot be read ({error}); export the run again with --with-rankings"
-        ) from None
-    if found.fingerprint != record.sids:
-        raise BenchError(f"{path} holds other semantic IDs than the run used ({record.sids[:12]})")
-    return found
+    mend = f"{record.category} does not ship those of {record.place}: export the run again with --with-rankings"
+    return SemanticIds.read(folder / store.SEMANTIC_IDS, mend, record.sids)
 
 
 def _differences(said: dict[str, Any], found: dict[str, Any], prefix: str = "") -> list[str]:

@@ -46,11 +46,9 @@ class AssistedTitles:
     alpha: float
     temperature: float
 
-    def probabilities(self, histories: Histories) -> np.ndarray:
-        """The assistant's distribution over items ``[n, n_items]``."""
-        scores = self.assistant.score(histories).astype(np.float64) / self.temperature
-        odds = np.exp(scores - scores.max(axis=1, keepdims=True))
-        return odds / odds.sum(axis=1, keepdims=True)
+    def scores(self, histories: Histories) -> np.ndarray:
+        """The assistant's ``[n, n_items]``; their softmax is its distribution."""
+        return self.assistant.score(histories) / self.temperature
 
 
 class AssistantTrainer:

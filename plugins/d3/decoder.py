@@ -51,8 +51,8 @@ class Assisted(Protocol):
     titles: TitleModel
     alpha: float
 
-    def probabilities(self, histories: Histories) -> np.ndarray:
-        """The assistant's distribution over items ``[n, n_items]``."""
+    def scores(self, histories: Histories) -> np.ndarray:
+        """The assistant's ``[n, n_items]``; their softmax is its distribution."""
         ...
 
 
@@ -82,6 +82,7 @@ class TitleBeamDecoder:
 
         from harness.decoding.beam import beam_search
         from harness.decoding.layout import pad_left
+        from harness.decoding.mixture import group_probabilities
         from harness.decoding.trie import Trie
 
         settings = self.settings
@@ -100,8 +101,8 @@ class TitleBeamDecoder:
                 mix, order = None, None
                 if assisted and settings.assistant:
                     part = Histories(histories.items[rows], histories.lengths[rows])
-                    order = assisted.probabilities(part)
-                    by_title = title_probabilities(order, writer.titles.of_item, len(writer.titles.texts))
+                    order = assisted.scores(part)
+                    by_title = group_probabilities(order, writer.titles.of_item, len(writer.titles.texts))
                     mix = Mixer(trie, torch.from_numpy(by_title).to(device), assisted.alpha)
                 found = beam_search(writer.model, tokens, mask, trie, settings.beams, settings.renormalise, mix=mix)
                 titles, values = found.leaves.cpu().numpy(), found.scores.cpu().numpy()
@@ -112,14 +113,6 @@ class TitleBeamDecoder:
                 ids[rows], scores[rows] = ranked_items(titles, values, writer.titles, settings.k, order)
                 bar.update(len(rows))
         return Rankings("item", ids, scores)
-
-
-def title_probabilities(items: np.ndarray, of_item: np.ndarray, n_titles: int) -> np.ndarray:
-    """Item probabilities ``[n, n_items]`` summed by title ``[n, n_titles]`` (float64)."""
-    found = np.zeros((n_titles, len(items)))
-    named = of_item >= 0
-    np.add.at(found, of_item[named], items.T[named].astype(np.float64))
-    return np.ascontiguousarray(found.T / np.maximum(found.sum(0)[:, None], FLOOR))
 
 
 class Mixer:

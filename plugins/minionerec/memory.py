@@ -21,7 +21,7 @@ import torch
 from harness import store, training
 from harness.components import Context, ItemScorer, setting
 from harness.data.dataset import Histories, Samples
-from harness.decoding.mixture import Candidates, mixed
+from harness.decoding.mixture import Candidates, group_probabilities, mixed
 from harness.decoding.trie import Trie
 from harness.errors import BenchError
 from harness.generative import Generator
@@ -254,11 +254,9 @@ class MemoryTrainer:
 
 def sid_log_probs(scores: np.ndarray, semantic_ids: SemanticIds, temperature: float) -> np.ndarray:
     """Item scores ``[n, n_items]`` → log-probabilities of SIDs ``[n, n_sids]`` (float32): their items', summed."""
-    odds = np.exp((scores - scores.max(axis=1, keepdims=True)).astype(np.float64) / temperature)
-    sums = np.zeros((len(semantic_ids.distinct), len(scores)))
-    np.add.at(sums, semantic_ids.of_item, odds.T)
     with np.errstate(divide="ignore"):
-        return (np.log(sums.T) - np.log(odds.sum(axis=1, keepdims=True))).astype(np.float32)
+        found = group_probabilities(scores, semantic_ids.of_item, len(semantic_ids.distinct), temperature)
+        return np.log(found).astype(np.float32)
 
 
 def conditional_logit(features: np.ndarray, wanted: np.ndarray, alive: np.ndarray, ridge: float) -> np.ndarray:

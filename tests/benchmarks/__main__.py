@@ -89,6 +89,7 @@ def baselines(dataset, users, sizes):
 
 def titles(dataset, users, sizes):
     yield decoding.title_row(dataset, max(4, users // 8))
+    yield decoding.write_row(dataset, users)
 
 
 PARTS = {

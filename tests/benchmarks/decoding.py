@@ -13,6 +13,7 @@ from baselines import tiger
 from harness import sequential
 from harness.data.dataset import Histories
 from harness.decoding.beam import beam_search
+from harness.decoding.free import write
 from harness.decoding.layout import pad_left
 from harness.decoding.trie import Trie
 from harness.generative import GenerativeModel
@@ -153,16 +154,14 @@ def title_row(dataset: Any, users: int) -> dict[str, object]:
 
     def fast() -> None:
         out = []
-        for start in range(0, len(prompts), 8):
-            ids, mask = pad_left(prompts[start : start + 8], model.pad, "cpu")
+        for ids, mask in padded(prompts, model.pad):
             out += beam_search(model.model, ids, mask, trie, BEAMS).leaves.tolist()
         found["fast"] = out
 
     def usual() -> None:
         model.model.generation_config, out = config, []
         with torch.inference_mode():
-            for prompt in prompts:
-                ids, mask = pad_left([prompt], model.pad, "cpu")
+            for ids, mask in padded(prompts, model.pad):
                 width = ids.shape[1]
                 sequences = model.model.generate(
                     input_ids=ids, attention_mask=mask.long(), generation_config=config,
@@ -177,6 +176,47 @@ def title_row(dataset: Any, users: int) -> dict[str, object]:
     lengths = [len(prompt) for prompt in prompts]
     label = f"titles, {len(rows):,} of them, prompts of {statistics.median(lengths):.0f} tokens, over the vocabulary"
     return row(label, users / quick, users / slow, "users/s", slow / quick, f"{same:.2%} of candidates")
+
+
+def write_row(dataset: Any, users: int, beams: int = 4, longest: int = 40) -> dict[str, object]:
+    """Free text by beams (BIGRec): the engine, and ``generate``, which keeps a copy of the prompt a beam."""
+    from transformers import GenerationConfig
+
+    model = random_title_model(dataset)
+    chosen = some(len(dataset.test), users)
+    histories = Histories(dataset.test.histories.items[chosen], dataset.test.histories.lengths[chosen])
+    prompts, found = model.encode(histories), {}
+    config = GenerationConfig(
+        num_beams=beams, num_return_sequences=beams, max_new_tokens=longest, do_sample=False, length_penalty=0.0,
+        early_stopping="never", bos_token_id=None, eos_token_id=model.end, pad_token_id=model.pad,
+    )  # fmt: skip
+
+    def fast() -> None:
+        found["fast"] = [
+            text
+            for ids, mask in padded(prompts, model.pad)
+            for text in write(model.model, ids, mask, beams, longest, model.end)[0][:, 0].tolist()
+        ]
+
+    def usual() -> None:
+        model.model.generation_config, found["usual"] = config, []
+        with torch.inference_mode():
+            for ids, mask in padded(prompts, model.pad):
+                out = model.model.generate(input_ids=ids, attention_mask=mask.long(), generation_config=config)
+                found["usual"] += out[::beams, ids.shape[1] :].tolist()
+
+    def text(tokens: list[int]) -> list[int]:
+        return tokens[: tokens.index(model.end)] if model.end in tokens else tokens
+
+    quick, slow = paired(fast, usual)
+    same = np.mean([text(a) == text(b) for a, b in zip(found["fast"], found["usual"], strict=True)])
+    label = f"free text, {beams} beams of up to {longest} tokens"
+    return row(label, users / quick, users / slow, "users/s", slow / quick, f"{same:.0%} of first beams")
+
+
+def padded(prompts: list[list[int]], pad: int, size: int = 8) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """Prompts in batches, ids and mask."""
+    return [pad_left(prompts[start : start + size], pad, "cpu") for start in range(0, len(prompts), size)]
 
 
 def random_title_model(dataset: Any) -> Any:

@@ -2,8 +2,10 @@ import subprocess
 import sys
 
 import pytest
+import yaml
 from click.testing import CliRunner
 
+from harness import config
 from harness.cli import cli
 
 RUN = ["run", "--method", "minionerec", "--category", "Synthetic", "--no-mlflow"]
@@ -76,6 +78,16 @@ def test_show_method_tells_every_setting_and_its_meaning():
     assert "sft.learning_rate = 0.0003" in output
     assert "peak learning rate (3e-4)" in output
     assert "grpo.sync_reference = True" in output
+
+
+@pytest.mark.parametrize("name", ["lcrec", "bigrec", "d3", "sdpo"])
+def test_what_a_method_s_own_paper_sets_stands_beside_the_setting(name):
+    """Each value a recipe quotes is of a setting that there is, and replaces the bracket of its shared meaning."""
+    recipe = yaml.safe_load(config.shipped("methods", f"{name}.yaml").read_text())
+    lines = bench("show", "method", name).output.splitlines()
+    for key, value in recipe["paper"].items():
+        [line] = [line for line in lines if line.strip().startswith(f"{key} = ")]
+        assert line.endswith(f" (its paper: {value})") and "(3e-4) (" not in line
 
 
 def test_methods_have_a_line_each():

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -264,6 +265,14 @@ def test_a_third_epoch_goes_on_from_checkpoint_and_optimiser(finished, tmp_path)
     assert "give --from-run DIR too" in refused.output
     refused = CliRunner().invoke(cli, words(tmp_path / "x", "--from-run", str(directory)))
     assert refused.exit_code == 2
+    assert "same settings" in refused.output
+    older = tmp_path / "older"  # a run of before a setting came into being has the setting's default
+    shutil.copytree(directory, older)
+    settings = yaml.safe_load((older / "config.yaml").read_text())
+    for stage in settings["stages"]:
+        del stage["log_every"]
+    (older / "config.yaml").write_text(yaml.safe_dump(settings))
+    refused = CliRunner().invoke(cli, words(tmp_path / "x", "--from-run", str(older)))
     assert "same settings" in refused.output
     refused = CliRunner().invoke(cli, words(tmp_path / "x", "--from-run", str(directory), seed=5))
     assert "differs in seed" in refused.output

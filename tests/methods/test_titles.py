@@ -12,6 +12,7 @@ from harness.cli import cli
 from harness.data.dataset import Histories, Items, Samples
 from harness.decoding.beam import beam_search
 from harness.decoding.layout import pad_left
+from harness.decoding.mixture import group_probabilities
 from harness.decoding.trie import Trie
 from harness.errors import BenchError
 from harness.language.prompts import Prompts
@@ -21,7 +22,7 @@ from harness.progress import Progress
 from harness.training import IGNORED
 from plugins.backbones.nano import NanoBackbone, Settings
 from plugins.d3.assistant import AssistedTitles
-from plugins.d3.decoder import Mixer, TitleBeamDecoder, title_probabilities
+from plugins.d3.decoder import Mixer, TitleBeamDecoder
 from tests.conftest import TINY_SETTINGS
 
 QUIET = Progress(quiet=True)
@@ -74,7 +75,7 @@ def test_wide_beams_give_the_closed_form_of_the_mixture(tiny, writer, renormalis
     trie = Trie(writer.tokens, end=writer.end)
     ids, mask = pad_left(writer.encode(histories), writer.pad, "cpu")
     model = AssistedTitles(writer, Assistant(len(tiny.items)), alpha, 1.0)
-    by_title = title_probabilities(model.probabilities(histories), writer.titles.of_item, n)
+    by_title = group_probabilities(model.scores(histories), writer.titles.of_item, n)
     mix = Mixer(trie, torch.from_numpy(by_title), alpha)
     found = beam_search(writer.model, ids, mask, trie, n, renormalise, mix=mix)
     expected = alpha * teacher_forced(writer, histories, renormalise) + (1 - alpha) * np.log(by_title)
@@ -127,14 +128,12 @@ def test_each_remedy_can_be_switched_off(tiny, writer):
 
 def test_a_forced_token_costs_nothing_with_no_length_penalty_and_pays_with_one(writer):
     """D3's ghost token: what is certain neither adds nor divides; divided by length, longer titles are inflated."""
-    from harness.decoding.trie import Trie as Built
-
     end = writer.end
     short = np.array([[5, end, end, end], [6, end, end, end]])
     ghost = np.array([[5, 7, 8, end], [6, end, end, end]])  # 7 and 8 are forced after 5
     ids, mask = pad_left(writer.encode(Histories.of([[1, 2]])), writer.pad, "cpu")
-    one = beam_search(writer.model, ids, mask, Built(short, end=end), 2, True)
-    two = beam_search(writer.model, ids, mask, Built(ghost, end=end), 2, True)
+    one = beam_search(writer.model, ids, mask, Trie(short, end=end), 2, True)
+    two = beam_search(writer.model, ids, mask, Trie(ghost, end=end), 2, True)
     assert one.leaves.tolist() == two.leaves.tolist()
     torch.testing.assert_close(one.scores, two.scores)
     lengths = torch.tensor([4.0, 2.0])  # tokens of the longer and of the shorter title
@@ -154,7 +153,7 @@ def test_titles_shared_by_items_and_missing_ones():
     assert ranked_items(found, scores, titles, 2, None)[0].tolist() == [[0, 2]]
     with pytest.raises(BenchError, match="no item has a title"):
         Titles.of(Items(["", " "], [""] * 2, [""] * 2, [""] * 2))
-    mass = title_probabilities(np.array([[0.1, 0.2, 0.3, 0.3, 0.1]]), titles.of_item, 2)
+    mass = group_probabilities(np.log(np.array([[0.1, 0.2, 0.3, 0.3, 0.1]])), titles.of_item, 2)
     np.testing.assert_allclose(mass, [[0.2 / 0.7, 0.5 / 0.7]])
 
 
