@@ -29,7 +29,7 @@ class Settings:
     run: str = setting("", "a recorded run of an item-scoring method to use in its place; empty: none")
     alphas: list[float] = setting(
         [0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0],
-        "weights of the language model that are tried on valid; 0: the assistant alone, 1: no assistant (1, as shipped)",
+        "weights of the language model tried on valid; 0: the assistant alone, 1: no assistant (1, as shipped)",
     )
     temperature: float = setting(1.0, "divides the assistant's scores before their softmax")
     samples: int = setting(1000, "valid samples that the weight is chosen on, drawn once; 0: all")
