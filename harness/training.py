@@ -26,6 +26,10 @@ CHECKPOINTS = "checkpoints"
 MODEL = "model"
 AVERAGE = "average.safetensors"
 START = "start.json"
+GENERIC_TOKENIZERS = ("TokenizersBackend", "PreTrainedTokenizerFast")
+"""Classes that are all that their ``tokenizer.json`` says, in transformers 5 and 4."""
+PROBE = "Nut M3x10, 00613 – it's Ø5 mm\t(Pack of 10)\n"
+"""Text that tokenizers which differ split otherwise: digits, signs, accents, spaces."""
 
 
 @dataclass(frozen=True)
@@ -266,16 +270,36 @@ def save_model(model: Any, text_tokenizer: Any, directory: Path) -> None:
     with replace_folder(directory / MODEL) as temporary:
         model.save_pretrained(temporary, safe_serialization=True)
         text_tokenizer.save_pretrained(temporary)
+        again = load_tokenizer(temporary)
+        if again(PROBE)["input_ids"] != text_tokenizer(PROBE)["input_ids"]:
+            raise BenchError(
+                f"{type(text_tokenizer).__name__} of {directory} splits text otherwise when it is read back as "
+                f"{type(again).__name__}: the model would be asked in other tokens than it was trained on"
+            )
+
+
+def load_tokenizer(location: str | Path, **options: Any) -> Any:
+    """The text tokenizer of a folder (or a hub id), exactly as it was saved.
+
+    ``AutoTokenizer`` puts the class of the *model's* type in place of a generic one, and with it that class's own way
+    of splitting words and digits, whatever ``tokenizer.json`` says.
+    """
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+    said = Path(location) / "tokenizer_config.json"
+    named = json.loads(said.read_text(encoding="utf-8")).get("tokenizer_class") if said.exists() else None
+    generic = named in GENERIC_TOKENIZERS and (Path(location) / "tokenizer.json").exists()
+    return (PreTrainedTokenizerFast if generic else AutoTokenizer).from_pretrained(location, **options)
 
 
 def load_model(directory: Path, device: str, dtype: str = "auto") -> tuple[Any, Any]:
     """``(model, text tokenizer)`` of a stage directory, in training mode as loaded: call ``eval()`` to decode."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM
 
     folder = directory / MODEL
     if not (folder / "config.json").exists():
         raise BenchError(f"{folder} holds no model; run the method again")
-    text_tokenizer = AutoTokenizer.from_pretrained(folder)
+    text_tokenizer = load_tokenizer(folder)
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, use_safetensors=True)
     model.to(device)  # type: ignore[arg-type]
     return model, text_tokenizer

@@ -40,12 +40,14 @@ class HfBackbone:
             BenchError: the model cannot be loaded, or it has neither pad nor end token.
         """
         import torch
-        from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+        from transformers import AutoConfig, AutoModelForCausalLM
+
+        from harness.training import load_tokenizer
 
         s = self.settings
         shared: dict[str, Any] = {"trust_remote_code": s.trust_remote_code}
         try:
-            text_tokenizer = AutoTokenizer.from_pretrained(self.location, **shared)
+            text_tokenizer = load_tokenizer(self.location, **shared)
             options = {"dtype": getattr(torch, s.dtype), "attn_implementation": s.attention}
             if s.from_scratch:
                 config = AutoConfig.from_pretrained(self.location, **shared)

@@ -28,7 +28,7 @@ class Settings:
         "weights of popularity that are tried on valid (0 to 99, another one for each metric and K)",
     )
     beams: Annotated[int, Ge(1)] = setting(4, "texts written a history; the nearest of them counts (1 of 4)")
-    samples: int = setting(1000, "valid samples that γ is chosen on, drawn once; 0: all")
+    samples: int = setting(0, "valid samples that γ is chosen on, drawn once; 0: all")
     cutoff: int = setting(512, "longest prompt, in tokens; the last ones are kept")
     select: Literal["NDCG@10", "HR@10"] = setting("NDCG@10", "valid metric that picks γ, under the item protocol")
 

@@ -22,8 +22,10 @@ SPEED = ROOT / "docs" / "benchmarks.json"
 SPEED_REAL = ROOT / "docs" / "benchmarks-industrial.json"
 RESULTS = ROOT / "leaderboard/results/Industrial_and_Scientific"
 STAGES = ROOT / "docs" / "grpo-over-sft.json"
+TITLES = ROOT / "docs" / "benchmarks-titles.json"
 REPORTING = ROOT / "docs" / "benchmarks-reporting.json"
-EXPLORATION = ROOT / "leaderboard/searches/minionerec.json"
+SEARCHES = ROOT / "leaderboard/searches"
+EXPLORATION = SEARCHES / "minionerec.json"
 
 
 def speed_table(record: dict[str, Any]) -> str:
@@ -145,6 +147,19 @@ def exploration_table(record: dict[str, Any]) -> str:
     return table(["SFT with", "best epoch", "valid HR@1", "HR@10", "NDCG@10"], lines) + f"\n\n*{record['note']}.*"
 
 
+def trials_table(record: dict[str, Any]) -> str:
+    """The trials of a recorded ablation, a column a key; what begins with Δ is a difference."""
+
+    def cell(name: str, value: Any) -> str:
+        if isinstance(value, float):
+            return f"{value:+.4f}" if name.startswith("Δ") else f"{value:.4f}"
+        return str(value)
+
+    headers = list(record["trials"][0])
+    lines = [[cell(name, trial[name]) for name in headers] for trial in record["trials"]]
+    return table(headers, lines) + f"\n\n*{record['category']}: {record['caption']}; {record['note']}.*"
+
+
 def tables() -> dict[str, str]:
     """``{name: table}`` of all recorded files."""
 
@@ -159,6 +174,9 @@ def tables() -> dict[str, str]:
         "language": main_table(LANGUAGE),
         "quality": quality_table(),
         "grpo": stages_table(read(STAGES)),
+        "d3": trials_table(read(SEARCHES / "d3.json")),
+        "sdpo": trials_table(read(SEARCHES / "sdpo.json")),
+        "speed-titles": speed_table(read(TITLES)),
         "exploration": exploration_table(read(EXPLORATION)),
     }
 

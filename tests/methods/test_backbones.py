@@ -1,17 +1,19 @@
 """``hf:`` backbones on a small model and tokenizer that the test builds and saves."""
 
-import json
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from click.testing import CliRunner
+from tokenizers import normalizers
+from transformers import PreTrainedTokenizerFast, Qwen2Tokenizer
 
-from harness.cli import cli
 from harness.errors import BenchError
+from harness.training import PROBE, load_model
+from harness.training import save_model as save
 from plugins.backbones.hf import HfBackbone, Settings
+from plugins.backbones.nano import NanoBackbone
+from plugins.backbones.nano import Settings as NanoSettings
+from tests.commands import run_whole
 from tests.conftest import TINY_SETTINGS
 
 SIDS = ["<a_0>", "<a_1>", "<b_0>", "<b_1>"]
@@ -25,7 +27,6 @@ def save_model(folder, kind="qwen2", padding=0, generation=None, eos="<|end|>"):
         GenerationConfig,
         GPT2Config,
         LlamaConfig,
-        PreTrainedTokenizerFast,
         Qwen2Config,
     )
 
@@ -54,6 +55,31 @@ def save_model(folder, kind="qwen2", padding=0, generation=None, eos="<|end|>"):
 
 def build(folder, **settings):
     return HfBackbone(Settings(**settings), str(folder)).build(SIDS, [], [], seed=3)
+
+
+@pytest.mark.parametrize("kind", ["qwen2", "llama", "gpt2"])
+def test_a_saved_tokenizer_splits_text_as_it_did_in_training(tmp_path, kind):
+    """Whatever the class that transformers gives to the model's type makes of it (Qwen2's splits all digits)."""
+    model, text_tokenizer = build(save_model(tmp_path / "given", kind))
+    nano = NanoBackbone(NanoSettings(hidden=32, layers=1, heads=2, intermediate=64, text_vocabulary=400), None)
+    texts = ["Humidity Monitor 00613 of 00613", "it's 00613 (Pack of 10)", "Screw 3 mm, 10-Pack"] * 5
+    for number, (lm, own) in enumerate([(model, text_tokenizer), nano.build(SIDS, ["<|then|>"], texts, 0)]):
+        save(lm, own, tmp_path / str(number))
+        _, again = load_model(tmp_path / str(number), "cpu")
+        for text in (*texts, "".join(SIDS), "Ø5 mm\t—\n  2x10", PROBE):
+            assert again(text)["input_ids"] == own(text)["input_ids"]
+        assert again.decode(again(texts[0])["input_ids"]) == texts[0]
+    given = PreTrainedTokenizerFast.from_pretrained(tmp_path / "given")
+    assert text_tokenizer(texts[0])["input_ids"] == given(texts[0])["input_ids"]  # not the model type's own class
+
+
+def test_a_tokenizer_that_is_not_what_was_saved_is_one_line(tmp_path):
+    model, _ = build(save_model(tmp_path / "given"))
+    other = Qwen2Tokenizer.from_pretrained(tmp_path / "given")
+    other.backend_tokenizer.normalizer = normalizers.Lowercase()  # which the class does not keep
+    with pytest.raises(BenchError, match="splits text otherwise when it is read back as Qwen2Tokenizer"):
+        save(model, other, tmp_path / "out")
+    assert not (tmp_path / "out" / "model").exists()
 
 
 def test_sid_tokens_are_single_tokens_with_one_rule_of_initialisation(tmp_path):
@@ -120,29 +146,12 @@ def test_a_whole_run_on_a_pretrained_backbone_inherits_no_generation_setting(tmp
         "grpo.tasks={next_sid: 1, title_to_sid: 1, description_to_sid: 1}", "dataset.items=60", "dataset.users=40",
         "sft.eval_every=0.5", "grpo.eval_every=0.5", "sft.select=loss", "sft.cutoff=256",
     ]  # fmt: skip
-    sets = [word for s in settings for word in ("--set", s)]
-    command = [
-        "run",
-        "--method",
-        "minionerec",
-        "--category",
-        "Synthetic",
-        "--no-mlflow",
-        "--no-figures",
-        "--quiet",
-        "--threads",
-        "1",
-    ]
-    found, scores = {}, {}
+    scores = {}
     for decoder in ("beam", "hf-generate"):
-        more = ["--set", f"decoder={decoder}", "--set", "decoder.beams=50", "--runs", str(tmp_path / decoder)]
-        result = CliRunner().invoke(cli, [*command, *sets, *more])
-        assert result.exit_code == 0, (result.output, result.exception)
-        [metrics] = Path(tmp_path / decoder).glob("*/*/*/metrics.json")
-        found[decoder] = json.loads(metrics.read_text())["stages"]
-        assert found[decoder]["grpo"]["invalid"] == 0
-        [rankings] = Path(tmp_path / decoder).glob("*/*/*/rankings/test-sft.parquet")
-        scores[decoder] = pd.read_parquet(rankings)["score"].to_numpy()
+        more = [f"decoder={decoder}", "decoder.beams=50"]
+        run, stages = run_whole(tmp_path / decoder, "minionerec", [*settings, *more])
+        assert stages["grpo"]["invalid"] == 0
+        scores[decoder] = pd.read_parquet(run / "rankings/test-sft.parquet")["score"].to_numpy()
     np.testing.assert_allclose(scores["beam"], scores["hf-generate"], atol=1e-4)
 
 
@@ -165,12 +174,8 @@ def test_the_other_language_model_methods_run_whole_on_a_pretrained_backbone(tmp
     ]  # fmt: skip
     if method in ("lcrec", "sdpo"):
         sets.append("decoder.beams=30")
-    words = ["run", "--method", method, "--category", "Synthetic", "--no-mlflow", "--no-figures", "--quiet",
-             "--threads", "1", "--runs", str(tmp_path / "runs")]  # fmt: skip
-    result = CliRunner().invoke(cli, [*words, *(word for s in sets for word in ("--set", s))])
-    assert result.exit_code == 0, (result.output, result.exception)
-    [metrics] = Path(tmp_path / "runs").glob("*/*/*/metrics.json")
-    assert all(stage["invalid"] == 0 for stage in json.loads(metrics.read_text())["stages"].values())
+    _, stages = run_whole(tmp_path / "runs", method, sets)
+    assert all(stage["invalid"] == 0 for stage in stages.values())
 
 
 def test_lora_trains_adapters_and_embeddings_and_keeps_a_whole_model(tmp_path):
@@ -183,14 +188,8 @@ def test_lora_trains_adapters_and_embeddings_and_keeps_a_whole_model(tmp_path):
         "sft.eval_every=0.5", "sft.tasks={next_sid: 1}", "sft.learning_rate=1e-2", "sft.cutoff=200",
         "dataset.items=60", "dataset.users=40", "decoder.beams=30", "probe.samples=8",
     ]  # fmt: skip
-    words = ["run", "--method", "lcrec", "--category", "Synthetic", "--no-mlflow", "--no-figures", "--quiet",
-             "--threads", "1", "--runs", str(tmp_path / "runs")]  # fmt: skip
-    result = CliRunner().invoke(cli, [*words, *(word for s in sets for word in ("--set", s))])
-    assert result.exit_code == 0, (result.output, result.exception)
-    from harness.training import load_model
-
-    [stage] = Path(tmp_path / "runs").glob("*/*/*/stages/1-sft")
-    kept, _ = load_model(stage, "cpu")
+    run, _ = run_whole(tmp_path / "runs", "lcrec", sets)
+    kept, _ = load_model(run / "stages/1-sft", "cpu")
     plain, _ = build(folder)
     assert {name for name, _ in kept.named_parameters()} == {name for name, _ in plain.named_parameters()}
     name = "model.layers.0.self_attn.q_proj.weight"

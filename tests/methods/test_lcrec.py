@@ -1,16 +1,13 @@
 """LC-Rec: its tasks and wordings, and what its SFT stage shares with MiniOneRec's."""
 
-import json
-
 import numpy as np
 import pytest
-from click.testing import CliRunner
 
-from harness.cli import cli
 from harness.data.dataset import Items, Samples
 from harness.language.prompts import Prompts
 from harness.language.templates import ONE_WORDING, SEVERAL_WORDINGS
 from harness.semantic_ids import SemanticIds
+from tests.commands import run_whole
 from tests.conftest import TINY_SETTINGS
 
 ITEMS = Items(["Nut", "Bolt", "Washer", ""], ["A nut.", "", "A washer.", "No title."], [""] * 4, [""] * 4)
@@ -51,12 +48,7 @@ def test_every_wording_is_whole():
 
 def run(folder, method, *more):
     sets = [s for s in TINY_SETTINGS if not s.startswith("grpo.")] + ["sft.epochs=2", *more]
-    words = ["run", "--method", method, "--category", "Synthetic", "--seed", "1", "--runs", str(folder), "--no-mlflow",
-             "--no-figures", "--quiet", "--device", "cpu", "--threads", "1"]  # fmt: skip
-    done = CliRunner().invoke(cli, [*words, *(word for s in sets for word in ("--set", s))])
-    assert done.exit_code == 0, done.output
-    [metrics] = folder.glob("*/*/*/metrics.json")
-    return metrics.parent, json.loads(metrics.read_text())["stages"]
+    return run_whole(folder, method, sets)
 
 
 def test_with_the_main_task_alone_it_is_minionerec_s_sft(tmp_path):

@@ -2,23 +2,22 @@
 
 import copy
 import dataclasses
-import json
 import math
 
 import numpy as np
 import pytest
 import torch
-from click.testing import CliRunner
 
 from harness import training
-from harness.cli import cli
 from harness.data.dataset import Histories
 from harness.decoding.layout import pad_left
 from harness.generative import GenerativeModel
 from harness.language.prompts import Prompts
+from harness.store import read_log
 from plugins.sdpo.loss import sdpo_loss
 from plugins.sdpo.negatives import drawn, hard
 from plugins.sdpo.stage import Answers, Preference, answer_log_probs, collate
+from tests.commands import bench_run, run_whole
 from tests.conftest import TINY_SETTINGS
 
 
@@ -130,26 +129,13 @@ def test_negatives_are_distinct_never_the_target_and_follow_their_weights():
     assert hard(np.array([1, 1, 9]), guesses, 2).tolist() == [[3, 2], [2, 3], [2, 3]]
 
 
-def words(folder, *more):
-    sets = [s for s in TINY_SETTINGS if not s.startswith("grpo.")] + ["sdpo.eval_every=0.5", *more]
-    return ["run", "--method", "sdpo", "--category", "Synthetic", "--seed", "1", "--runs", str(folder), "--no-mlflow",
-            "--no-figures", "--quiet", "--device", "cpu", "--threads", "1",
-            *(word for s in sets for word in ("--set", s))]  # fmt: skip
-
-
-def run(folder, *more):
-    done = CliRunner().invoke(cli, words(folder, *more))
-    assert done.exit_code == 0, done.output
-    [metrics] = folder.glob("*/*/*/metrics.json")
-    return metrics.parent, json.loads(metrics.read_text())["stages"]
+SETS = [*(s for s in TINY_SETTINGS if not s.startswith("grpo.")), "sdpo.eval_every=0.5"]
 
 
 @pytest.mark.parametrize("draw", ["uniform", "popularity", "hard"])
 def test_the_stage_prefers_what_was_bought(tmp_path, draw):
-    folder, stages = run(tmp_path, f"sdpo.draw={draw}", "sdpo.learning_rate=1e-3", "sdpo.epochs=4", "sdpo.log_every=1",
-                         "sft.epochs=1")  # fmt: skip
-    from harness.store import read_log
-
+    more = [f"sdpo.draw={draw}", "sdpo.learning_rate=1e-3", "sdpo.epochs=4", "sdpo.log_every=1", "sft.epochs=1"]
+    folder, stages = run_whole(tmp_path, "sdpo", [*SETS, *more])
     log = read_log(folder / "stages/2-sdpo")
     losses = [value for _, value in log["loss"]]
     assert losses[0] == pytest.approx(math.log(8), abs=0.05)  # the policy begins as the reference
@@ -172,13 +158,7 @@ def test_titles_can_be_preferred_too(tmp_path):
     )
     sets = [s for s in TINY_SETTINGS if s.startswith(("dataset.", "backbone."))]
     sets += ["sft.epochs=1", "sft.eval_every=1.0", "sdpo.eval_every=0.5"]
-    more = ["run", "--config", str(recipe), "--category", "Synthetic", "--seed", "1", "--runs", str(tmp_path / "r"),
-            "--no-mlflow", "--no-figures", "--quiet", "--device", "cpu", "--threads", "1"]  # fmt: skip
-    done = CliRunner().invoke(cli, [*more, *(word for s in sets for word in ("--set", s))])
-    assert done.exit_code == 0, (done.output, done.exception)
-    from harness.store import read_log
-
-    [run] = (tmp_path / "r").glob("*/*/*")
+    run, _ = run_whole(tmp_path / "r", recipe, sets)
     losses = [value for _, value in read_log(run / "stages/2-sdpo")["loss"]]
     assert losses[0] == pytest.approx(math.log(4), abs=0.05) and np.mean(losses[-3:]) < losses[0]
 
@@ -213,5 +193,5 @@ def test_rows_are_padded_batches(answers):
     ],
 )
 def test_bad_settings_are_one_line(tmp_path, setting, message):
-    done = CliRunner().invoke(cli, words(tmp_path, setting))
+    done = bench_run(tmp_path, "sdpo", [*SETS, setting])
     assert done.exit_code == 2 and message in done.output and done.output.count("\n") == 1, done.output

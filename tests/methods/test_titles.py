@@ -6,9 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from click.testing import CliRunner
 
-from harness.cli import cli
 from harness.data.dataset import Histories, Items, Samples
 from harness.decoding.beam import beam_search
 from harness.decoding.layout import pad_left
@@ -23,6 +21,7 @@ from harness.training import IGNORED
 from plugins.backbones.nano import NanoBackbone, Settings
 from plugins.d3.assistant import AssistedTitles
 from plugins.d3.decoder import Mixer, TitleBeamDecoder
+from tests.commands import bench_run, only_run, run_whole
 from tests.conftest import TINY_SETTINGS
 
 QUIET = Progress(quiet=True)
@@ -231,21 +230,13 @@ def test_the_golden_prompts_of_titles():
 
 def run(folder, method, *more):
     kept = [s for s in TINY_SETTINGS if s.startswith(("dataset.", "backbone."))]
-    sets = [*kept, "sft.epochs=2", "sft.eval_every=0.5", "probe.samples=20", *more]
-    words = ["run", "--method", method, "--category", "Synthetic", "--seed", "1", "--runs", str(folder), "--no-mlflow",
-             "--no-figures", "--quiet", "--device", "cpu", "--threads", "1"]  # fmt: skip
-    return CliRunner().invoke(cli, [*words, *(word for s in sets for word in ("--set", s))])
-
-
-def metrics(folder):
-    [path] = folder.glob("*/*/*/metrics.json")
-    return path.parent, json.loads(path.read_text())["stages"]
+    return bench_run(folder, method, [*kept, "sft.epochs=2", "sft.eval_every=0.5", "probe.samples=20", *more])
 
 
 def test_bigrec_runs_whole_and_weighs_popularity_on_valid(tmp_path):
     done = run(tmp_path, "bigrec")
     assert done.exit_code == 0, done.output
-    folder, stages = metrics(tmp_path)
+    folder, stages = only_run(tmp_path)
     found = json.loads((folder / "stages/2-grounding/grounding.json").read_text())
     assert found["tried"][str(found["gamma"])] == max(found["tried"].values())
     assert list(stages) == ["sft", "grounding"] and stages["grounding"]["invalid"] == 0
@@ -255,14 +246,11 @@ def test_d3_runs_whole_with_an_assistant_of_its_own_or_a_recorded_one(tmp_path):
     beams = ["decoder.beams=40", "decoder.k=40", "assistant.samples=30", "assistant.alphas=[0.5, 1.0]"]
     done = run(tmp_path / "own", "d3", *beams)
     assert done.exit_code == 0, done.output
-    _, stages = metrics(tmp_path / "own")
+    _, stages = only_run(tmp_path / "own")
     assert list(stages) == ["sft", "assistant"]
     assert stages["assistant"]["train"]["assistant epochs"] > 0
     kept = [s for s in TINY_SETTINGS if s.startswith("dataset.")]
-    words = ["run", "--method", "markov", "--category", "Synthetic", "--runs", str(tmp_path / "a"), "--no-mlflow",
-             "--no-figures", "--quiet"]  # fmt: skip
-    assert CliRunner().invoke(cli, [*words, *(w for s in kept for w in ("--set", s))]).exit_code == 0
-    [recorded] = (tmp_path / "a").glob("*/*/*")
+    recorded, _ = run_whole(tmp_path / "a", "markov", kept)
     done = run(tmp_path / "other", "d3", *beams, f"assistant.run={recorded}")
     assert done.exit_code == 0, done.output
 
@@ -304,9 +292,7 @@ def odd(tmp_path, method, titles, *more):
     small = ["backbone.hidden=32", "backbone.layers=1", "backbone.heads=2", "backbone.intermediate=64",
              "backbone.text_vocabulary=300", "sft.epochs=1", "sft.eval_every=1.0", "probe.samples=5",
              *more]  # fmt: skip
-    words = ["run", "--method", method, "--category", "Odd", "--data-dir", str(tmp_path / "data"), "--runs",
-             str(tmp_path / "runs"), "--no-mlflow", "--no-figures", "--quiet", "--threads", "1"]  # fmt: skip
-    return CliRunner().invoke(cli, [*words, *(word for s in small for word in ("--set", s))])
+    return bench_run(tmp_path / "runs", method, small, "--data-dir", str(tmp_path / "data"), category="Odd")
 
 
 def test_odd_titles_run_and_no_title_at_all_is_one_line(tmp_path):
@@ -322,10 +308,9 @@ def test_odd_titles_run_and_no_title_at_all_is_one_line(tmp_path):
     for method, more in (("bigrec", ["decoder.k=12"]), ("d3", d3)):
         done = odd(tmp_path / method, method, titles, *more)
         assert done.exit_code == 0, (done.output, done.exception)
-        _, stages = metrics(tmp_path / method / "runs")
+        folder, stages = only_run(tmp_path / method / "runs")
         assert stages[list(stages)[-1]]["invalid"] == 0
-        [manifest] = (tmp_path / method / "runs").glob("*/*/*/manifest.json")
-        facts = json.loads(manifest.read_text())["done"]["sft/fit"]
+        facts = json.loads((folder / "manifest.json").read_text())["done"]["sft/fit"]
         assert facts["items without a title"] == 1 and facts["targets without a title"] > 0
     done = odd(tmp_path / "none", "bigrec", [""] * 8, "decoder.k=8")
     assert done.exit_code == 2 and "no item has a title" in done.output and done.output.count("\n") == 1
@@ -339,10 +324,6 @@ def test_a_long_prompt_loses_its_beginning(tiny, writer):
 
 
 def test_an_assistant_of_another_category_is_one_line(tmp_path):
-    kept = ["dataset.items=60", "dataset.users=40"]
-    words = ["run", "--method", "markov", "--category", "Synthetic", "--runs", str(tmp_path / "a"), "--no-mlflow",
-             "--no-figures", "--quiet"]  # fmt: skip
-    assert CliRunner().invoke(cli, [*words, *(w for s in kept for w in ("--set", s))]).exit_code == 0
-    [other] = (tmp_path / "a").glob("*/*/*")
+    other, _ = run_whole(tmp_path / "a", "markov", ["dataset.items=60", "dataset.users=40"])
     done = run(tmp_path / "d3", "d3", "decoder.beams=40", "decoder.k=40", f"assistant.run={other}")
     assert done.exit_code == 2 and "is a run on other data" in done.output and done.output.count("\n") == 1
