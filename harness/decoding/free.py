@@ -53,9 +53,9 @@ def write(
         size = logits.shape[-1]
         total = torch.full((len(users), tokens.shape[1], size), DEAD, device=device)
         total.scatter_(1, fed[..., None].expand_as(logits), scores.gather(1, fed)[..., None] + logits.log_softmax(-1))
-        over = torch.where(ended[..., None], DEAD, total)  # also of fillers, which were fed
-        over[..., end] = torch.where(ended, scores, total[..., end])
-        scores, flat = top(over.flatten(1), beams)
+        total = torch.where(ended[..., None], DEAD, total)  # also of fillers, which were fed
+        total[..., end] = torch.where(ended, scores, total[..., end])
+        scores, flat = top(total.flatten(1), beams)
         parent, token = flat // size, flat % size
         tokens = torch.cat([pick(tokens, parent), token[..., None]], dim=2)
         ended = ended.gather(1, parent) | (token == end)
