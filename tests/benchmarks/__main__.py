@@ -88,7 +88,8 @@ def baselines(dataset, users, sizes):
 
 
 def titles(dataset, users, sizes):
-    yield decoding.title_row(dataset, max(4, users // 8))
+    for renormalise in (True, False):
+        yield decoding.title_row(dataset, max(8, users // 4), renormalise)
     yield decoding.write_row(dataset, users)
 
 

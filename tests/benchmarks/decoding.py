@@ -130,8 +130,11 @@ def translator_row(dataset, users: int) -> dict[str, object]:
     return row(label, users / fast, users / usual, "users/s", usual / fast, f"{same:.2%} of candidates")
 
 
-def title_row(dataset: Any, users: int) -> dict[str, object]:
-    """50 beams over the catalogue's titles: the engine, and ``generate`` under a prefix function (D3's own way)."""
+def title_row(dataset: Any, users: int, renormalise: bool) -> dict[str, object]:
+    """50 beams over the catalogue's titles: the engine, and ``generate`` under a prefix function (D3's own way).
+
+    With `renormalise` (the recipe) both divide by the legal tokens' probability, and the engine passes over forced ones.
+    """
     from transformers import GenerationConfig
 
     model = random_title_model(dataset)
@@ -150,12 +153,13 @@ def title_row(dataset: Any, users: int) -> dict[str, object]:
     config = GenerationConfig(
         num_beams=BEAMS, num_return_sequences=BEAMS, max_new_tokens=model.tokens.shape[1], do_sample=False,
         length_penalty=0.0, early_stopping="never", bos_token_id=None, eos_token_id=model.end, pad_token_id=model.pad,
+        renormalize_logits=renormalise,
     )  # fmt: skip
 
     def fast() -> None:
         out = []
         for ids, mask in padded(prompts, model.pad):
-            out += beam_search(model.model, ids, mask, trie, BEAMS).leaves.tolist()
+            out += beam_search(model.model, ids, mask, trie, BEAMS, renormalise).leaves.tolist()
         found["fast"] = out
 
     def usual() -> None:
@@ -168,13 +172,15 @@ def title_row(dataset: Any, users: int) -> dict[str, object]:
                     prefix_allowed_tokens_fn=lambda _, seq, w=width: allowed.get(tuple(seq[w:].tolist()), [model.end]),
                 )[:, width:].tolist()  # fmt: skip
                 ended = [tuple(s[: s.index(model.end) + 1] if model.end in s else s) for s in sequences]
-                out.append([number.get(sequence, -1) for sequence in ended])
+                leaves = [number.get(sequence, -1) for sequence in ended]
+                out += [leaves[first : first + BEAMS] for first in range(0, len(leaves), BEAMS)]
         found["usual"] = out
 
     quick, slow = paired(fast, usual, rounds=1)
     same = np.mean([len(set(a) & set(b)) / BEAMS for a, b in zip(found["fast"], found["usual"], strict=True)])
     lengths = [len(prompt) for prompt in prompts]
-    label = f"titles, {len(rows):,} of them, prompts of {statistics.median(lengths):.0f} tokens, over the vocabulary"
+    over = "legal tokens" if renormalise else "vocabulary"
+    label = f"titles, {len(rows):,} of them, prompts of {statistics.median(lengths):.0f} tokens, over the {over}"
     return row(label, users / quick, users / slow, "users/s", slow / quick, f"{same:.2%} of candidates")
 
 

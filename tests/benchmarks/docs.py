@@ -152,7 +152,7 @@ def trials_table(record: dict[str, Any]) -> str:
 
     def cell(name: str, value: Any) -> str:
         if isinstance(value, float):
-            return f"{value:+.4f}" if name.startswith("Δ") else f"{value:.4f}"
+            return f"{value:+.5f}" if name.startswith("Δ") else f"{value:.4f}"
         return str(value)
 
     headers = list(record["trials"][0])
