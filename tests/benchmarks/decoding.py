@@ -133,7 +133,7 @@ def translator_row(dataset, users: int) -> dict[str, object]:
 def title_row(dataset: Any, users: int, renormalise: bool) -> dict[str, object]:
     """50 beams over the catalogue's titles: the engine, and ``generate`` under a prefix function (D3's own way).
 
-    With `renormalise` (the recipe) both divide by the legal tokens' probability, and the engine passes over forced ones.
+    With `renormalise` (the recipe) both divide by the legal tokens' probability, and the engine skips forced ones.
     """
     from transformers import GenerationConfig
 
