@@ -47,17 +47,18 @@ class ItemToItem:
         self.settings = settings
 
     def score(self, histories: Histories) -> np.ndarray:
-        """``[batch, n_items]``."""
-        votes = visits(histories, len(self.popularity), self.settings.decay, self.settings.reach) @ self.weights
+        """``[batch, n_items]`` float64, so that popularity orders what the votes leave equal."""
+        seen = visits(histories, len(self.popularity), self.settings.decay, self.settings.reach)
+        votes = seen.astype(self.weights.dtype) @ self.weights
         dense = votes.toarray() if hasattr(votes, "toarray") else votes
-        return (dense + self.settings.popularity * self.popularity).astype(np.float32)
+        return dense + np.float64(self.settings.popularity) * self.popularity
 
     def save(self, directory: Path) -> dict[str, Any]:
         """Write the matrix; returns facts for the record."""
-        arrays = {"popularity": self.popularity.astype(np.float32)}
+        arrays = {"popularity": self.popularity}
         if hasattr(self.weights, "tocsr"):
             matrix = csr_matrix(self.weights)
-            arrays |= {"data": matrix.data.astype(np.float32), "indices": matrix.indices, "indptr": matrix.indptr}
+            arrays |= {"data": matrix.data, "indices": matrix.indices, "indptr": matrix.indptr}
             filled = int(matrix.nnz)
         else:
             arrays["dense"] = np.ascontiguousarray(self.weights, dtype=np.float32)
@@ -105,13 +106,13 @@ def visits(histories: Histories, n_items: int, decay: float, reach: int) -> csr_
     back = histories.lengths[:, None] - 1 - np.arange(histories.items.shape[1])
     inside = (back >= 0) & (back < reach)
     rows, _ = np.nonzero(inside)
-    values = (decay ** back[inside].astype(np.float64)).astype(np.float32)
+    values = decay ** back[inside].astype(np.float64)
     return csr_matrix((values, (rows, histories.items[inside])), shape=(len(histories), n_items))
 
 
 def popularity_shares(train: Samples, n_items: int) -> np.ndarray:
     """The share of each item among the train targets ``[n_items]``."""
-    return (np.bincount(train.targets, minlength=n_items) / max(1, len(train))).astype(np.float32)
+    return np.bincount(train.targets, minlength=n_items) / max(1, len(train))
 
 
 def transitions(
@@ -122,11 +123,11 @@ def transitions(
     Pairs up to `window` purchases apart count, by gap_decay^(gap − 1); each sample adds the pairs that
     end in its own target, so no pair is counted twice. `backward` is the weight of the reversed pairs.
     """
-    counts = csr_matrix((n_items, n_items), dtype=np.float32)
+    counts = csr_matrix((n_items, n_items), dtype=np.float64)
     for gap in range(1, window + 1):
         before = train.histories.last(gap)
         known = before >= 0
-        values = np.full(int(known.sum()), gap_decay ** (gap - 1), dtype=np.float32)
+        values = np.full(int(known.sum()), gap_decay ** (gap - 1), dtype=np.float64)
         counts = counts + csr_matrix((values, (before[known], train.targets[known])), shape=(n_items, n_items))
     if backward:
         counts = counts + backward * counts.T
@@ -136,12 +137,12 @@ def transitions(
 def smoothed_shares(counts: csr_matrix, smoothing: float) -> csr_matrix:
     """Each row over its sum + `smoothing`: the less an item was seen, the less its followers say."""
     totals = np.asarray(counts.sum(axis=1)).ravel() + smoothing
-    return csr_matrix(counts.multiply((1 / np.maximum(totals, 1e-12))[:, None]), dtype=np.float32)
+    return csr_matrix(counts.multiply((1 / np.maximum(totals, 1e-12))[:, None]))
 
 
 def user_item(train: Samples, n_items: int) -> csr_matrix:
     """Which user bought which item in train ``[n_users, n_items]``, binary."""
-    _, users = np.unique(train.users, return_inverse=True)
+    users = train.user_numbers
     inside = train.histories.items >= 0
     rows, _ = np.nonzero(inside)
     bought = np.concatenate([train.histories.items[inside], train.targets])

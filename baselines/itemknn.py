@@ -50,4 +50,4 @@ def similarities(bought: csr_matrix, shrinkage: float, neighbours: int) -> csr_m
         starts = np.searchsorted(rows, rows)
         kept = np.arange(len(rows)) - starts < neighbours
         rows, columns, values = rows[kept], columns[kept], values[kept]
-    return csr_matrix((values.astype(np.float32), (rows, columns)), shape=together.shape)
+    return csr_matrix((values, (rows, columns)), shape=together.shape)

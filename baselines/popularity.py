@@ -22,7 +22,7 @@ class PopularityTrainer:
 
     def fit(self, context: Context) -> dict[str, Any]:
         """Count, and keep the counts."""
-        counts = np.bincount(context.train.targets, minlength=len(context.items)).astype(np.float32)
+        counts = np.bincount(context.train.targets, minlength=len(context.items)).astype(np.float64)
         with replace_file(context.directory / "counts.safetensors") as path:
             save_file({"counts": counts}, path)
         return {"rows": len(context.train)}

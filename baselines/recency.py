@@ -13,4 +13,4 @@ class RecencyTrainer(VoteTrainer):
 
     def weights(self, train: Samples, n_items: int) -> csr_matrix:
         """The identity."""
-        return identity(n_items, dtype="float32", format="csr")
+        return identity(n_items, dtype="float64", format="csr")

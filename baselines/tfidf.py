@@ -70,7 +70,7 @@ class TitleMatch:
         """``[batch, n_items]``."""
         wanted = visits(histories, self.vectors.shape[0], self.settings.decay, self.settings.reach) @ self.vectors
         matched = (wanted @ self.vectors.T).toarray()
-        return (matched + self.settings.popularity * self.popularity).astype(np.float32)
+        return matched + np.float64(self.settings.popularity) * self.popularity
 
 
 def needs_titles(items: Items, who: str) -> None:

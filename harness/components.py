@@ -127,7 +127,12 @@ class Tokenizer(Protocol):
 
 
 class Backbone(Protocol):
-    """Builds a causal language model whose vocabulary holds the SID tokens."""
+    """Builds a causal language model whose vocabulary holds the SID tokens.
+
+    A backbone may have ``loading``, a dict of ``from_pretrained``'s arguments with which every stage loads its model
+    again, and ``restrict(model, text_tokenizer, tokens, seed)``, which gives a model of which only a part is trained
+    (the tokens' rows, adapters); a later stage trains what it gives.
+    """
 
     Settings: ClassVar[type]
 
@@ -142,7 +147,9 @@ class Trainer(Protocol):
     """One stage of a method.
 
     A trainer may have ``check(context)``: it raises a :class:`~harness.errors.BenchError` for settings
-    that do not fit the data, and is called for every stage before the first one trains.
+    that do not fit the data, and is called for every stage before the first one trains. It may have ``continues``,
+    the names of settings with which a stage goes on from its checkpoint when they are raised (``--from-run``), such as
+    ``("epochs",)``; without it every change trains the stage from its beginning.
     """
 
     Settings: ClassVar[type]
@@ -153,7 +160,8 @@ class Trainer(Protocol):
         """Train, and leave the model in ``context.directory``.
 
         A checkpoint found there is resumed from. Returns facts of the training for the record
-        (steps, best step, best valid metric).
+        (steps, best step, best valid metric). A stage that is fitted on valid gives ``valid out of sample`` among
+        them, metrics of valid samples it was not fitted on: what runs are chosen by.
         """
         ...
 
@@ -169,7 +177,7 @@ class ItemScorer(Protocol):
     """A model that scores the whole catalogue."""
 
     def score(self, histories: Histories) -> np.ndarray:
-        """Scores ``[batch, n_items]`` (float32, higher is better)."""
+        """Scores ``[batch, n_items]`` (float32 or float64, ranked as they are; higher is better)."""
         ...
 
 

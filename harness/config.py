@@ -29,6 +29,8 @@ RECIPE_KEYS = {
 }  # fmt: skip
 SAFE_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 """The safe loader, in C where libyaml is there: the same values ten times as fast."""
+MOST_SEED = 2**32 - 1
+"""Seeds lie in 0 … 2³² − 1: NumPy, scikit-learn and torch all take those."""
 GROUPS = ("floor", "traditional", "generative", "llm", "ours")
 
 
@@ -160,11 +162,17 @@ def resolve(recipe: dict[str, Any], category: str, seed: int, overrides: Iterabl
             ``tokenizer=rqkmeans`` …, the value YAML.
 
     Raises:
-        BenchError: an unknown component, key or stage (with the nearest names), or a value of a wrong type.
+        BenchError: an unknown component, key or stage (with the nearest names), a value of a wrong type, or a seed
+            out of range.
     """
+    if type(seed) is not int or not 0 <= seed <= MOST_SEED:
+        raise BenchError(
+            f"seed {seed} is outside 0–{MOST_SEED}, which is what the random generators take; choose another"
+        )
     tree = json.loads(json.dumps(recipe))
     tree["stages"] = {stage["name"]: {"trainer": stage["name"]} | stage for stage in tree["stages"]}
-    for override in overrides:
+    # another component first, then its settings: so they hold in any order
+    for override in sorted(overrides, key=lambda text: "." in text.partition("=")[0]):
         _apply(tree, override)
 
     def component(kind: str, given: Any) -> Component:

@@ -14,6 +14,10 @@ class BenchError(click.ClickException):
     exit_code = 2
 
 
+class NotFinite(BenchError):
+    """A loss, a gradient or a score that is no number: the model has diverged."""
+
+
 def unknown(kind: str, name: str, known: Iterable[str], mend: str = "") -> BenchError:
     """The error for a name that does not exist, with the nearest names that do."""
     known = sorted(set(known))

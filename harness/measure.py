@@ -8,12 +8,13 @@ from __future__ import annotations
 from typing import Any
 
 from harness import recorded
-from harness.data.dataset import Dataset
+from harness.data.dataset import Dataset, Samples
 from harness.errors import BenchError
 from harness.plugins import Plugins
 from harness.rankings import Rankings
+from harness.ranks import TargetRanks
 from harness.semantic_ids import SemanticIds
-from harness.store import Store
+from harness.store import METRICS, Store, read_json
 
 BAYES = "Bayes-optimal"
 
@@ -38,15 +39,41 @@ def stage(
     Raises:
         BenchError: the rankings file is missing, damaged, or not of this test split.
     """
-    rankings = Rankings.read(keep.rankings(name), semantic_ids)
-    if len(rankings.ids) != len(dataset.test):
-        raise BenchError(f"{keep.rankings(name)} has {len(rankings.ids)} samples, test {len(dataset.test)}; delete it")
+    rankings = rankings_of(keep, name, dataset.test, semantic_ids)
     metrics = measure(plugins, rankings, dataset, semantic_ids)
     metrics["rankings"] = rankings.fingerprint
     metrics["train"] = keep.finished(f"{name}/fit")
     metrics["decode"] = dict(keep.finished(f"{name}/decode") or {})
     metrics["valid"] = metrics["decode"].pop("valid", None)
     return metrics
+
+
+def rankings_of(keep: Store, name: str, test: Samples, semantic_ids: SemanticIds | None) -> Rankings:
+    """The rankings of a stage, each sample its own.
+
+    A file without sample keys (of an older version) counts rows of the test file. It is held to the target ranks that
+    were recorded with it, so that a test file re-sorted since is found out.
+
+    Raises:
+        BenchError: the file is missing, damaged, or of other samples.
+    """
+    path = keep.rankings(name)
+    found = Rankings.read(path, semantic_ids, test)
+    recorded_ranks = _recorded_ranks(keep, name)
+    if found.keys is None and recorded_ranks:
+        ranks = TargetRanks.of_each(found, test.targets, semantic_ids)
+        if any(recorded_ranks[p] != r.take(test.order).encode() for p, r in ranks.items() if p in recorded_ranks):
+            raise BenchError(
+                f"{path} does not give the target ranks that were recorded with it: it counts rows of the test file, "
+                "whose order has changed since; restore that order, or delete the run's folder and run it again"
+            )
+    return found
+
+
+def _recorded_ranks(keep: Store, name: str) -> dict[str, Any]:
+    path = keep.directory / METRICS
+    stages = read_json(path).get("stages", {}) if path.exists() else {}
+    return stages.get(name, {}).get("ranks") or {}
 
 
 def again(keep: Store, plugins: Plugins, data_dir: str | None) -> dict[str, Any]:

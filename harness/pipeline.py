@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from harness import measure, recorded, store
+from harness import identity, measure, recorded, store
 from harness.components import Context, RunInfo
 from harness.config import Component, RunConfig, Stage
 from harness.data.dataset import Dataset
@@ -26,7 +26,7 @@ from harness.plugins import Plugins
 from harness.progress import Progress
 from harness.provenance import peak_memory_gib, provenance
 from harness.rankings import Rankings
-from harness.record import Record
+from harness.record import BY_ITEM, Record
 from harness.report import document
 from harness.semantic_ids import SemanticIds
 from harness.store import Store
@@ -69,11 +69,20 @@ class Origin:
         return str(self.directory.resolve()) + (" anew" if self.anew else "")
 
 
-def directory(root: Path, config: RunConfig, dataset: Dataset, from_run: Origin | None = None) -> Path:
-    """``runs/<category>/<method>/seed<seed>-<hash>``: a hash of settings, data, given SIDs and the run gone on from."""
+def directory(
+    root: Path, config: RunConfig, dataset: Dataset, from_run: Origin | None = None, plugins: Plugins | None = None
+) -> Path:
+    """``runs/<category>/<method>/seed<seed>-<hash>``.
+
+    The hash is over settings, data, given SIDs, the run gone on from, and the content of local files that the run
+    reads (a plugin's code, a model's or an encoder's folder; see :mod:`harness.identity`).
+    """
     given = dataset.given.fingerprint if dataset.given is not None else None
-    origin = str(from_run) if from_run else None
-    name = f"seed{config.seed}-{config.hash(data=dataset.fingerprint, given=given, origin=origin)}"
+    more: dict[str, Any] = {"origin": str(from_run) if from_run else None}
+    files = identity.files(config, dataset, plugins)
+    if files:  # without any, the hash is what it was before files counted
+        more["files"] = files
+    name = f"seed{config.seed}-{config.hash(data=dataset.fingerprint, given=given, **more)}"
     return root / config.category / config.method / name
 
 
@@ -115,10 +124,13 @@ def _execute(
 ) -> dict[str, Any]:
     config, keep = run.config, run.store
     with keep.lock():
+        finished = keep.finished("run") is not None and keep.manifest.get("finished")
+        if finished:
+            run.progress.say(f"recorded on {finished}: nothing is trained or decoded, its rankings are measured again")
         semantic_ids = _tokenize(run, tokenizer)
         _begin(run, semantic_ids)
         if from_run:
-            _take_over(run, from_run)
+            _take_over(run, from_run, trainers)
         _check(run, semantic_ids, backbone, decoder, trainers)
         run.plugins.notify("bench_run_started", run=run.info)
         with run.tracker.run(run, semantic_ids):
@@ -153,7 +165,7 @@ def search(run: Run) -> dict[str, float]:
                 context = _context(run, stage, number, previous, semantic_ids, backbone)
                 with run.tracker.stage(stage.name):
                     _fit(run, stage, trainer, context)
-                    valid = context.probe(trainer.load(context))
+                    valid = _valid(run, stage, context, trainer.load(context))
                     run.tracker.stage_result({"valid": valid})
                 previous = context.directory
     return valid
@@ -190,6 +202,7 @@ def _begin(run: Run, semantic_ids: SemanticIds | None) -> None:
         fingerprints={
             "data": dataset.fingerprint,
             "semantic_ids": semantic_ids.fingerprint if semantic_ids else None,
+            **({"files": files} if (files := identity.files(run.config, dataset, run.plugins)) else {}),
         },
         rows={name: len(samples) for name, samples in dataset.splits.items()},
         items=len(dataset.items),
@@ -268,10 +281,10 @@ def _stage(
         rankings = _decode(decoder, model, histories, semantic_ids, run)
         seconds = time.monotonic() - started
         with store.replace_file(keep.rankings(name)) as path:
-            rankings.write(path, semantic_ids)
+            rankings.write(path, semantic_ids, run.dataset.test)
         facts = {"seconds": round(seconds, 1), "users per second": round(len(histories) / seconds, 1)}
         facts["peak memory GiB"] = round(peak_memory_gib(), 2)
-        keep.finish(f"{name}/decode", **facts, valid=context.probe(model))
+        keep.finish(f"{name}/decode", **facts, valid=_valid(run, stage, context, model))
     metrics = measure.stage(keep, name, run.plugins, run.dataset, semantic_ids)
     run.tracker.stage_result(metrics)
     run.plugins.notify("bench_stage_finished", run=run.info, stage=name, result=metrics)
@@ -279,16 +292,31 @@ def _stage(
 
 
 def _fit(run: Run, stage: Stage, trainer: Any, context: Context) -> None:
-    """Train a stage, once."""
+    """Train a stage, once; its seconds are those of every process that worked at it, taken over ones included."""
     if run.store.finished(f"{stage.name}/fit") is None:
         run.progress.say(f"{stage.name}: train on {len(context.train):,} samples, select on {len(context.valid):,}")
-        started = time.monotonic()
-        facts = trainer.fit(context)
-        run.store.finish(f"{stage.name}/fit", seconds=round(time.monotonic() - started, 1), **facts)
+        clock = store.Clock(context.directory)
+        note = context.log
+
+        def log(numbers: dict[str, float], step: int) -> None:
+            note(numbers, step)
+            clock.note()
+
+        facts = trainer.fit(dataclasses.replace(context, log=log))
+        run.store.finish(f"{stage.name}/fit", seconds=round(clock.seconds, 1), **facts)
 
 
-def _decode(decoder: Any, model: Any, histories: Any, semantic_ids: SemanticIds | None, run: Run) -> Rankings:
-    rankings: Rankings = decoder.decode(model, histories, semantic_ids, run.device, run.progress)
+def _valid(run: Run, stage: Stage, context: Context, model: Any) -> dict[str, float]:
+    """A stage's valid metrics, which runs are chosen by: the probe's, or out of sample where it was fitted on valid."""
+    honest = (run.store.finished(f"{stage.name}/fit") or {}).get("valid out of sample")
+    return dict(honest) if honest else context.probe(model)
+
+
+def _decode(
+    decoder: Any, model: Any, histories: Any, semantic_ids: SemanticIds | None, run: Run,
+    progress: Progress | None = None,
+) -> Rankings:  # fmt: skip
+    rankings: Rankings = decoder.decode(model, histories, semantic_ids, run.device, progress or run.progress)
     by_sid = rankings.kind == "sid" and semantic_ids is not None
     rankings.check(len(semantic_ids.distinct) if by_sid and semantic_ids else len(run.dataset.items))
     if len(rankings.ids) != len(histories):
@@ -308,21 +336,29 @@ def _probe(run: Run, semantic_ids: SemanticIds | None) -> Callable[[Any], dict[s
 
     def probe(model: Any) -> dict[str, float]:
         probed = run.plugins.get("decoder", decoder.name)(narrow)
-        rankings = probed.decode(model, valid.histories, semantic_ids, run.device, quiet)
+        rankings = _decode(probed, model, valid.histories, semantic_ids, run, quiet)
         protocol = "sid" if semantic_ids is not None else "item"
         numbers = run.plugins.get("metric", protocol)(rankings, valid.targets, semantic_ids)
-        return {name: numbers[name] for name in ("HR@1", "HR@10", "NDCG@10") if name in numbers}
+        found = {name: numbers[name] for name in ("HR@1", "HR@10", "NDCG@10") if name in numbers}
+        if protocol == "sid":  # what runs of other semantic IDs are compared by
+            numbers = run.plugins.get("metric", "item")(rankings, valid.targets, semantic_ids)
+            found |= {f"{name} {BY_ITEM}": numbers[name] for name in ("HR@10", "NDCG@10") if name in numbers}
+        return found
 
     return probe
 
 
-def _take_over(run: Run, origin: Origin) -> None:
-    """Copy the stages of a finished run: up to the first whose settings differ, which is trained further, or anew.
+def _take_over(run: Run, origin: Origin, trainers: list[Any]) -> None:
+    """Copy the stages of a finished run, up to the first whose settings differ.
+
+    That one goes on from its checkpoint where nothing differs but what its trainer goes on with (`continues`, such
+    as epochs); with `anew` it starts from its own beginning, whatever differs.
 
     Stages that come after all of the run's own are trained from the start.
 
     Raises:
-        BenchError: the run is not finished, or is of other data, SIDs, stages or backbone.
+        BenchError: the run is not finished, is of other data, SIDs, stages or backbone, or a stage cannot go on with
+            what differs.
     """
     source = origin.directory
     keep = run.store
@@ -348,6 +384,8 @@ def _take_over(run: Run, origin: Origin) -> None:
     done = next((i for i, (a, b) in enumerate(zip(theirs, ours, strict=False)) if a != b), len(theirs))
     if done == len(ours) and same_decoder:
         raise BenchError(f"--from-run {source} has the same settings; change one, e.g. --set grpo.epochs=3")
+    if not origin.anew and done < len(theirs):
+        _can_go_on(source, ours[done], theirs[done], trainers[done])
     copied = done if origin.anew else min(done + 1, len(theirs))
     for number, stage in enumerate(run.config.stages[:copied], start=1):
         with store.replace_folder(keep.stage(number, stage.name)) as folder:
@@ -355,11 +393,42 @@ def _take_over(run: Run, origin: Origin) -> None:
         if number <= done:
             keep.finish(f"{stage.name}/fit", **other.finished(f"{stage.name}/fit") or {})
         if number <= done and same_decoder:  # else the model is taken over, and decoded anew
+            rankings = measure.rankings_of(other, stage.name, run.dataset.test, recorded.semantic_ids(other))
             with store.replace_file(keep.rankings(stage.name)) as path:
-                shutil.copyfile(other.rankings(stage.name), path)
+                rankings.write(path, recorded.semantic_ids(other), run.dataset.test)
             keep.finish(f"{stage.name}/decode", **other.finished(f"{stage.name}/decode") or {})
     continued = run.config.stages[done].name if done < len(ours) else None
-    keep.finish("from", run=str(source.resolve()), continued=continued)
+    goes_on = not origin.anew and done < len(theirs)
+    taken = ", ".join(stage.name for stage in run.config.stages[:done]) or "no stage"
+    left = [stage.name for stage in run.config.stages[done:]]
+    how = [f"{left[0]} goes on from its checkpoint"] if goes_on else [f"{left[0]} starts anew"] if left else []
+    how += [f"{name} starts anew" for name in left[1:]]
+    run.progress.say(f"from {source}: {'; '.join([f'{taken} taken over as recorded', *how])}")
+    keep.finish(
+        "from", run=str(source.resolve()), continued=continued, anew=origin.anew, goes_on=goes_on,
+        variant=Record.of_run(source).variant,
+    )  # fmt: skip
+
+
+def _can_go_on(source: Path, ours: dict[str, Any], theirs: dict[str, Any], trainer: Any) -> None:
+    """Refuse what a stage that goes on from a checkpoint would not train with, but record.
+
+    Raises:
+        BenchError: other settings differ than the trainer's `continues`, or there is nothing left to train.
+    """
+    name, known = ours["name"], tuple(getattr(trainer, "continues", ()))
+    changed = sorted(key for key in ours if ours[key] != theirs.get(key))
+    odd = [key for key in changed if key not in known]
+    way = f"--anew trains {name} from its beginning"
+    if odd:
+        can = f"only {', '.join(known)} may" if known else "it keeps no checkpoint to go on from"
+        raise BenchError(
+            f"--from-run {source}: stage {name} cannot go on from its checkpoint with another "
+            f"{', '.join(f'{name}.{key}' for key in odd)} ({can}); {way}"
+        )
+    if any(not ours[key] > theirs[key] for key in changed):
+        shown = ", ".join(f"{name}.{key} {theirs[key]} there, {ours[key]} here" for key in changed)
+        raise BenchError(f"--from-run {source}: nothing is left to train ({shown}); give more, or {way}")
 
 
 def _record(run: Run, result: dict[str, Any]) -> None:

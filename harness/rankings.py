@@ -8,12 +8,18 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from harness.errors import BenchError
+from harness.errors import BenchError, NotFinite
 from harness.semantic_ids import SemanticIds
+
+if TYPE_CHECKING:
+    from harness.data.dataset import Samples
+
+KEYS = b"sample keys"
+"""In the file's metadata: the key of each sample (:attr:`harness.data.dataset.Samples.keys`), as bytes."""
 
 
 def repeated(ids: np.ndarray) -> np.ndarray:
@@ -32,12 +38,19 @@ class Rankings:
     Attributes:
         kind: ``"sid"`` (ids index the distinct SIDs) or ``"item"`` (ids are item ids).
         ids: ``[n, k]`` int32; -1 is a candidate that is not in the catalogue.
-        scores: ``[n, k]`` float32, non-increasing along a row.
+        scores: ``[n, k]`` float32 or float64, non-increasing along a row.
+        keys: ``[n]`` the sample keys of the file that they were read from; None where it has none.
     """
 
     kind: Literal["sid", "item"]
     ids: np.ndarray
     scores: np.ndarray
+    keys: np.ndarray | None = None
+
+    def take(self, rows: np.ndarray) -> Rankings:
+        """The rankings of those samples, in that order."""
+        keys = self.keys[rows] if self.keys is not None else None
+        return Rankings(self.kind, self.ids[rows], self.scores[rows], keys)
 
     @property
     def fingerprint(self) -> str:
@@ -56,7 +69,7 @@ class Rankings:
                 f"decoder returned ids {self.ids.shape} and scores {self.scores.shape}; both must be [n, k]"
             )
         if np.isnan(self.scores).any():
-            raise BenchError(f"decoder returned a NaN score for sample {int(np.isnan(self.scores).any(1).argmax())}")
+            raise NotFinite(f"decoder returned a NaN score for sample {int(np.isnan(self.scores).any(1).argmax())}")
         with np.errstate(invalid="ignore"):
             rising = (np.diff(self.scores, axis=1) > 0).any(axis=1)
         if rising.any():
@@ -68,10 +81,14 @@ class Rankings:
         if twice.any():
             raise BenchError(f"decoder returned a candidate twice for sample {int(twice.argmax())}")
 
-    def write(self, path: Path, semantic_ids: SemanticIds | None, slim: bool = False) -> None:
+    def write(
+        self, path: Path, semantic_ids: SemanticIds | None, samples: Samples | None = None, slim: bool = False
+    ) -> None:
         """Write the parquet file: columns sample, rank (from 1), sid, score, and item where ranked by item.
 
         Args:
+            samples: whose rankings they are; the file keeps their keys, and is joined by them ever after. Without
+                them it keeps the keys that were read.
             slim: leave out what no metric needs (scores, and the SIDs of a ranking by item): a quarter of the size.
         """
         import pyarrow as pa
@@ -91,24 +108,28 @@ class Rankings:
             columns["sid"] = pa.DictionaryArray.from_arrays(indices, pa.array(semantic_ids.strings))
         if not slim:
             columns["score"] = pa.array(self.scores.reshape(-1))
-        pq.write_table(pa.table(columns), path, compression="zstd")
+        keys = samples.keys if samples is not None else self.keys
+        metadata = {KEYS: keys.tobytes()} if keys is not None else None
+        pq.write_table(pa.table(columns).replace_schema_metadata(metadata), path, compression="zstd")
 
     @classmethod
-    def read(cls, path: Path, semantic_ids: SemanticIds | None) -> Rankings:
-        """Read what :meth:`write` wrote.
+    def read(cls, path: Path, semantic_ids: SemanticIds | None, samples: Samples | None = None) -> Rankings:
+        """Read what :meth:`write` wrote, in the order of `samples`; without them in the order of the file.
+
+        A file of an older version has no keys: its samples are the rows of the test file, as that was then.
 
         Raises:
-            BenchError: the file is missing, damaged, or names an SID that the catalogue lacks.
+            BenchError: the file is missing, damaged, ranks other samples, or names an SID that the catalogue lacks.
         """
         import pyarrow as pa
         import pyarrow.parquet as pq
 
         try:
             table = pq.read_table(path)
-            samples = table["sample"].to_numpy()
+            numbers = table["sample"].to_numpy()
             kind: Literal["sid", "item"] = "item" if "item" in table.column_names else "sid"
-            k = int((samples == 0).sum())
-            n = len(samples) // k
+            k = int((numbers == 0).sum())
+            n = len(numbers) // k
             if "score" in table.column_names:
                 scores = table["score"].to_numpy().reshape(n, k)
             else:
@@ -124,4 +145,23 @@ class Rankings:
                 ids = own[column.indices.fill_null(len(own) - 1).to_numpy()]
         except (OSError, KeyError, ValueError, ZeroDivisionError, pa.ArrowException) as error:
             raise BenchError(f"rankings {path} cannot be read ({error}); run the method again") from None
-        return cls(kind, ids.reshape(n, k).astype(np.int32), scores.astype(np.float32))
+        stored = (table.schema.metadata or {}).get(KEYS)
+        keys = np.frombuffer(stored, dtype="<u8") if stored is not None else None
+        if keys is not None and len(keys) != n:
+            raise BenchError(f"rankings {path} have {len(keys)} sample keys for {n} samples; run the method again")
+        found = cls(kind, ids.reshape(n, k).astype(np.int32), scores, keys)
+        return found if samples is None else found.take(_places(keys, n, samples, path))
+
+
+def _places(keys: np.ndarray | None, n: int, samples: Samples, path: Path) -> np.ndarray:
+    """Where in a file the ranking of each sample stands ``[len(samples)]``."""
+    if n != len(samples):
+        raise BenchError(f"rankings {path} are of {n} samples, test has {len(samples)}; run the method again")
+    if keys is None:
+        return samples.rows if samples.rows is not None else np.arange(n)
+    order = np.argsort(keys, kind="stable")
+    place = np.minimum(np.searchsorted(keys, samples.keys, sorter=order), n - 1)
+    found: np.ndarray = order[place]
+    if not np.array_equal(keys[found], samples.keys):
+        raise BenchError(f"rankings {path} are of other samples than test has; run the method again")
+    return found

@@ -21,6 +21,10 @@ from harness.ranks import PROTOCOLS, TargetRanks
 from harness.store import Store
 
 FORMAT = 1
+CHOSEN = "NDCG@10"
+BY_ITEM = "by item"
+"""Behind the name of a valid metric: under the item protocol, where there are semantic IDs."""
+OUT_OF_SAMPLE = "cross-validated valid NDCG@10"
 TOLERANCE = 1e-9  # sums of the same numbers in another order
 MANIFEST_KEYS = ("caption", "fingerprints", "rows", "items", "semantic_ids", "revision", "versions", "hardware")
 KEYS = {
@@ -84,6 +88,13 @@ class Record:
             "stages": stages,
             "settings": settings,
         }
+        origin = manifest.get("done", {}).get("from")
+        if origin:
+            content["origin"] = {
+                "run": Path(origin["run"]).name,
+                "continued": origin.get("continued"),
+                **{key: origin[key] for key in ("anew", "goes_on", "variant") if key in origin},
+            }
         if BAYES in result:
             content[BAYES] = result[BAYES]
         return cls(content, directory)
@@ -178,14 +189,52 @@ class Record:
 
     @property
     def valid(self) -> float | None:
-        """NDCG@10 of the last stage on valid: what runs are chosen by."""
-        return (self.stages[self.last].get("valid") or {}).get("NDCG@10")
+        """NDCG@10 of the last stage on valid: under the SID protocol where there are semantic IDs.
+
+        A stage that was fitted on valid has it out of sample.
+        """
+        return self._valid(CHOSEN)
+
+    @property
+    def valid_by_item(self) -> float | None:
+        """The same under the item protocol, which does not hang on the semantic IDs; None where it is not recorded."""
+        return self._valid(CHOSEN if self.sids is None else f"{CHOSEN} {BY_ITEM}")
+
+    def _valid(self, name: str) -> float | None:
+        stage = self.stages[self.last]
+        fitted = (stage.get("train") or {}).get(OUT_OF_SAMPLE)  # in older records it stands there alone
+        return fitted if fitted is not None and name == CHOSEN else (stage.get("valid") or {}).get(name)
+
+    @property
+    def probe(self) -> str:
+        """Which valid samples its valid metrics are of: numbers compare only where this is the same."""
+        samples = (self.settings.get("probe") or {}).get("samples", 0)
+        drawn = f"{samples} drawn by seed {self.seed}" if samples else "all"
+        return f"{self.data} {drawn} {json.dumps(self.settings.get('dataset') or {}, sort_keys=True)}"
 
     @cached_property
     def variant(self) -> str:
-        """Hash of all settings but the seed: runs that share it differ by seed only."""
-        told = {k: v for k, v in self.settings.items() if k not in ("seed", "summary", "group", "reported")}
+        """Hash of all that tells runs apart but the seed: settings, data, given SIDs, and the run gone on from.
+
+        Runs that share it differ by seed only. SIDs that a run made for itself hang on the seed and are not in it.
+        """
+        told: dict[str, Any] = {
+            k: v for k, v in self.settings.items() if k not in ("seed", "summary", "group", "reported")
+        }
+        told["data"] = self.data
+        if (self.content.get("semantic_ids") or {}).get("source") == "given":
+            told["semantic_ids"] = self.sids
+        if self.content.get("origin"):
+            told["origin"] = {k: v for k, v in self.content["origin"].items() if k != "run"}
+        if self.content["fingerprints"].get("files"):
+            told["files"] = self.content["fingerprints"]["files"]
         return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:8]
+
+    @property
+    def result(self) -> str:
+        """A hash of what the run gave: equal for a record and its copy."""
+        told = {name: [stage.get("rankings"), stage.get("ranks")] for name, stage in self.stages.items()}
+        return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 
     def metrics(self, protocol: str, stage: str = "") -> dict[str, float]:
         """A stage's metrics (the last one's by default); empty where the protocol is not there."""

@@ -90,8 +90,14 @@ def recorded_model(directory: Path, context: Context) -> Any:
     config = settings(keep, context.plugins)
     number, stage = len(config.stages), config.stages[-1]
     trainer = context.plugins.get("trainer", stage.trainer.name)(stage.trainer.settings)
+    backbone = None
+    if config.backbone is not None:
+        backbone = context.plugins.get("backbone", config.backbone.name)(
+            config.backbone.settings, config.backbone.location
+        )
     theirs = dataclasses.replace(
         context,
+        backbone=backbone,
         directory=keep.stage(number, stage.name),
         previous=keep.stage(number - 1, config.stages[-2].name) if number > 1 else None,
         prompts=config.prompts,

@@ -88,9 +88,9 @@ class SemanticIds:
         return hashlib.sha256(header + np.ascontiguousarray(self.codes, dtype="<i4").tobytes()).hexdigest()
 
     def best_item(self, scores: np.ndarray) -> np.ndarray:
-        """Item scores ``[n, n_items]`` → of each distinct SID its best item's ``[n, n_sids]`` (float32)."""
-        best = np.full((len(self.distinct), len(scores)), -np.inf, dtype=np.float32)
-        np.maximum.at(best, self.of_item, scores.T.astype(np.float32))
+        """Item scores ``[n, n_items]`` → of each distinct SID its best item's ``[n, n_sids]``, of the same type."""
+        best = np.full((len(self.distinct), len(scores)), -np.inf, dtype=scores.dtype)
+        np.maximum.at(best, self.of_item, scores.T)
         return np.ascontiguousarray(best.T)
 
     def report(self) -> dict[str, Any]:
@@ -122,7 +122,7 @@ class SemanticIds:
         """
         try:
             found = cls.from_json(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:
             raise BenchError(f"{path} cannot be read ({error}); {mend}") from None
         if expected and found.fingerprint != expected:
             prints = f"{found.fingerprint[:12]}, not {expected[:12]}"

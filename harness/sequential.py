@@ -24,8 +24,9 @@ from harness import losses
 from harness.batching import LengthBuckets
 from harness.components import Context, setting
 from harness.data.dataset import Histories
-from harness.errors import BenchError
+from harness.errors import BenchError, NotFinite
 from harness.store import replace_file
+from harness.trained import trained
 
 MODEL = "model.safetensors"
 CHECKPOINT = "checkpoint.safetensors"
@@ -191,7 +192,7 @@ def train(context: Context, model: Any, settings: LoopSettings, as_model: Callab
             torch.manual_seed(context.seed * 1_000_003 + state.epoch)
             model.train()
             order = np.fromiter(sampler, dtype=np.int64, count=n)
-            total = torch.zeros((), device=device)
+            seen: list[torch.Tensor] = []
             for step in range(steps):
                 rate = learning_rate(settings, state.epoch * steps + step, settings.epochs * steps)
                 for group in optimiser.param_groups:
@@ -206,15 +207,19 @@ def train(context: Context, model: Any, settings: LoopSettings, as_model: Callab
                 optimiser.step()
                 if averaged:
                     averaged.update_parameters(model)
-                total += loss.detach() * len(rows)
+                seen.append(loss.detach() * len(rows))
                 bar.update(1)
-            state.epoch += 1
-            numbers = {"loss": float(total) / n, "learning rate": rate, "epoch": float(state.epoch)}
-            if not math.isfinite(numbers["loss"]):
-                raise BenchError(
-                    f"{context.directory.name}: the loss is {numbers['loss']} in epoch {state.epoch}; "
-                    "lower the learning rate"
+            values = torch.stack(seen)
+            wrong = (~values.isfinite()).nonzero()
+            if len(wrong):
+                first = int(wrong[0])
+                raise NotFinite(
+                    f"{context.directory.name}: the loss is {float(values[first]):g} at step "
+                    f"{state.epoch * steps + first + 1} (epoch {state.epoch + 1}), learning rate "
+                    f"{learning_rate(settings, state.epoch * steps + first, settings.epochs * steps):.3g}; lower it"
                 )
+            state.epoch += 1
+            numbers = {"loss": float(values.sum()) / n, "learning rate": rate, "epoch": float(state.epoch)}
             if state.epoch % settings.eval_every == 0 or state.epoch == settings.epochs:
                 kept.eval()
                 probed = context.probe(as_model(kept))
@@ -233,6 +238,7 @@ def train(context: Context, model: Any, settings: LoopSettings, as_model: Callab
         "best valid NDCG@10": state.best,
         "rows": n,
         "parameters": sum(p.numel() for p in model.parameters()),
+        "trained": trained(model),
         "train seconds": round(state.seconds, 1),
     }
 

@@ -6,10 +6,12 @@ Everything in it is complete or absent: files are written beside, synced and ren
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import math
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,12 +24,34 @@ METRICS = "metrics.json"
 CONFIG = "config.yaml"
 SEMANTIC_IDS = "semantic_ids.json"
 LOG = "log.jsonl"
+CLOCK = "clock.json"
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it, and see that it can be written in.
+
+    Raises:
+        BenchError: it cannot be; none of those that were made is left.
+    """
+    made = next((p for p in [*reversed(path.parents), path] if not p.exists()), None)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        if not os.access(path, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise
+        if made is not None and made.is_dir():
+            shutil.rmtree(made, ignore_errors=True)
+        raise BenchError(
+            f"{path} cannot be written ({error.strerror}); name a folder that can be, or change its rights"
+        ) from None
 
 
 @contextlib.contextmanager
 def replace_file(path: Path) -> Iterator[Path]:
     """Yields a temporary path beside `path`; on success it is synced and takes its place."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         yield temporary
@@ -83,6 +107,29 @@ def read_json(path: Path, mend: str = "run the method again") -> Any:
         raise BenchError(f"{path} is missing; {mend}") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise BenchError(f"{path} is damaged ({error}); {mend}") from None
+
+
+class Clock:
+    """Seconds spent on a stage by all processes that worked at it, kept beside it: a kill does not lose them."""
+
+    def __init__(self, stage: Path):
+        self.path = stage / CLOCK
+        try:
+            self.before = float(read_json(self.path)["seconds"])
+        except (BenchError, KeyError, TypeError, ValueError):
+            self.before = 0.0
+        self.started = self.noted = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """All of them, up to now."""
+        return self.before + time.monotonic() - self.started
+
+    def note(self) -> None:
+        """Keep them, at most once a second."""
+        if time.monotonic() - self.noted > 1:
+            self.noted = time.monotonic()
+            write_json(self.path, {"seconds": round(self.seconds, 1)})
 
 
 def append_log(stage: Path, numbers: dict[str, float], step: int) -> None:
@@ -152,7 +199,7 @@ class Store:
         """
         import fcntl
 
-        self.directory.mkdir(parents=True, exist_ok=True)
+        make_folder(self.directory)
         with open(self.directory / ".lock", "w") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

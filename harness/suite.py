@@ -193,7 +193,7 @@ def plan(suite: Suite, category: str, data_dir: str | None, runs: Path, plugins:
                 dataset = datasets[key]
                 source = next((p.directory for p in planned if (p.entry.label, p.seed) == (entry.source, seed)), None)
                 directory = pipeline.directory(
-                    runs, resolved, dataset, pipeline.Origin(source, anew=True) if source else None
+                    runs, resolved, dataset, pipeline.Origin(source, anew=True) if source else None, plugins
                 )
                 recorded = Store(directory).finished("run") is not None
                 rows = len(dataset.train)
@@ -266,7 +266,7 @@ def _run(run: Planned, arguments: Sequence[str], log: Path, watch: Callable[[Pla
     sets = [word for override in run.entry.overrides for word in ("--set", override)]
     sets += ["--from-run", str(run.source), "--anew"] if run.source else []
     command = [sys.executable, "-m", "harness", "run", "--method", run.entry.method, "--seed", str(run.seed), *sets]
-    log.parent.mkdir(parents=True, exist_ok=True)
+    store.make_folder(log.parent)
     started = time.monotonic()
     with open(log, "w", encoding="utf-8") as file:
         process = subprocess.Popen([*command, *arguments], stdout=file, stderr=subprocess.STDOUT)

@@ -50,11 +50,11 @@ def title_vectors(items: Items, sublinear: bool = False) -> csr_matrix:
     """TF-IDF of lower-cased title words, rows of unit length ``[n_items, n_words]``; an empty title is a zero row."""
     from sklearn.feature_extraction.text import TfidfVectorizer
 
-    vectorizer = TfidfVectorizer(token_pattern=r"[a-z0-9]+", sublinear_tf=sublinear, dtype=np.float32)
+    vectorizer = TfidfVectorizer(token_pattern=r"[a-z0-9]+", sublinear_tf=sublinear, dtype=np.float64)
     try:
         return csr_matrix(vectorizer.fit_transform(items.titles))
     except ValueError:  # no title holds a Latin letter or a digit: take whatever words there are
-        return csr_matrix(TfidfVectorizer(token_pattern=r"\S+", dtype=np.float32).fit_transform(items.titles))
+        return csr_matrix(TfidfVectorizer(token_pattern=r"\S+", dtype=np.float64).fit_transform(items.titles))
 
 
 def _tfidf(texts: list[str], dimensions: int, seed: int) -> np.ndarray:

@@ -7,6 +7,8 @@ prompts nor losses.
 from __future__ import annotations
 
 import json
+import math
+import re
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,8 +19,9 @@ import torch
 from transformers import PrinterCallback, Trainer, TrainerCallback
 
 from harness.components import Context
-from harness.errors import BenchError
+from harness.errors import BenchError, NotFinite
 from harness.store import read_json, replace_folder, write_json
+from harness.trained import FrozenRows
 
 IGNORED = -100
 """The label of a token without loss."""
@@ -26,6 +29,7 @@ CHECKPOINTS = "checkpoints"
 MODEL = "model"
 AVERAGE = "average.safetensors"
 START = "start.json"
+STATE = "trainer_state.json"
 GENERIC_TOKENIZERS = ("TokenizersBackend", "PreTrainedTokenizerFast")
 """Classes that are all that their ``tokenizer.json`` says, in transformers 5 and 4."""
 PROBE = "Nut M3x10, 00613 – it's Ø5 mm\t(Pack of 10)\n"
@@ -140,11 +144,34 @@ def collate(rows: Sequence[Row], pad: int) -> dict[str, torch.Tensor]:
 class ProbeSelection:
     """For a ``Trainer`` subclass: evaluation is the run's probe, real metrics of constrained decoding on valid.
 
-    A subclass sets ``context`` and ``as_model`` (policy → what the decoder takes).
+    A loss or a gradient that is no number ends the stage. A subclass sets ``context`` and ``as_model`` (policy → what
+    the decoder takes).
     """
 
     context: Context
     as_model: Callable[[Any], Any]
+
+    def training_step(self, *arguments: Any, **named: Any) -> torch.Tensor:
+        """A micro batch; its loss must be a number."""
+        loss: torch.Tensor = super().training_step(*arguments, **named)  # type: ignore[misc]
+        self._must_be_finite("loss", loss)
+        return loss
+
+    def _get_grad_norm(self, *arguments: Any, **named: Any) -> Any:
+        """The gradient's norm, before the optimiser takes it: it must be a number."""
+        norm = super()._get_grad_norm(*arguments, **named)  # type: ignore[misc]
+        if norm is not None:
+            self._must_be_finite("gradient", norm)
+        return norm
+
+    def _must_be_finite(self, what: str, value: Any) -> None:
+        if not torch.isfinite(torch.as_tensor(value)).all():
+            trainer: Any = self
+            step, rate = trainer.state.global_step + 1, trainer._get_learning_rate()
+            raise NotFinite(
+                f"{self.context.directory.name}: the {what} is {float(value):g} at step {step}, rate {rate:.3g}; "
+                "lower the learning rate, or check the backbone's dtype"
+            )
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         """``{"eval_NDCG@10": …}`` of the current weights; dropout is off meanwhile."""
@@ -206,9 +233,9 @@ def arguments(context: Context, settings: Any, **more: Any) -> dict[str, Any]:
         "weight_decay": settings.weight_decay,
         "max_grad_norm": settings.max_grad_norm,
         "eval_strategy": "steps",
-        "eval_steps": settings.eval_every,
+        "eval_steps": _share(settings.eval_every),
         "save_strategy": "steps",
-        "save_steps": settings.eval_every,
+        "save_steps": _share(settings.eval_every),
         "save_total_limit": 2,
         "load_best_model_at_end": True,
         "logging_steps": settings.log_every,
@@ -220,16 +247,54 @@ def arguments(context: Context, settings: Any, **more: Any) -> dict[str, Any]:
         "bf16": settings.precision == "bfloat16",
         "remove_unused_columns": False,
         "dataloader_pin_memory": context.device != "cpu",
+        "logging_nan_inf_filter": False,
         "deepspeed": settings.deepspeed or None,
         "gradient_checkpointing": settings.gradient_checkpointing,
         **more,
     }
 
 
+def _share(share: float) -> float:
+    """A share of the training as transformers takes it: 1 is the end, and not every step."""
+    return min(share, 1 - 1e-9)
+
+
+class Patience(TrainerCallback):
+    """Stops after some probes without a better one.
+
+    What it knows is the trainer's own history, which every checkpoint keeps: a stage that was killed goes on waiting.
+    """
+
+    def __init__(self, patience: int, metric: str, larger: bool):
+        self.patience, self.metric, self.sign = patience, f"eval_{metric}", 1 if larger else -1
+
+    def exhausted(self, history: list[dict[str, Any]]) -> bool:
+        """Whether a trainer's log says to stop."""
+        best, waited = -math.inf, 0
+        for entry in history:
+            if self.metric in entry:
+                value = self.sign * entry[self.metric]
+                best, waited = (value, 0) if value > best else (best, waited + 1)
+        return bool(self.patience) and waited >= self.patience
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Look at the probes so far."""
+        if self.exhausted(state.log_history):
+            control.should_training_stop = True
+
+
 def train(trainer: Trainer, context: Context) -> None:
-    """Train from the newest whole checkpoint of the stage, or from the start."""
+    """Train from the newest whole checkpoint of the stage, or from the start; frozen rows stay what they are."""
     trainer.remove_callback(PrinterCallback)
-    trainer.train(resume_from_checkpoint=latest_checkpoint(context.directory))
+    trainer.add_callback(FrozenRows(trainer.model))
+    trainer.model_accepts_loss_kwargs = True  # our losses divide by the whole step's items themselves
+    checkpoint = latest_checkpoint(context.directory)
+    if checkpoint:
+        state = json.loads((Path(checkpoint) / STATE).read_text())
+        waiting = [c for c in trainer.callback_handler.callbacks if isinstance(c, Patience)]
+        if any(patience.exhausted(state["log_history"]) for patience in waiting):
+            trainer.args.max_steps = int(state["global_step"])  # it had stopped there, and was killed after
+    trainer.train(resume_from_checkpoint=checkpoint)
 
 
 def latest_checkpoint(directory: Path) -> str | None:
@@ -242,7 +307,7 @@ def latest_checkpoint(directory: Path) -> str | None:
     found = sorted(folder.glob("checkpoint-*"), key=lambda p: int(p.name.rsplit("-", 1)[1]), reverse=True)
     newest = None
     for path in found:
-        state_file = path / "trainer_state.json"
+        state_file = path / STATE
         try:  # the state is written last: a checkpoint that has it is whole
             state = json.loads(state_file.read_text())
             torch.load(path / "scheduler.pt", weights_only=True)
@@ -292,17 +357,41 @@ def load_tokenizer(location: str | Path, **options: Any) -> Any:
     return (PreTrainedTokenizerFast if generic else AutoTokenizer).from_pretrained(location, **options)
 
 
-def load_model(directory: Path, device: str, dtype: str = "auto") -> tuple[Any, Any]:
-    """``(model, text tokenizer)`` of a stage directory, in training mode as loaded: call ``eval()`` to decode."""
+def load_model(directory: Path, device: str, backbone: Any = None) -> tuple[Any, Any]:
+    """``(model, text tokenizer)`` of a stage directory, in training mode as loaded: call ``eval()`` to decode.
+
+    Args:
+        backbone: that of the run, which says how its models are loaded (attention, remote code); None: plainly.
+    """
     from transformers import AutoModelForCausalLM
 
     folder = directory / MODEL
     if not (folder / "config.json").exists():
         raise BenchError(f"{folder} holds no model; run the method again")
-    text_tokenizer = load_tokenizer(folder)
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, use_safetensors=True)
+    options = {"dtype": "auto", **getattr(backbone, "loading", {})}
+    shared = {name: options[name] for name in ("trust_remote_code",) if name in options}
+    text_tokenizer = load_tokenizer(folder, **shared)
+    try:
+        model = AutoModelForCausalLM.from_pretrained(folder, use_safetensors=True, **options)
+    except (ValueError, ImportError) as error:
+        first = str(error).strip().splitlines()[0]
+        raise BenchError(
+            f"{folder} cannot be loaded: {first} (it is loaded with the run's own backbone settings)"
+        ) from None
     model.to(device)  # type: ignore[arg-type]
     return model, text_tokenizer
+
+
+def model_before(context: Context, tokens: Sequence[str]) -> tuple[Any, Any]:
+    """The stage before's ``(model, text tokenizer)``, to be trained further as the backbone says (all, rows, LoRA).
+
+    Args:
+        tokens: the SID and special tokens, whose rows a frozen backbone trains.
+    """
+    assert context.previous is not None  # as a stage's check has made sure
+    model, text_tokenizer = load_model(context.previous, context.device, context.backbone)
+    restrict = getattr(context.backbone, "restrict", None)
+    return (restrict(model, text_tokenizer, list(tokens), context.seed) if restrict else model), text_tokenizer
 
 
 def sid_softmax(model: Any) -> str:
@@ -318,13 +407,45 @@ def set_sid_softmax(model: Any, softmax: str) -> None:
     model.config.sid_softmax = softmax
 
 
+_RATE = re.compile(r"drop")
+
+
 def disable_dropout(model: Any) -> None:
-    """Switch off all dropout, also that of attention weights, which is no module and which TRL leaves on."""
+    """Switch off all dropout, also rates that are plain numbers and no modules (OPT, BLOOM, Falcon, XGLM, …).
+
+    Two passes of the model in training mode are compared then; where they still differ, the model is kept in eval mode
+    for good.
+
+    Raises:
+        BenchError: not even eval mode makes two passes equal.
+    """
     for module in model.modules():
-        if isinstance(module, torch.nn.Dropout):
+        if isinstance(module, torch.nn.modules.dropout._DropoutNd):
             module.p = 0.0
-        if isinstance(getattr(module, "attention_dropout", None), float):
-            module.attention_dropout = 0.0
+        for name, value in vars(module).items():
+            if isinstance(value, float) and _RATE.search(name) and 0 < value <= 1:
+                setattr(module, name, 0.0)
+    if not _repeats(model):
+        model.eval()
+        model.train = lambda mode=True: model  # what a trainer would switch on again
+        if not _repeats(model):
+            raise BenchError(f"{type(model).__name__}: two passes of one model differ even in eval mode; use another")
+
+
+@torch.no_grad()
+def _repeats(model: Any) -> bool:
+    """Whether two passes in training mode under different seeds are the same."""
+    was_training = model.training
+    model.train()
+    ids = torch.arange(min(8, model.get_input_embeddings().weight.shape[0]))[None]
+    ids = ids.to(model.get_input_embeddings().weight.device)
+    with torch.random.fork_rng():
+        found = []
+        for seed in (1, 2):
+            torch.manual_seed(seed)
+            found.append(model(input_ids=ids, use_cache=False).logits)
+    model.train(was_training)
+    return torch.equal(*found)
 
 
 def start_metric(context: Context, model: Any) -> dict[str, float]:
@@ -347,7 +468,9 @@ def keep_best(
     policy = trainer.accelerator.unwrap_model(trainer.model)
     if not better:
         assert context.previous is not None  # a stage that may end where it started has one before it
-        policy, _ = load_model(context.previous, "cpu")
+        softmax = sid_softmax(policy)  # the start was probed under the stage's own
+        policy, _ = load_model(context.previous, "cpu", context.backbone)
+        set_sid_softmax(policy, softmax)
     save_model(policy, text_tokenizer, context.directory)
     prune_checkpoints(context.directory)
     return {
@@ -364,7 +487,7 @@ def prune_checkpoints(directory: Path) -> None:
     newest = latest_checkpoint(directory)
     if newest is None:
         return
-    best = json.loads((Path(newest) / "trainer_state.json").read_text()).get("best_model_checkpoint")
+    best = json.loads((Path(newest) / STATE).read_text()).get("best_model_checkpoint")
     for path in (directory / CHECKPOINTS).glob("checkpoint-*"):
         if str(path) not in (newest, best):
             shutil.rmtree(path)

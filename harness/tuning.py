@@ -97,7 +97,7 @@ def run(
         BenchError: Optuna is not installed, or the search in the directory has another space or data.
     """
     optuna = _optuna()
-    search.directory.mkdir(parents=True, exist_ok=True)
+    store.make_folder(search.directory)
     study = _study(optuna, search, prune)
     _revive(optuna, study, search)
     done = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)

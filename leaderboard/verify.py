@@ -15,6 +15,7 @@ import numpy as np
 from harness import measure, store
 from harness.consistency import problems
 from harness.data.dataset import Dataset
+from harness.errors import BenchError
 from harness.plugins import Plugins
 from harness.rankings import Rankings
 from harness.record import TOLERANCE, Record, contradictions
@@ -87,11 +88,15 @@ def verify(record: Record, dataset: Dataset | None, plugins: Plugins, folder: Pa
         return verdict
     semantic_ids = _semantic_ids(record, dataset, folder)
     for stage, path in present.items():
-        rankings = Rankings.read(path, semantic_ids)
-        if len(rankings.ids) != len(dataset.test):
-            verdict.false.append(f"{path} ranks {len(rankings.ids)} samples, test has {len(dataset.test)}")
+        try:
+            rankings = Rankings.read(path, semantic_ids, dataset.test)
+        except BenchError as error:
+            verdict.false.append(error.format_message())
             continue
         here = measure.measure(plugins, rankings, dataset, semantic_ids) | {"rankings": rankings.fingerprint}
+        if rankings.keys is None:  # of an older version, whose fingerprints are of the file's rows
+            in_file = Rankings.read(path, semantic_ids).fingerprint
+            here["rankings"] = in_file if record.stages[stage].get("rankings") == in_file else here["rankings"]
         there = {key: value for key, value in record.stages[stage].items() if key not in UNCHECKED and key in here}
         verdict.false += [f"{stage}: {line}" for line in _differences(there, here)]
         verdict.checked.append(stage)

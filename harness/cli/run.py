@@ -27,11 +27,14 @@ if TYPE_CHECKING:
     from harness.plugins import Plugins
 
 
+SEED = 42
+
+
 @click.command()
 @click.option("--method", metavar="NAME", help="A method of bench methods.")
 @click.option("--config", metavar="FILE", help="A recipe file instead of a method (e.g. a run's config.yaml).")
 @category_option
-@click.option("--seed", default=42, show_default=True, help="Random seed of the run.")
+@click.option("--seed", type=int, help="Random seed of the run.  [default: that of --config FILE, else 42]")
 @click.option("--tokenizer", metavar="NAME", help="Where semantic IDs come from: given, rqkmeans, …")
 @set_option
 @data_dir_option
@@ -44,7 +47,7 @@ if TYPE_CHECKING:
 @quiet_option
 @with_plugins
 def run(
-    plugins: Plugins, method: str | None, config: str | None, category: str, seed: int, tokenizer: str | None,
+    plugins: Plugins, method: str | None, config: str | None, category: str, seed: int | None, tokenizer: str | None,
     overrides: tuple[str, ...], data_dir: str | None, runs: str, from_run: str | None, anew: bool, device: str,
     threads: int, no_mlflow: bool, no_figures: bool, quiet: bool,
 ) -> None:  # fmt: skip
@@ -67,15 +70,19 @@ def run(
     if (method is None) == (config is None):
         raise BenchError("give --method NAME (bench methods lists them) or --config FILE")
     overrides = (f"tokenizer={tokenizer}", *overrides) if tokenizer else overrides
-    recipe = _recipe(config) if config else plugins.get("method", str(method))
-    overrides = (*tuned(str(method), category), *overrides)
-    resolved = resolve(recipe, category, seed, overrides, plugins)
+    if config:
+        recipe, kept = _recipe(config)
+    else:
+        recipe, kept = plugins.get("method", str(method)), None
+        overrides = (*tuned(str(method), category), *overrides)
+    chosen_seed = next(value for value in (seed, kept, SEED) if value is not None)
+    resolved = resolve(recipe, category, chosen_seed, overrides, plugins)
     dataset = catalogue.read(plugins, category, data_dir, resolved.dataset)
     progress = Progress(quiet)
     if anew and not from_run:
         raise BenchError("--anew says how to go on from a run; give --from-run DIR too")
     origin = pipeline.Origin(Path(from_run), anew) if from_run else None
-    directory = pipeline.directory(Path(runs), resolved, dataset, origin)
+    directory = pipeline.directory(Path(runs), resolved, dataset, origin, plugins)
     if not debug_mode():
         quieten()
     chosen = prepare_device(device, threads)
@@ -89,16 +96,19 @@ def run(
         Tracker(Path(runs), not no_mlflow),
         not no_figures,
     )
-    progress.say(f"{resolved.method} on {category} ({dataset.caption or 'as read'}), seed {seed} → {directory}")
+    progress.say(
+        f"{resolved.method} on {category} ({dataset.caption or 'as read'}), seed {resolved.seed} → {directory}"
+    )
     with resumable():
         result = pipeline.execute(this, origin)
     click.echo(summary(result))
     click.echo(f"\n{caption([Record.of_run(directory)])}\nreport: {directory / 'report.md'}")
 
 
-def _recipe(file: str) -> dict[str, Any]:
-    """A recipe, also from a run's resolved ``config.yaml``."""
+def _recipe(file: str) -> tuple[dict[str, Any], Any]:
+    """A recipe and its seed (None: it names none), also from a run's resolved ``config.yaml``."""
     from harness.config import read_recipe, read_yaml
 
     content = read_yaml(Path(file))
-    return read_recipe({k: v for k, v in content.items() if k not in ("category", "seed") and v not in (None, "")})
+    recipe = {k: v for k, v in content.items() if k not in ("category", "seed") and v not in (None, "")}
+    return read_recipe(recipe), content.get("seed")

@@ -78,11 +78,13 @@ class Samples:
         users: ``[n]`` user names (numpy strings).
         histories: the n histories.
         targets: ``[n]`` int32 item ids.
+        rows: ``[n]`` where each sample stood in its file, where they are in canonical order; None where they are not.
     """
 
     users: np.ndarray
     histories: Histories
     targets: np.ndarray
+    rows: np.ndarray | None = field(default=None, compare=False)
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -90,7 +92,8 @@ class Samples:
     def take(self, rows: np.ndarray) -> Samples:
         """The samples of those rows."""
         histories = Histories(self.histories.items[rows], self.histories.lengths[rows])
-        return Samples(self.users[rows], histories, self.targets[rows])
+        places = self.rows[rows] if self.rows is not None and (np.diff(rows) > 0).all() else None
+        return Samples(self.users[rows], histories, self.targets[rows], places)
 
     def drawn(self, n: int, seed: int) -> Samples:
         """`n` of the samples, drawn at random and left in order; all of them where `n` is 0 or too many."""
@@ -104,6 +107,47 @@ class Samples:
         found = Histories.of(histories, max_history)
         return cls(np.asarray(users, dtype=np.str_), found, np.asarray(targets, dtype=np.int32))
 
+    def in_order(self) -> Samples:
+        """The same samples in canonical order: free of the order of the file and of the names of users.
+
+        Users stand in the order of their samples' content, a user's samples in that of length, history and target. So
+        a shuffle, a draw or a batch is the same however a file lists its rows and whatever its users are called.
+        """
+        return self if self.rows is not None else self._placed(np.arange(len(self)))
+
+    def _placed(self, places: np.ndarray) -> Samples:
+        content = np.column_stack([self.histories.lengths, self.histories.items, self.targets])
+        kinds = np.unique(content, axis=0, return_inverse=True)[1].reshape(-1)
+        users = np.unique(self.users, return_inverse=True)[1].reshape(-1)
+        by_user = np.lexsort((kinds, users))
+        parts = np.split(kinds[by_user].astype(">u4"), np.cumsum(np.bincount(users))[:-1]) if len(self) else []
+        signatures = [part.tobytes() for part in parts]  # big-endian: bytes compare as the numbers do
+        rank = np.empty(len(parts), dtype=np.int64)
+        rank[sorted(range(len(parts)), key=signatures.__getitem__)] = np.arange(len(parts))
+        order = np.lexsort((kinds, rank[users])) if len(self) else np.zeros(0, dtype=np.int64)
+        return replace(self.take(order), rows=places[order])
+
+    @cached_property
+    def user_numbers(self) -> np.ndarray:
+        """``[n]`` the number of each sample's user, by first appearance: what names stand for, without the names."""
+        _, first, number = np.unique(self.users, return_index=True, return_inverse=True)
+        rank = np.empty(len(first), dtype=np.int64)
+        rank[np.argsort(first)] = np.arange(len(first))
+        return rank[number.reshape(-1)]
+
+    @cached_property
+    def keys(self) -> np.ndarray:
+        """``[n]`` uint64, one for each sample: a hash of user, history and target. What is stored is joined by it."""
+        seen: dict[str, int] = {}
+        found = np.empty(len(self), dtype="<u8")
+        rows = zip(self.users.tolist(), self.histories.lists(), self.targets.tolist(), strict=True)
+        for number, (user, history, target) in enumerate(rows):
+            text = json.dumps([user, history, target])
+            again = seen[text] = seen.get(text, -1) + 1  # the same sample twice: they are interchangeable
+            digest = hashlib.sha256(f"{text}{again}".encode()).digest()
+            found[number] = int.from_bytes(digest[:8], "little")
+        return found
+
     @cached_property
     def _table(self) -> np.ndarray:
         _, numbers = np.unique(self.users, return_inverse=True)
@@ -111,11 +155,11 @@ class Samples:
 
     @cached_property
     def order(self) -> np.ndarray:
-        """The rows in canonical order ``[n]``: the same samples in it, however a file lists them."""
+        """The rows by user name, length, history and target ``[n]``: the order of the target ranks in a record."""
         return np.lexsort(self._table.T[::-1])
 
     def canonical(self) -> np.ndarray:
-        """``[n, 3 + max_history]``: user number, length, history, target, in an order free of the file's."""
+        """``[n, 3 + max_history]``: user number, length, history, target, in the order of :attr:`order`."""
         return self._table[self.order]
 
 
@@ -129,7 +173,7 @@ class Oracle(Protocol):
 
 @dataclass(frozen=True)
 class Dataset:
-    """A category, read.
+    """A category, read. Its samples stand in canonical order (:meth:`Samples.in_order`), whatever the files' was.
 
     Attributes:
         given: the semantic IDs shipped with the data, or None.
@@ -147,6 +191,10 @@ class Dataset:
     given: SemanticIds | None = None
     caption: str = ""
     oracle: Oracle | None = field(default=None, compare=False)
+
+    def __post_init__(self) -> None:
+        for name, samples in self.splits.items():
+            object.__setattr__(self, name, samples.in_order())
 
     @property
     def splits(self) -> dict[str, Samples]:

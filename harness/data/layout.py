@@ -15,6 +15,8 @@ from harness.data.problems import Problems
 from harness.semantic_ids import SemanticIds, parse_token
 
 REGENERATE = "fetch the file again"
+MOST_CODE = 2**31 - 1
+"""Codes of semantic IDs are int32."""
 
 
 def folders(root: Path) -> list[Path]:
@@ -90,6 +92,10 @@ def read_index(path: Path, n_items: int | None, problems: Problems) -> SemanticI
         except (ValueError, TypeError) as error:
             problems.error(path, i + 1, f"the SID of item {i} does not parse: {error}", "tokens look like <a_12>")
             return None
+        if max(code for _, code in parsed) > MOST_CODE:
+            what = f"the SID of item {i} has code {max(code for _, code in parsed)}, the largest allowed is {MOST_CODE}"
+            problems.error(path, i + 1, what, "number the codes of each level from 0")
+            return None
         codes.append([code for _, code in parsed])
     levels = {len(row) for row in codes}
     if len(levels) != 1:
@@ -99,6 +105,20 @@ def read_index(path: Path, n_items: int | None, problems: Problems) -> SemanticI
         )
         return None
     return SemanticIds(np.asarray(codes, dtype=np.int32), "given")
+
+
+def check_repeats(test: Samples, file: Path, problems: Problems) -> None:
+    """A test sample that stands twice (the same user, history and target) weighs double: an error."""
+    first: dict[tuple[Any, ...], int] = {}
+    rows = zip(test.users.tolist(), test.histories.lists(), test.targets.tolist(), strict=True)
+    for row, (user, history, target) in enumerate(rows):
+        before = first.setdefault((user, tuple(history), target), row)
+        if before != row and min([*history, target]) >= 0:  # else the row has an error of its own
+            problems.error(
+                file, row + 1, f"is row {before + 1} again (user {user}, target {target}), and would count twice",
+                "leave one of them out",
+            )  # fmt: skip
+            return
 
 
 def check_leakage(splits: dict[str, Samples], files: dict[str, Path], problems: Problems) -> None:

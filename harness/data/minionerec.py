@@ -16,13 +16,24 @@ import numpy as np
 
 from harness.components import setting
 from harness.data.dataset import MAX_HISTORY, Dataset, Items, Samples
-from harness.data.layout import REGENERATE, check_leakage, check_order, folders, parse_literal, read_index, read_items
+from harness.data.layout import (
+    REGENERATE,
+    check_leakage,
+    check_order,
+    check_repeats,
+    folders,
+    parse_literal,
+    read_index,
+    read_items,
+)
 from harness.data.problems import Problems
 from harness.semantic_ids import SemanticIds, parse_sid
 
 SPLITS = ("train", "valid", "test")
 _SUFFIX = r"(?:_\d+_\d{4}-\d{1,2}-\d{4}-\d{1,2})?"
 _MOST = 50  # problems listed a file
+_UNREAD = [-1]  # a history with an error of its own; the errors stop the run
+_DIGITS = 19  # longer numbers are no item ids
 
 
 @dataclass(frozen=True)
@@ -68,6 +79,8 @@ class MiniOneRecReader:
                 problems.error(files[name], None, "the file is missing", REGENERATE)
             else:
                 splits[name] = self._samples(path, len(items), given, problems)
+        if "test" in splits:
+            check_repeats(splits["test"], files["test"], problems)
         problems.stop_on_errors()
         check_leakage(splits, files, problems)
         check_order(splits, files, problems)
@@ -144,19 +157,23 @@ class MiniOneRecReader:
             rows = [self._literal(path, i, cell, problems) for i, cell in enumerate(cells)]
         limit = self.settings.max_history
         for i, row in enumerate(rows):
-            if len(problems.errors) >= _MOST:
-                break
             if row is None:
-                rows[i] = []
-            elif not isinstance(row, list) or not all(type(item) is int for item in row):
+                rows[i] = _UNREAD
+                continue
+            if len(problems.errors) >= _MOST:
+                rows[i] = _UNREAD  # from here on: the errors that were noted stop the run
+                continue
+            if not isinstance(row, list) or not all(type(item) is int for item in row):
                 problems.error(path, i + 1, f"history_item_id {cells[i][:60]} is not a list of item ids", REGENERATE)
-                rows[i] = []
+                rows[i] = _UNREAD
             elif not 1 <= len(row) <= limit:
+                rows[i] = _UNREAD
                 problems.error(
                     path, i + 1, f"history has {len(row)} items, allowed are 1–{limit}", f"keep the last {limit}"
                 )
             elif min(row) < 0 or max(row) >= n_items:
                 bad = min(row) if min(row) < 0 else max(row)
+                rows[i] = _UNREAD
                 problems.error(
                     path, i + 1, f"history item {bad} is out of range 0–{n_items - 1}", "index and CSV must fit"
                 )
@@ -174,10 +191,14 @@ class MiniOneRecReader:
     def _ids(path: Path, cells: list[str], n_items: int, problems: Problems) -> list[int]:
         targets = []
         for i, cell in enumerate(cells):
-            value = int(cell) if cell.strip().isdigit() else -1
-            if not 0 <= value < n_items and len(problems.errors) < _MOST:
-                what = f"item_id {cell or '(empty)'} is not in 0–{n_items - 1}"
-                problems.error(path, i + 1, what, f"the row may be cut off, or index and CSV do not fit: {REGENERATE}")
+            text = cell.strip()
+            value = int(text) if text.isascii() and text.isdigit() and len(text) < _DIGITS else -1
+            if not 0 <= value < n_items:
+                if len(problems.errors) < _MOST:
+                    what = f"item_id {cell[:60] or '(empty)'} is not in 0–{n_items - 1}"
+                    mend = f"the row may be cut off, or index and CSV do not fit: {REGENERATE}"
+                    problems.error(path, i + 1, what, mend)
+                value = -1
             targets.append(value)
         return targets
 

@@ -71,7 +71,7 @@ def search(
         mix: puts a step's log-probabilities together with something else.
     """
     batch, device = len(ids), ids.device
-    lm = split(model)
+    lm = split(model, ids.shape[1] + trie.depth)
     cache, mask, first = lm.prefill(ids, mask)
     states: torch.Tensor | None = first[:, None]  # [batch, fed beams, d]
     fed = nodes = torch.zeros(batch, 1, dtype=torch.long, device=device)  # places of the fed beams; each beam's node

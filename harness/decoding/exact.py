@@ -37,7 +37,7 @@ def leaf_scores(
 ) -> torch.Tensor:  # fmt: skip
     """Log-probability of every leaf node ``[batch, leaves]``; see :func:`exact_search`."""
     batch, device = len(ids), ids.device
-    lm = split(model)
+    lm = split(model, ids.shape[1] + trie.depth)
     cache, mask, states = lm.prefill(ids, mask)
     lengths = mask.sum(1, keepdim=True)
     scores = torch.zeros(batch, 1, device=device)  # [batch, nodes of this depth]

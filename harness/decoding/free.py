@@ -36,7 +36,7 @@ def write(
         Token ids ``[batch, beams, longest]``, filled up with `end`, and scores ``[batch, beams]`` (float32).
     """
     batch, device = len(ids), ids.device
-    lm = split(model)
+    lm = split(model, ids.shape[1] + longest)
     cache, mask, first = lm.prefill(ids, mask)
     done = torch.full((batch, beams, longest), end, dtype=torch.long, device=device)
     final = torch.full((batch, beams), DEAD, device=device)

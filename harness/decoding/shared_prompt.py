@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from harness.decoding.layout import causal, positions
+from harness.decoding.rowwise import plain_states
 from harness.decoding.split import SplitModel
 from harness.decoding.trie import Trie
 
@@ -28,6 +29,15 @@ def completion_states(
         The states after the prompt ``[batch, d]`` (they predict every first token), and those after
         each completion's tokens but the last ``[batch, G, T - 1, d]``.
     """
+    if lm.by_rows(ids.shape[1] + completions.shape[2]):
+        return plain_states(lm, ids, mask, completions)
+    return tree_states(lm, ids, mask, completions)
+
+
+def tree_states(
+    lm: SplitModel, ids: torch.Tensor, mask: torch.Tensor, completions: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """As :func:`completion_states`, the completions beside each other in their prompt's row."""
     batch, prompt = ids.shape
     group, length = completions.shape[1:]
     fed = length - 1  # the last token predicts nothing that is asked for

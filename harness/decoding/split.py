@@ -3,10 +3,16 @@
 A step of constrained decoding needs the logits of one level's tokens, not of the whole vocabulary. A
 model whose logits are anything but its head over its states (soft caps, scales, adapters, a trainer's
 wrapper) is found out by trying, and used whole: its "states" are then its logits.
+
+Prompts and beams lie side by side in one row (a tree), which a model must be able to read; what cannot is
+found out by trying too (:mod:`harness.decoding.layouts`) and goes row by row.
 """
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple, Protocol
 from weakref import WeakKeyDictionary
 
@@ -49,13 +55,29 @@ class Split(Protocol):
         ...
 
 
-def split(model: Any) -> Split:
-    """The model as a :class:`Split`: itself where it is one, else a causal language model taken apart."""
-    return model if hasattr(model, "prefill") else SplitModel(model)
+def split(model: Any, longest: int = 0) -> Split:
+    """The model as a :class:`Split`: itself where it is one, else a causal language model taken apart.
+
+    Args:
+        longest: tokens of a prompt and its answer, of the longest row.
+
+    Raises:
+        BenchError: the model can be read neither as a tree nor row by row; see :mod:`harness.decoding.layouts`.
+    """
+    if hasattr(model, "prefill") and not isinstance(model, SplitModel):
+        return model
+    lm = model if isinstance(model, SplitModel) else SplitModel(model)
+    lm.longest = max(lm.longest, longest)
+    return lm
 
 
 class SplitModel:
-    """A Hugging Face causal language model as a :class:`Split`."""
+    """A Hugging Face causal language model as a :class:`Split`.
+
+    Attributes:
+        whole: whether states are logits, because body and head cannot be told apart.
+        longest: tokens of the longest row that is known to come.
+    """
 
     def __init__(self, model: Any):
         from transformers import PreTrainedModel
@@ -63,11 +85,17 @@ class SplitModel:
         self.model = model
         self.body: Any = None
         self.head: Any = None
+        self.longest = 0
         if isinstance(model, PreTrainedModel):  # a trainer's wrapper may pass attributes on, and must see the forward
             self.body = getattr(model, model.base_model_prefix, None)
             self.head = model.get_output_embeddings()
         self.whole = not _is_plain(model, self.body, self.head)
-        """Whether states are logits, because body and head cannot be told apart."""
+
+    def by_rows(self, longest: int) -> bool:
+        """Whether rows of that many tokens go one by one, since the model cannot read a tree of them."""
+        from harness.decoding import layouts
+
+        return layouts.of(self.model, max(longest, self.longest)).by_rows
 
     def compile(self) -> None:
         """Compile the forward pass (torch.compile, shapes left open)."""
@@ -78,12 +106,20 @@ class SplitModel:
 
     def prefill(self, ids: torch.Tensor, mask: torch.Tensor) -> Prefill:
         """Compute prompts once; what all prompts of the batch begin with, once for all."""
+        from harness.decoding.rowwise import prefill
+
+        if self.by_rows(ids.shape[1] + 1):
+            return prefill(self, ids, mask)
+        return self.tree(ids, mask)
+
+    def tree(self, ids: torch.Tensor, mask: torch.Tensor, worth: int = SHARED_TOKENS) -> Prefill:
+        """Prompts as one tree: their common beginning apart, where that saves at least `worth` positions."""
         from transformers import DynamicCache
 
-        cache = DynamicCache(config=self.model.config)
+        cache = DynamicCache()  # without the config: a layer with a window must not crop, the mask says what is seen
         place = positions(mask)
         shared = _common(ids, mask)
-        if shared * (len(ids) - 1) < SHARED_TOKENS:
+        if shared * (len(ids) - 1) < worth:
             states = self.states(ids, causal(mask), place, cache, keep=torch.tensor([ids.shape[1] - 1]))
             return Prefill(cache, mask, states[:, 0])
         longest = int(mask.sum(1).argmax())
@@ -108,16 +144,40 @@ class SplitModel:
 
         Without a mask and positions the rows are plain causal sequences that start at 0.
         """
-        inputs = {
-            "input_ids": ids, "attention_mask": attention[:, None] if attention is not None else None,
-            "position_ids": place, "past_key_values": cache, "use_cache": cache is not None,
-        }  # fmt: skip
+        from harness.decoding.rowwise import RowCache, step
+
+        if isinstance(cache, RowCache):
+            assert attention is not None
+            return step(self, ids, attention, cache)
+        inputs: dict[str, Any] = {"input_ids": ids, "use_cache": cache is not None}
+        if attention is not None:
+            inputs |= {"attention_mask": self._mask(attention[:, None]), "position_ids": place}
+        if cache is not None:
+            inputs["past_key_values"] = cache
         keep = keep if keep is None else keep.to(ids.device)
         if self.whole:
-            logits: torch.Tensor = self.model(**inputs, logits_to_keep=0 if keep is None else keep).logits
-            return logits
+            fewer = keep is not None and _keeps(self.model)
+            logits: torch.Tensor = self.model(**inputs, **({"logits_to_keep": keep} if fewer else {})).logits
+            return logits if keep is None or fewer else logits[:, keep]
         states: torch.Tensor = self.body(**inputs)[0]
         return states if keep is None else states[:, keep]
+
+    def forward(self, ids: torch.Tensor, cache: Any = None) -> tuple[torch.Tensor, Any]:
+        """States of plain rows ``[batch, q]``, and the model's own cache behind them."""
+        inputs = {"input_ids": ids, "use_cache": True} | ({} if cache is None else cache)
+        out = self.model(**inputs) if self.whole else self.body(**inputs)
+        after = {name: out[name] for name in ("past_key_values", "cache_params", "state") if out.get(name) is not None}
+        return (out.logits if self.whole else out[0]), after
+
+    def _mask(self, allowed: torch.Tensor) -> torch.Tensor:
+        """A mask ``[batch, 1, q, keys]`` as the model's attention takes it: eager attention adds it to its scores."""
+        config = getattr(self.model, "config", None)
+        if getattr(config, "_attn_implementation", "sdpa") == "sdpa":
+            return allowed
+        kind = next(p for p in self.model.parameters() if p.is_floating_point()).dtype
+        return torch.zeros(allowed.shape, dtype=kind, device=allowed.device).masked_fill(
+            ~allowed, torch.finfo(kind).min
+        )
 
     def logits(self, states: torch.Tensor, tokens: torch.Tensor | None = None) -> torch.Tensor:
         """Logits of the given tokens, computed for them alone where the head allows."""
@@ -155,6 +215,8 @@ def level_log_probs(
 
 
 _plain: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()
+LOUD = 1000.0
+"""The size of made-up logits: what a model does to its head's output (a soft cap, a scale) shows on them."""
 
 
 def _is_plain(model: Any, body: Any, head: Any) -> bool:
@@ -162,17 +224,57 @@ def _is_plain(model: Any, body: Any, head: Any) -> bool:
     if body is None or not isinstance(head, nn.Linear):
         return False
     if model not in _plain:
-        was_training = model.training
-        model.eval()
-        with torch.no_grad():
-            ids = torch.arange(min(8, head.out_features), device=head.weight.device)[None]
-            states = body(input_ids=ids, use_cache=False)[0]
-            logits = model(input_ids=ids, use_cache=False).logits
-            _plain[model] = states.shape[-1] == head.in_features and torch.allclose(
-                head(states), logits, rtol=1e-3, atol=1e-4
-            )
-        model.train(was_training)
+        _plain[model] = _tried(model, body, head)
     return _plain[model]
+
+
+@torch.no_grad()
+def _tried(model: Any, body: Any, head: nn.Linear) -> bool:
+    """One pass in which the head is listened to, and its output put out by loud numbers of our own."""
+    heard: list[torch.Tensor] = []
+    size = head.out_features
+    ids = torch.arange(min(8, size), device=head.weight.device)[None]
+    loud = torch.linspace(-LOUD, LOUD, size, device=ids.device).expand(1, ids.shape[1], -1)
+
+    def listen(module: Any, given: Any, out: torch.Tensor) -> torch.Tensor:
+        heard.append(given[0])
+        return loud[:, -out.shape[1] :].to(out.dtype)
+
+    with still(model):
+        states = body(input_ids=ids, use_cache=False)[0]
+        handle = head.register_forward_hook(listen)
+        try:
+            logits = model(input_ids=ids, use_cache=False).logits
+        finally:
+            handle.remove()
+    if len(heard) != 1 or states.shape[-1] != head.in_features or logits.shape[-1] != size:
+        return False
+    same_states = torch.allclose(heard[0].float(), states[:, -heard[0].shape[1] :].float(), rtol=1e-3, atol=1e-4)
+    return same_states and torch.allclose(logits.float(), loud[:, -logits.shape[1] :], rtol=1e-2)
+
+
+def _keeps(model: Any) -> bool:
+    """Whether a model computes the logits of some places only, where that is asked for."""
+    inner = getattr(model, "module", getattr(model, "_orig_mod", model))
+    inner = inner.get_base_model() if hasattr(inner, "get_base_model") else inner
+    return "logits_to_keep" in inspect.signature(inner.forward).parameters
+
+
+@contextmanager
+def still(model: Any) -> Iterator[None]:
+    """The model in eval mode, without autocast, and without what a trainer has put around its forward pass."""
+    was_training, wrapped = model.training, vars(model).get("forward")
+    own = vars(model).get("_original_forward")
+    model.eval()
+    if own is not None:
+        model.forward = own
+    try:
+        with torch.autocast(next(model.parameters()).device.type, enabled=False):
+            yield
+    finally:
+        if own is not None:
+            model.forward = wrapped
+        model.train(was_training)
 
 
 def _common(ids: torch.Tensor, mask: torch.Tensor) -> int:

@@ -90,6 +90,11 @@ class Prompts:
         """The prompts of a stage's context, for tasks that need no semantic IDs."""
         return cls(context.prompts or "instruction", context.items, context.semantic_ids)
 
+    def first_wording(self) -> Prompts:
+        """The same prompts, each task in its first wording only: what test and valid are asked in."""
+        only = {task: known[:1] for task, known in self.wordings.items()}
+        return Prompts(self.style, self.items, getattr(self, "semantic_ids", None), only)
+
     def generative(self, model: Any, text_tokenizer: Any, cutoff: int) -> GenerativeModel:
         """A causal LM as decoders take it: asked for the next SID in this wording."""
         return GenerativeModel(
@@ -212,7 +217,7 @@ class Prompts:
 def title_model_before(context: Context, cutoff: int) -> TitleModel:
     """The model that writes titles which the stage before has trained."""
     assert context.previous is not None  # as a stage's check has made sure
-    model, text_tokenizer = training.load_model(context.previous, context.device)
+    model, text_tokenizer = training.load_model(context.previous, context.device, context.backbone)
     return Prompts.with_or_without_sids(context).titled(model.eval(), text_tokenizer, cutoff)
 
 

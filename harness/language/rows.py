@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from typing import Any
 
 from harness.data.dataset import Samples
+from harness.errors import BenchError
 from harness.generative import encode
 from harness.language.prompts import Example, Prompts
 from harness.training import IGNORED, Row
@@ -18,7 +20,7 @@ def chains(samples: Samples) -> list[tuple[list[int], list[int]]]:
     after the same histories. A sample whose history has lost its oldest items starts a chain.
     """
     found: dict[tuple[Any, ...], list[tuple[list[int], list[int]]]] = defaultdict(list)
-    users, targets = samples.users.tolist(), samples.targets.tolist()
+    users, targets = samples.user_numbers.tolist(), samples.targets.tolist()
     histories = samples.histories.lists()
     for row in sorted(range(len(samples)), key=lambda r: (users[r], len(histories[r]))):
         open_chains = found.pop((users[row], *histories[row]), [])
@@ -30,8 +32,12 @@ def chains(samples: Samples) -> list[tuple[list[int], list[int]]]:
     return [chain for group in found.values() for chain in group]
 
 
-def packed_rows(samples: Samples, prompts: Prompts, text_tokenizer: Any) -> list[Row]:
-    """A row a chain of SIDs, labelled at the targets' own tokens."""
+def packed_rows(samples: Samples, prompts: Prompts, text_tokenizer: Any, cutoff: float = math.inf) -> list[Row]:
+    """A row a chain of SIDs, labelled at the targets' own tokens.
+
+    Raises:
+        BenchError: a row is longer than `cutoff`: its targets would see less than a prompt's last tokens.
+    """
     opening = text_tokenizer(prompts.next_sid([[]])[0], add_special_tokens=False)["input_ids"]
     in_history = text_tokenizer(prompts.history_strings, add_special_tokens=False)["input_ids"]
     levels = prompts.semantic_ids.n_levels
@@ -44,6 +50,12 @@ def packed_rows(samples: Samples, prompts: Prompts, text_tokenizer: Any) -> list
             tokens += part
             labels += part[:known] + [IGNORED] * (len(part) - known)
         rows.append(Row(tokens, labels))
+    longest = max((len(row.tokens) for row in rows), default=0)
+    if longest > cutoff:
+        raise BenchError(
+            f"sft.cutoff = {cutoff}, but packed rows have up to {longest} tokens; set sft.cutoff={longest} or more, "
+            "or sft.packed=false"
+        )
     return rows
 
 
@@ -71,14 +83,18 @@ def example_rows(
 ) -> list[Row]:  # fmt: skip
     """Rows with a label on the answer, its end, and the end of sequence (`learn_end`), or `end` in its place."""
     answers = text_tokenizer([e.answer + prompts.answer_end for e in examples], add_special_tokens=False)["input_ids"]
+    bare = answers
+    if not learn_end and prompts.answer_end:  # a tokenizer may write an end otherwise by itself than behind an answer
+        bare = text_tokenizer([e.answer for e in examples], add_special_tokens=False)["input_ids"]
     questions = encode(text_tokenizer, [e.prompt for e in examples], cutoff)
     last = [text_tokenizer.eos_token_id if end is None else end]
-    ending = len(last) + len(text_tokenizer(prompts.answer_end, add_special_tokens=False)["input_ids"])
     rows = []
-    for question, answer in zip(questions, answers, strict=True):
-        tokens = (question + answer + last)[-cutoff:]
-        labels = ([IGNORED] * len(question) + answer + last)[-cutoff:]
+    for question, answer, alone in zip(questions, answers, bare, strict=True):
+        learned = answer + last
         if not learn_end:
-            labels[-ending:] = [IGNORED] * ending
+            same = next((i for i, (a, b) in enumerate(zip(answer, alone, strict=False)) if a != b), len(alone))
+            learned = answer[:same] + [IGNORED] * (len(answer) - same + len(last))
+        tokens = (question + answer + last)[-cutoff:]
+        labels = ([IGNORED] * len(question) + learned)[-cutoff:]
         rows.append(Row(tokens, labels))
     return rows

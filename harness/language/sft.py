@@ -5,27 +5,34 @@ The model first (what a row is), the training after it.
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from annotated_types import Ge, Lt
+import numpy as np
+import torch
+from annotated_types import Ge, Gt, Le, Lt
 from torch.nn import functional
-from transformers import EarlyStoppingCallback, Trainer, TrainingArguments
+from transformers import Trainer, TrainingArguments
 
 from harness import training
 from harness.batching import LengthBuckets
 from harness.components import Context, setting
 from harness.data.dataset import Samples
-from harness.decoding.split import SplitModel
+from harness.decoding.split import SplitModel, split
 from harness.decoding.trie import Trie
-from harness.errors import BenchError
+from harness.errors import BenchError, NotFinite
 from harness.generative import sid_token_ids
 from harness.language.answer_loss import AnswerLoss
 from harness.language.prompts import DRAWN_TASKS, SID_TASKS, Prompts
 from harness.language.rows import example_rows, packed_rows
+from harness.trained import trained
 from harness.training import IGNORED, Row
+
+LONGEST = 256
+"""How many of the longest train histories are written out to find the longest prompt."""
 
 
 @dataclass(frozen=True)
@@ -54,8 +61,10 @@ class SftSettings:
     embedding_dropout: float = setting(0.0, "dropout of token embeddings (0)")
     cutoff: int = setting(512, "longest sequence, in tokens; the last ones are kept (512)")
     text_characters: int = setting(500, "descriptions are cut to this length, in characters")
-    eval_every: float = setting(0.05, "probe and checkpoint at this share of the training (0.05)")
-    patience: int = setting(3, "probes without a better one before stopping early; 0: never (3)")
+    eval_every: Annotated[float, Gt(0), Le(1)] = setting(
+        0.05, "probe and checkpoint at this share of the training; 1: at its end (0.05)"
+    )
+    patience: Annotated[int, Ge(0)] = setting(3, "probes without a better one before stopping early; 0: never (3)")
     select: Literal["NDCG@10", "HR@10", "loss"] = setting(
         "NDCG@10", "valid metric that picks the best checkpoint (loss)"
     )
@@ -72,9 +81,14 @@ class SftTrainer:
     Settings: ClassVar[type] = SftSettings
     main: ClassVar[str] = "next_sid"
     """The task that is asked for at test, and whose loss valid has."""
+    draws: ClassVar[tuple[str, ...]] = ()
+    """The tasks among :data:`~harness.language.prompts.DRAWN_TASKS` that it has rows of."""
+    continues: ClassVar[tuple[str, ...]] = ("epochs",)
+    """What may be raised when a stage goes on from its checkpoint."""
 
     def __init__(self, settings: Any):
         self.settings = settings
+        self._built: tuple[Any, Any] | None = None
 
     def check(self, context: Context) -> None:
         """Settings must fit the prompts, and leave something to train on."""
@@ -91,8 +105,32 @@ class SftTrainer:
         rate = settings.tasks.get(self.main, 0)
         if settings.packed and rate not in (0, 1):
             raise BenchError(f"sft.tasks.{self.main} = {rate}, but packed rows hold each sample once; set it to 1")
-        if not prompts.examples(settings.tasks, context.train, settings.text_characters, context.seed):
+        for task, share in settings.tasks.items():
+            if share and task in DRAWN_TASKS and task not in self.draws:
+                raise BenchError(f"sft.tasks.{task}: this stage has no such rows; only minionerec-sft draws them")
+        drawn = any(settings.tasks.get(task) for task in self.draws)
+        if not drawn and not prompts.examples(settings.tasks, context.train, settings.text_characters, context.seed):
             raise BenchError("stage sft has no row to train on; raise a task's rate (--set sft.tasks.next_sid=1)")
+        if context.previous is None:
+            self._check_backbone(context, prompts)
+
+    def _check_backbone(self, context: Context, prompts: Prompts) -> None:
+        """The model must decode as a plain forward pass does, and its text tokenizer know a SID's tokens as such."""
+        from harness.decoding import layouts
+
+        model, text_tokenizer = self._built = self._fresh(context, prompts)
+        name = type(model).__name__
+        kind = next(p for p in model.parameters() if p.is_floating_point()).dtype
+        if kind == torch.float16 and context.device == "cpu":
+            raise BenchError("backbone.dtype = float16 does not train on a CPU; set backbone.dtype=float32 or bfloat16")
+        check_tokens(text_tokenizer, self.sid_tokens(context))
+        generative = self.generative(prompts, model, text_tokenizer)
+        lengths = context.train.histories.lengths
+        most = np.argsort(-lengths, kind="stable")[:LONGEST]
+        longest = max(len(ids) for ids in generative.encode(context.train.take(np.sort(most)).histories))
+        verdict = layouts.of(model.to(context.device), longest + 1)
+        if verdict.by_rows:
+            context.progress.say(f"{name} is decoded row by row, which is slower: {verdict.reason}")
 
     def fit(self, context: Context) -> dict[str, Any]:
         """Train on the mixture; leave the best checkpoint's model in the stage directory."""
@@ -104,8 +142,9 @@ class SftTrainer:
             self._drawn(context, prompts, text_tokenizer),
         )
         probed = context.valid.drawn(settings.loss_samples, context.seed)
+        asked = self.prompts(context).first_wording()  # as at test
         valid = example_rows(
-            prompts.examples({self.main: 1.0}, probed, settings.text_characters, context.seed)[self.main],
+            asked.examples({self.main: 1.0}, probed, settings.text_characters, context.seed)[self.main],
             prompts, text_tokenizer, settings.cutoff, settings.softmax == "vocabulary",
             self.answer_end(prompts, text_tokenizer),
         )  # fmt: skip
@@ -115,6 +154,8 @@ class SftTrainer:
                 lambda layer, _, out: functional.dropout(out, dropout, layer.training)
             )
         larger = settings.select != "loss"
+        what = trained(model)
+        split(model)  # taken apart before a trainer wraps it
         trainer = _SftTrainer(
             model=model,
             args=TrainingArguments(
@@ -130,7 +171,7 @@ class SftTrainer:
             data_collator=lambda batch: training.collate(batch, text_tokenizer.pad_token_id),
             callbacks=[
                 training.Observer(context, "sft"),
-                *([EarlyStoppingCallback(settings.patience)] if settings.patience else []),
+                training.Patience(settings.patience, settings.select, larger),
             ],
         )  # fmt: skip
         trainer.context, trainer.probed = context, larger
@@ -151,12 +192,13 @@ class SftTrainer:
             f"best valid {settings.select}": state.best_metric,
             "rows": len(rows),
             "parameters": sum(p.numel() for p in model.parameters()),
+            "trained": what,
             "train seconds": round(time.monotonic() - started, 1),
         }
 
     def load(self, context: Context) -> Any:
         """The trained model."""
-        model, text_tokenizer = training.load_model(context.directory, context.device)
+        model, text_tokenizer = training.load_model(context.directory, context.device, context.backbone)
         return self.generative(self.prompts(context), model.eval(), text_tokenizer)
 
     def answer_loss(self, context: Context, prompts: Prompts, text_tokenizer: Any) -> AnswerLoss:
@@ -180,14 +222,18 @@ class SftTrainer:
     def _start(self, context: Context, prompts: Prompts) -> tuple[Any, Any]:
         """The model to train: the last stage's, or a fresh backbone."""
         if context.previous is not None:
-            model, text_tokenizer = training.load_model(context.previous, context.device)
+            tokens = [*prompts.special_tokens, *self.sid_tokens(context)]
+            model, text_tokenizer = training.model_before(context, tokens)
         else:
-            assert context.backbone is not None  # as check has made sure
-            texts = [t for t in (*context.items.titles, *context.items.descriptions) if t]
-            tokens = self.sid_tokens(context)
-            model, text_tokenizer = context.backbone.build(tokens, prompts.special_tokens, texts, context.seed)
+            (model, text_tokenizer), self._built = self._built or self._fresh(context, prompts), None
         training.set_sid_softmax(model, self.settings.softmax)
         return model, text_tokenizer
+
+    def _fresh(self, context: Context, prompts: Prompts) -> tuple[Any, Any]:
+        """The backbone's model, with the tokens that prompts and answers need."""
+        assert context.backbone is not None  # as check has made sure
+        texts = [t for t in (*context.items.titles, *context.items.descriptions) if t]
+        return context.backbone.build(self.sid_tokens(context), prompts.special_tokens, texts, context.seed)
 
     def _rows(self, samples: Samples, prompts: Prompts, text_tokenizer: Any, seed: int) -> list[Row]:
         settings = self.settings
@@ -210,11 +256,29 @@ class SftTrainer:
 
     def packed(self, samples: Samples, prompts: Prompts, text_tokenizer: Any) -> list[Row]:
         """Rows of the main task, a chain of a user's samples each."""
-        return packed_rows(samples, prompts, text_tokenizer)
+        return packed_rows(samples, prompts, text_tokenizer, self.settings.cutoff)
 
     def _drawn(self, context: Context, prompts: Prompts, text_tokenizer: Any) -> training.Drawn | None:
         """Rows that are drawn anew each epoch; a method's own."""
         return None
+
+
+def check_tokens(text_tokenizer: Any, sid_tokens: list[str]) -> None:
+    """Refuse a text tokenizer that splits SID tokens, or reads them otherwise within a text.
+
+    Raises:
+        BenchError: it does; the line names the first such token.
+    """
+    if not sid_tokens:
+        return
+    wanted = text_tokenizer.convert_tokens_to_ids(sid_tokens)
+    for token, number in zip(sid_tokens, wanted, strict=True):
+        found = text_tokenizer(f"{token}{token}", add_special_tokens=False)["input_ids"]
+        if found != [number, number]:
+            raise BenchError(
+                f"the backbone's text tokenizer splits the SID token {token} into "
+                f"{text_tokenizer.convert_ids_to_tokens(found)[:8]}; use one whose tokenizer takes new tokens whole"
+            )
 
 
 class _SftTrainer(training.ProbeSelection, Trainer):
@@ -230,10 +294,29 @@ class _SftTrainer(training.ProbeSelection, Trainer):
         if self.average:
             self.average.swap(model)
         try:
-            return super().evaluate() if self.probed else Trainer.evaluate(self, *arguments, **named)
+            return super().evaluate() if self.probed else self._evaluate_loss()
         finally:
             if self.average:
                 self.average.swap(model)
+
+    @torch.no_grad()
+    def _evaluate_loss(self) -> dict[str, float]:
+        """The mean over valid's labelled tokens, however they are batched."""
+        model: Any = self.model
+        was_training = model.training
+        model.eval()
+        total, tokens = 0.0, 0
+        for batch in self.get_eval_dataloader():
+            inputs = self._prepare_inputs(batch)
+            total += float(self.compute_loss(model, inputs, num_items_in_batch=1))
+            tokens += int((inputs["labels"] != IGNORED).sum())
+        model.train(was_training)
+        metrics = {"eval_loss": total / max(1, tokens)}
+        if not math.isfinite(metrics["eval_loss"]):
+            raise NotFinite(f"{self.context.directory.name}: the loss on valid is {metrics['eval_loss']}")
+        self.log(dict(metrics))
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
@@ -241,7 +324,8 @@ class _SftTrainer(training.ProbeSelection, Trainer):
         """Cross-entropy at the tokens with a label; logits are computed nowhere else."""
         ids, labels = inputs["input_ids"], inputs["labels"]
         lm = SplitModel(model)  # a wrapper (DDP, DeepSpeed) is used whole: it must see the forward pass
-        total = self.loss(lm, lm.states(ids), ids, labels, model.training)
+        with self.accelerator.autocast():  # body and head are called past the forward pass that accelerate wraps
+            total = self.loss(lm, lm.states(ids), ids, labels, model.training)
         loss = total / (
             num_items_in_batch if num_items_in_batch is not None else (labels != IGNORED).sum().clamp(min=1)
         )

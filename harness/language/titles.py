@@ -121,7 +121,7 @@ class TitleModel:
         """
         import torch
 
-        from harness.decoding.layout import causal, pad_left, positions
+        from harness.decoding.layout import pad_left
         from harness.decoding.split import SplitModel
 
         rows = self._encoded([text.strip() for text in texts])
@@ -134,9 +134,7 @@ class TitleModel:
                 kept = [row for row in part.tolist() if rows[row]]
                 if kept:
                     ids, mask = pad_left([rows[row] for row in kept], self.pad, self.device)
-                    last = torch.tensor([ids.shape[1] - 1])
-                    states = lm.states(ids, causal(mask), positions(mask), keep=last)
-                    found[kept] = states[:, 0].float().cpu().numpy()
+                    found[kept] = lm.prefill(ids, mask).states.float().cpu().numpy()
         return found
 
     @cached_property

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from harness.components import setting
 from harness.errors import BenchError
+from harness.trained import train_rows_only
 
 
 @dataclass(frozen=True)
@@ -14,10 +15,11 @@ class Settings:
     """How the checkpoint is loaded."""
 
     dtype: Literal["float32", "bfloat16", "float16"] = setting("float32", "precision of the weights")
-    attention: str = setting("sdpa", "attention implementation; it must take a 4-D mask (sdpa, eager)")
+    attention: str = setting("sdpa", "attention implementation: sdpa, eager, … (docs/backbones.md)")
     from_scratch: bool = setting(False, "the checkpoint's architecture with fresh weights")
     freeze: bool = setting(False, "train the SID embeddings only")
     trust_remote_code: bool = setting(False, "run code that comes with the checkpoint")
+    revision: str = setting("", "branch, tag or commit of a hub id; empty: its main branch")
     lora_rank: int = setting(0, "train LoRA adapters of this rank and the embeddings, merged at the end; 0: all")
     lora_alpha: float = setting(32.0, "LoRA's scale is this over the rank")
     lora_dropout: float = setting(0.05, "dropout before the adapters")
@@ -31,13 +33,30 @@ class HfBackbone:
     def __init__(self, settings: Settings, location: str | None):
         if not location:
             raise BenchError("backbone hf needs a model: --set backbone=hf:Qwen/Qwen2.5-1.5B-Instruct or hf:PATH")
+        if settings.freeze and settings.lora_rank:
+            raise BenchError("backbone.freeze and backbone.lora_rank are two ways to train less; set one of them")
         self.settings, self.location = settings, location
+
+    @property
+    def loading(self) -> dict[str, Any]:
+        """How every stage loads its model again: attention, precision and remote code as they were at first."""
+        import torch
+
+        s = self.settings
+        options = {"dtype": getattr(torch, s.dtype), "attn_implementation": s.attention}
+        return options | {"trust_remote_code": s.trust_remote_code}
+
+    def restrict(self, model: Any, text_tokenizer: Any, tokens: list[str], seed: int) -> Any:
+        """A model of which only what the settings say is trained: the rows of those tokens, LoRA adapters, or all."""
+        if self.settings.freeze:
+            train_rows_only(model, text_tokenizer.convert_tokens_to_ids(tokens))
+        return _adapted(model, self.settings, seed) if self.settings.lora_rank else model
 
     def build(self, sid_tokens: list[str], special_tokens: list[str], texts: list[str], seed: int) -> tuple[Any, Any]:
         """``(model, text tokenizer)``; every SID row starts at the mean embedding plus seeded noise.
 
         Raises:
-            BenchError: the model cannot be loaded, or it has neither pad nor end token.
+            BenchError: the model cannot be loaded, has no causal head, or its text tokenizer no end token.
         """
         import torch
         from transformers import AutoConfig, AutoModelForCausalLM
@@ -45,22 +64,29 @@ class HfBackbone:
         from harness.training import load_tokenizer
 
         s = self.settings
-        shared: dict[str, Any] = {"trust_remote_code": s.trust_remote_code}
+        options = self.loading
+        shared: dict[str, Any] = {"trust_remote_code": options.pop("trust_remote_code")}
+        shared |= {"revision": s.revision} if s.revision else {}
         try:
             text_tokenizer = load_tokenizer(self.location, **shared)
-            options = {"dtype": getattr(torch, s.dtype), "attn_implementation": s.attention}
             if s.from_scratch:
                 config = AutoConfig.from_pretrained(self.location, **shared)
                 with torch.random.fork_rng():
                     torch.manual_seed(seed)
-                    model = AutoModelForCausalLM.from_config(config, **options, **shared)
+                    model = AutoModelForCausalLM.from_config(config, **options, trust_remote_code=s.trust_remote_code)
             else:
                 model = AutoModelForCausalLM.from_pretrained(self.location, use_safetensors=True, **options, **shared)
-        except (OSError, ValueError, ImportError) as error:
-            first = str(error).strip().splitlines()[0]
+        except (OSError, ValueError, ImportError, KeyError, AttributeError) as error:
+            first = " ".join((str(error).strip() or type(error).__name__).splitlines()[0].split())[:200]
             raise BenchError(
-                f"backbone hf:{self.location} cannot be loaded: {first} (give a local path or a hub id)"
+                f"backbone hf:{self.location} cannot be loaded as a causal language model: {first} "
+                "(give a local path or a hub id of one)"
             ) from None
+        if model.get_output_embeddings() is None:
+            raise BenchError(
+                f"backbone hf:{self.location} ({type(model).__name__}) has no head that gives next-token logits; "
+                "give a causal language model"
+            )
         if text_tokenizer.eos_token_id is None:
             raise BenchError(
                 f"backbone hf:{self.location}: its text tokenizer has no end token; set eos_token in its files"
@@ -68,12 +94,8 @@ class HfBackbone:
         if text_tokenizer.pad_token_id is None:
             text_tokenizer.pad_token = text_tokenizer.eos_token
         _add_tokens(model, text_tokenizer, [*special_tokens, *sid_tokens], seed)
-        if s.freeze:
-            _freeze(model, len(special_tokens) + len(sid_tokens), len(text_tokenizer))
         model.config.use_cache = False
-        if s.lora_rank:
-            model = _adapted(model, s, seed)
-        return model, text_tokenizer
+        return self.restrict(model, text_tokenizer, [*special_tokens, *sid_tokens], seed), text_tokenizer
 
 
 def _add_tokens(model: Any, text_tokenizer: Any, tokens: list[str], seed: int) -> None:
@@ -114,20 +136,3 @@ def _adapted(model: Any, settings: Settings, seed: int) -> Any:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         return get_peft_model(model, config)
-
-
-def _freeze(model: Any, new: int, size: int) -> None:
-    """Freeze all but the new rows of the embeddings (input and, where it is its own, output)."""
-    model.requires_grad_(False)
-    for layer in (model.get_input_embeddings(), model.get_output_embeddings()):
-        if layer is None or layer.weight.requires_grad:
-            continue
-        layer.weight.requires_grad_(True)
-
-        def keep_new(gradient: Any) -> Any:
-            gradient = gradient.clone()
-            gradient[: size - new] = 0
-            gradient[size:] = 0
-            return gradient
-
-        layer.weight.register_hook(keep_new)

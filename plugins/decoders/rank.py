@@ -52,7 +52,7 @@ class RankDecoder:
                 bar.update(len(scores))
         ids, scores = (np.concatenate(column) for column in zip(*parts, strict=True))
         width = self._needed(ids, semantic_ids)
-        return Rankings("item", ids[:, :width].astype(np.int32), scores[:, :width].astype(np.float32))
+        return Rankings("item", ids[:, :width].astype(np.int32), scores[:, :width])
 
     def _enough(self, semantic_ids: SemanticIds | None) -> int:
         """As many items as k distinct SIDs can take at most: the k largest groups."""
@@ -72,10 +72,11 @@ class RankDecoder:
 
 
 def _top(scores: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """Ids and scores ``[n, k]`` of the best items, equal scores in the order of item ids."""
+    """Ids and scores ``[n, k]`` of the best items, equal scores in the order of item ids; float64 stays float64."""
     import torch
 
     from harness.decoding.beam import top
 
-    best, order = top(torch.from_numpy(np.ascontiguousarray(scores, dtype=np.float32)), k)
+    wide = scores.astype(np.float64 if scores.dtype.kind in "iu" or scores.dtype.itemsize > 4 else np.float32)
+    best, order = top(torch.from_numpy(np.ascontiguousarray(wide)), k)
     return order[:, :k].numpy(), best[:, :k].numpy()

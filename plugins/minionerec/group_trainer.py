@@ -7,6 +7,7 @@ found before the policy pass.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -226,12 +227,15 @@ class SharedPromptGRPOTrainer(training.ProbeSelection, GRPOTrainer):
         attention = torch.cat([output["prompt_mask"], output["completion_mask"]], 1)
         length = output["completion_ids"].shape[1]
         micro = len(rows) // self.args.steps_per_generation
-        parts = [
-            self._get_per_token_logps_and_entropies(
-                self.ref_model, rows[i : i + micro], attention[i : i + micro], length
-            )[0]
-            for i in range(0, len(rows), micro)
-        ]
+        model, without = self.ref_model, contextlib.nullcontext()
+        if model is None:  # adapters: the reference is the model without them
+            model = self.accelerator.unwrap_model(self.model)
+            without = model.disable_adapter()
+        with without:
+            parts = [
+                self._get_per_token_logps_and_entropies(model, rows[i : i + micro], attention[i : i + micro], length)[0]
+                for i in range(0, len(rows), micro)
+            ]
         return torch.cat(parts)
 
     def _get_per_token_logps_and_entropies(

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
+from annotated_types import Gt, Le
 from trl import GRPOConfig
 
 from harness import training
@@ -18,6 +19,7 @@ from harness.errors import BenchError
 from harness.generative import GenerativeModel, encode
 from harness.groups import Rewards
 from harness.language.prompts import SID_TASKS, Example, Prompts
+from harness.trained import trained
 from plugins.minionerec.group_trainer import Plan, SharedPromptGRPOTrainer, unused
 
 
@@ -65,7 +67,9 @@ class Settings:
     max_grad_norm: float = setting(0.3, "gradient clipping (0.3)")
     cutoff: int = setting(512, "longest prompt, in tokens; the last ones are kept (512)")
     text_characters: int = setting(500, "descriptions are cut to this length, in characters")
-    eval_every: float = setting(0.1, "probe and checkpoint at this share of the training (0.1)")
+    eval_every: Annotated[float, Gt(0), Le(1)] = setting(
+        0.1, "probe and checkpoint at this share of the training; 1: at its end (0.1)"
+    )
     select: Literal["NDCG@10", "HR@10"] = setting(
         "NDCG@10", "valid metric that picks the best checkpoint, the start included"
     )
@@ -80,9 +84,14 @@ class GrpoTrainer:
     """Stage trainer ``minionerec-grpo``."""
 
     Settings = Settings
+    continues = ("epochs",)
 
     def __init__(self, settings: Settings):
         self.settings = settings
+        if settings.sync_reference and not settings.beta:
+            raise BenchError(
+                "grpo.sync_reference moves the reference of the KL term, and grpo.beta is 0: set it above 0"
+            )
         if settings.batch % settings.generations:
             raise BenchError(
                 f"grpo.batch = {settings.batch} must be a multiple of grpo.generations = {settings.generations}"
@@ -119,8 +128,9 @@ class GrpoTrainer:
 
         settings = self.settings
         prompts = Prompts.of(context)
-        assert context.previous is not None  # as check has made sure
-        model, text_tokenizer = training.load_model(context.previous, context.device)
+        tokens = [*prompts.special_tokens, *prompts.semantic_ids.tokens]
+        model, text_tokenizer = training.model_before(context, tokens)
+        what = trained(model)
         training.disable_dropout(model)  # ratio and KL compare the policy with itself, not with its noise
         if settings.softmax != "as trained":
             training.set_sid_softmax(model, settings.softmax)
@@ -157,11 +167,12 @@ class GrpoTrainer:
         started = time.monotonic()
         training.train(trainer, context)
         facts = training.keep_best(trainer, text_tokenizer, context, start, settings.select)
-        return facts | {"prompts": len(examples), "train seconds": round(time.monotonic() - started, 1)}
+        seconds = round(time.monotonic() - started, 1)
+        return facts | {"prompts": len(examples), "trained": what, "train seconds": seconds}
 
     def load(self, context: Context) -> GenerativeModel:
         """The trained model."""
-        model, text_tokenizer = training.load_model(context.directory, context.device)
+        model, text_tokenizer = training.load_model(context.directory, context.device, context.backbone)
         prompts = Prompts.of(context)
         return prompts.generative(model.eval(), text_tokenizer, self.settings.cutoff)
 
@@ -185,4 +196,5 @@ class GrpoTrainer:
             sync_ref_model=settings.sync_reference and settings.beta > 0, ref_model_sync_steps=settings.sync_steps,
             ref_model_mixup_alpha=settings.sync_mixup, disable_dropout=True, greater_is_better=True,
             metric_for_best_model=f"eval_{settings.select}", log_completions=False,
+            trust_remote_code=bool(getattr(context.backbone, "loading", {}).get("trust_remote_code")),
         )  # fmt: skip

@@ -237,7 +237,7 @@ class MemoryTrainer:
 
     def _generator(self, context: Context) -> Generator:
         assert context.previous is not None  # as check has made sure
-        model, text_tokenizer = training.load_model(context.previous, context.device)
+        model, text_tokenizer = training.load_model(context.previous, context.device, context.backbone)
         return Prompts.of(context).generative(model.eval(), text_tokenizer, self.settings.cutoff)
 
     def _scorer(self, context: Context, name: str) -> ItemScorer:
@@ -311,8 +311,8 @@ def _counts(train: Samples, semantic_ids: SemanticIds) -> np.ndarray:
 
 def _folds(samples: Samples, seed: int) -> np.ndarray:
     """A fold for each sample, the same for all samples of a user."""
-    users, place = np.unique(samples.users, return_inverse=True)
-    return np.random.default_rng(seed).integers(0, FOLDS, len(users))[place]
+    place = samples.user_numbers
+    return np.random.default_rng(seed).integers(0, FOLDS, int(place.max(initial=-1)) + 1)[place]
 
 
 def _trie(model: Blend | Mixture, context: Context) -> Trie:

@@ -15,6 +15,8 @@ from plugins.minionerec.drawn import DrawnRows
 class MiniOneRecSft(SftTrainer):
     """Stage trainer ``minionerec-sft``."""
 
+    draws = DRAWN_TASKS
+
     def check(self, context: Context) -> None:
         """As the shared stage, and ``alike`` needs titles."""
         super().check(context)

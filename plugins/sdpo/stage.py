@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
-from annotated_types import Ge, Gt
+from annotated_types import Ge, Gt, Le
 from transformers import Trainer, TrainingArguments
 
 from harness import training
@@ -25,6 +25,7 @@ from harness.errors import BenchError
 from harness.generative import batches
 from harness.language.prompts import Prompts
 from harness.language.titles import TitleModel, Titles
+from harness.trained import trained
 from plugins.sdpo.loss import sdpo_loss
 from plugins.sdpo.negatives import Kind, drawn, hard
 
@@ -46,7 +47,9 @@ class Settings:
     weight_decay: float = setting(0.0, "AdamW's weight decay (0)")
     max_grad_norm: float = setting(0.3, "gradient clipping (0.3)")
     cutoff: int = setting(512, "longest prompt, in tokens; the last ones are kept (512)")
-    eval_every: float = setting(0.1, "probe and checkpoint at this share of the training")
+    eval_every: Annotated[float, Gt(0), Le(1)] = setting(
+        0.1, "probe and checkpoint at this share of the training; 1: at its end"
+    )
     select: Literal["NDCG@10", "HR@10"] = setting(
         "NDCG@10", "valid metric that picks the best checkpoint, the start included (its lowest loss)"
     )
@@ -75,6 +78,7 @@ class SdpoTrainer:
     """Stage trainer ``sdpo``."""
 
     Settings = Settings
+    continues = ("epochs",)
 
     def __init__(self, settings: Settings):
         self.settings = settings
@@ -95,8 +99,8 @@ class SdpoTrainer:
     def fit(self, context: Context) -> dict[str, Any]:
         """Train; leave the best model by valid in the stage directory, be it the start."""
         settings = self.settings
-        assert context.previous is not None  # as check has made sure
-        model, text_tokenizer = training.load_model(context.previous, context.device)
+        model, text_tokenizer = training.model_before(context, self._tokens(context))
+        what = trained(model)
         training.disable_dropout(model)  # policy and reference must agree where nothing was learned
         generative = self._generative(context, model.eval(), text_tokenizer)
         start = training.start_metric(context, generative)
@@ -120,12 +124,21 @@ class SdpoTrainer:
         started = time.monotonic()
         training.train(trainer, context)
         facts = training.keep_best(trainer, text_tokenizer, context, start, settings.select)
-        return facts | {"rows": len(rows), "train seconds": round(time.monotonic() - started, 1)}
+        seconds = round(time.monotonic() - started, 1)
+        return facts | {"rows": len(rows), "trained": what, "train seconds": seconds}
 
     def load(self, context: Context) -> Any:
         """The trained model."""
-        model, text_tokenizer = training.load_model(context.directory, context.device)
+        model, text_tokenizer = training.load_model(context.directory, context.device, context.backbone)
         return self._generative(context, model.eval(), text_tokenizer)
+
+    def _tokens(self, context: Context) -> list[str]:
+        """The tokens whose rows a frozen backbone trains."""
+        special = Prompts.with_or_without_sids(context).special_tokens
+        return [
+            *special,
+            *(context.semantic_ids.tokens if self.settings.answer == "sid" and context.semantic_ids else []),
+        ]
 
     def _generative(self, context: Context, model: Any, text_tokenizer: Any) -> Any:
         """The model as the recipe's decoder takes it, asked for SIDs or for titles."""
@@ -146,8 +159,12 @@ class SdpoTrainer:
         chosen = np.column_stack([targets, self._negatives(context, generative, answers, encoded, targets)])
         tokens = answers.tokens[chosen]  # [samples, 1 + negatives, longest]
 
+        half = self.settings.precision == "bfloat16"  # the policy's precision, or the two would not agree at the start
+
         def scored(ids: torch.Tensor, mask: torch.Tensor, rows: np.ndarray) -> torch.Tensor:
-            return answer_log_probs(generative.model, ids, mask, torch.from_numpy(tokens[rows]).to(ids.device), answers)
+            with torch.autocast(ids.device.type, dtype=torch.bfloat16, enabled=half):
+                wanted = torch.from_numpy(tokens[rows]).to(ids.device)
+                return answer_log_probs(generative.model, ids, mask, wanted, answers)
 
         reference = self._over(context, generative, encoded, tokens.shape[1:], scored, "reference")
         return [Preference(*row) for row in zip(encoded, tokens, reference, strict=True)]
@@ -249,13 +266,19 @@ class _SdpoTrainer(training.ProbeSelection, Trainer):
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        """Mean over the samples; what the policy has learned to prefer is logged beside it."""
-        log_probs = answer_log_probs(model, inputs["input_ids"], inputs["mask"], inputs["answers"], self.known)
-        losses = sdpo_loss(log_probs, inputs["reference"], self.beta)
-        if self.state.global_step % max(1, int(self.args.logging_steps)) == 0 and model.training:
+        """Mean over the step's samples; what the policy has learned to prefer is logged beside it."""
+        with self.accelerator.autocast():  # body and head are called past the forward pass that accelerate wraps
+            log_probs = answer_log_probs(model, inputs["input_ids"], inputs["mask"], inputs["answers"], self.known)
+        losses = sdpo_loss(log_probs.float(), inputs["reference"], self.beta)
+        if self.state.global_step % max(1, int(self.args.logging_steps)) == 0 and torch.is_grad_enabled():
             self._note((log_probs - inputs["reference"]).detach() * self.beta)
-        loss = losses.mean()
+        loss = losses.sum() / (num_items_in_batch or len(losses))
         return (loss, {"loss": losses}) if return_outputs else loss
+
+    def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: Any) -> tuple[list[Any], int]:
+        """The micro batches of a step, and how many samples they hold together: a short last one weighs less."""
+        batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
+        return batches, sum(len(batch["answers"]) for batch in batches)
 
     def _note(self, rewards: torch.Tensor) -> None:
         """The implicit rewards: of the preferred answer, its margin over the best negative, and how often it leads."""

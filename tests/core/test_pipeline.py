@@ -331,8 +331,8 @@ def test_no_component_sees_a_test_target(plugins, tiny, tmp_path, monkeypatch):
         for context in contexts:
             held = [getattr(context, f.name) for f in dataclasses.fields(context)]
             assert not any(value is data.test or value is data for value in held)
-        found.append((tmp_path / name / "rankings/test-markov.parquet").read_bytes())
-    assert found[0] == found[1]
+        found.append(pd.read_parquet(tmp_path / name / "rankings/test-markov.parquet"))
+    pd.testing.assert_frame_equal(*found)
 
 
 def test_a_decoder_that_breaks_its_contract_is_stopped(plugins, tiny, tmp_path, monkeypatch):

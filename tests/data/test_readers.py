@@ -175,8 +175,8 @@ def write_sequences(root, sequences):
 
 def test_sequences_are_split_leave_one_out(plugins, tmp_path):
     data = read(plugins, write_sequences(tmp_path, {"0": list(range(8)), "1": [1, 2, 3], "2": [4, 5]}), "Shop")
-    assert (data.test.histories.lists(), data.test.targets.tolist()) == ([[0, 1, 2, 3, 4, 5, 6], [1, 2]], [7, 3])
-    assert (data.valid.histories.lists(), data.valid.targets.tolist()) == ([[0, 1, 2, 3, 4, 5], [1]], [6, 2])
+    assert (data.test.histories.lists(), data.test.targets.tolist()) == ([[1, 2], [0, 1, 2, 3, 4, 5, 6]], [3, 7])
+    assert (data.valid.histories.lists(), data.valid.targets.tolist()) == ([[1], [0, 1, 2, 3, 4, 5]], [2, 6])
     assert data.train.targets.tolist() == [1, 2, 3, 4, 5, 5]
     other = read(plugins, tmp_path, "Shop", index="y")
     assert other.given.fingerprint != data.given.fingerprint

@@ -25,9 +25,9 @@ def generative(tiny_lm):
 
 @pytest.fixture(scope="module")
 def histories(tiny):
-    chosen = tiny.test.histories
-    assert len(set(chosen.lengths[:12].tolist())) > 3  # prompts of unequal length: padding is exercised
-    return Histories(chosen.items[:12], chosen.lengths[:12])
+    chosen = tiny.test.take(np.linspace(0, len(tiny.test) - 1, 12).astype(int)).histories
+    assert len(set(chosen.lengths.tolist())) > 3  # prompts of unequal length: padding is exercised
+    return chosen
 
 
 def all_scores(generative, prompt):
@@ -105,6 +105,7 @@ def test_a_common_beginning_is_computed_once_and_changes_nothing(tiny_lm, tiny, 
     generative = GenerativeModel(model, text_tokenizer, tiny.given, wordy.next_sid)
     encoded = generative.encode(histories)
     ids, mask = pad_left(encoded, generative.pad, "cpu")
+    assert not SplitModel(model).by_rows(ids.shape[1] + 3)  # tried beforehand
     sizes = []
     count = model.model.register_forward_pre_hook(
         lambda _, args, kwargs: sizes.append(tuple(kwargs["input_ids"].shape)), with_kwargs=True
