@@ -148,8 +148,8 @@ class Trainer(Protocol):
 
     A trainer may have ``check(context)``: it raises a :class:`~harness.errors.BenchError` for settings
     that do not fit the data, and is called for every stage before the first one trains. It may have ``continues``,
-    the names of settings with which a stage goes on from its checkpoint when they are raised (``--from-run``), such as
-    ``("epochs",)``; without it every change trains the stage from its beginning.
+    the names of settings that may differ where a stage goes on from its checkpoint (``--from-run``): every step after
+    it must read them, and ``epochs`` must be more. Without it every change trains the stage from its beginning.
     """
 
     Settings: ClassVar[type]

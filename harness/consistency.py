@@ -47,6 +47,10 @@ def problems(
         if match:
             at[match[1]][int(match[2])] = value
     hr, ndcg = at["HR"], at["NDCG"]
+    if 1 in hr:  # at rank 1 they are the same, also where only one of them is printed
+        ndcg.setdefault(1, hr[1])
+    elif 1 in ndcg:
+        hr[1] = ndcg[1]
     for kind, values in at.items():
         for a, b in pairwise(sorted(values)):
             if values[b] < values[a] - 2 * slack:
@@ -60,13 +64,13 @@ def problems(
             found.append(f"NDCG@1 = {ndcg[1]:{shown}} is not HR@1 = {hr[1]:{shown}}; at rank 1 they are the same")
         elif ndcg[k] > hr[k] + 2 * slack:
             found.append(f"NDCG@{k} = {ndcg[k]:{shown}} is above HR@{k} = {hr[k]:{shown}}; a hit is worth at most 1")
-        elif ndcg[k] < hr[k] / math.log2(k + 1) - 2 * slack:
+        elif ndcg[k] < hr[k] / math.log2(k + 1) - slack * (1 + 1 / math.log2(k + 1)):
             found.append(
                 f"NDCG@{k} = {ndcg[k]:{shown}} is below HR@{k}/log2({k + 1}) = {hr[k] / math.log2(k + 1):{shown}}; "
                 f"every hit among the first {k} is worth at least that"
             )
     for a, b in pairwise(both):
-        found += _step(hr[b] - hr[a], ndcg[b] - ndcg[a], a, b, 2 * slack, shown)
+        found += _step(hr[b] - hr[a], ndcg[b] - ndcg[a], a, b, slack, shown)
     if samples and whole:
         found += [
             f"HR@{k} = {hr[k]:{shown}} is no multiple of 1/{samples:,}"
@@ -83,9 +87,14 @@ def _multiple(value: float, samples: int, unit: float) -> bool:
 
 
 def _step(hr: float, ndcg: float, a: int, b: int, slack: float, shown: str) -> list[str]:
-    """The step from cut-off a to b: each further hit stands at a rank of a+1 … b."""
-    low, high = hr / math.log2(b + 1), hr / math.log2(a + 2)
-    if low - slack <= ndcg <= high + slack or hr < -slack or ndcg < -slack:  # falling is said once
+    """The step from cut-off a to b: each further hit stands at a rank of a+1 … b.
+
+    All four printed values are rounded, those of HR too: a bound on the step is off by their slack at its own weight.
+    """
+    least, most = 1 / math.log2(b + 1), 1 / math.log2(a + 2)
+    low, high = hr * least, hr * most
+    below, above = 2 * slack * (1 + least), 2 * slack * (1 + most)
+    if low - below <= ndcg <= high + above or hr < -2 * slack or ndcg < -2 * slack:  # falling is said once
         return []
     where = "above" if ndcg > high else "below"
     return [

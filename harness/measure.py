@@ -17,6 +17,10 @@ from harness.semantic_ids import SemanticIds
 from harness.store import METRICS, Store, read_json
 
 BAYES = "Bayes-optimal"
+MEASURED = "measured"
+"""The key of the measuring's version in a stage's entry; without it, 1."""
+VERSION = 2
+"""2: the segments of a target's purchases count a user's first purchase too."""
 
 
 def measure(plugins: Plugins, rankings: Rankings, dataset: Dataset, semantic_ids: SemanticIds | None) -> dict[str, Any]:
@@ -28,7 +32,7 @@ def measure(plugins: Plugins, rankings: Rankings, dataset: Dataset, semantic_ids
     values |= {
         name: plugins.get("analysis", name)(rankings, dataset, semantic_ids) for name in plugins.registry("analysis")
     }
-    return {name: value for name, value in values.items() if value is not None}
+    return {name: value for name, value in values.items() if value is not None} | {MEASURED: VERSION}
 
 
 def stage(

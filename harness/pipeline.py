@@ -22,6 +22,7 @@ from harness.components import Context, RunInfo
 from harness.config import Component, RunConfig, Stage
 from harness.data.dataset import Dataset
 from harness.errors import BenchError
+from harness.folds import OUT
 from harness.plugins import Plugins
 from harness.progress import Progress
 from harness.provenance import peak_memory_gib, provenance
@@ -308,7 +309,7 @@ def _fit(run: Run, stage: Stage, trainer: Any, context: Context) -> None:
 
 def _valid(run: Run, stage: Stage, context: Context, model: Any) -> dict[str, float]:
     """A stage's valid metrics, which runs are chosen by: the probe's, or out of sample where it was fitted on valid."""
-    honest = (run.store.finished(f"{stage.name}/fit") or {}).get("valid out of sample")
+    honest = (run.store.finished(f"{stage.name}/fit") or {}).get(OUT)
     return dict(honest) if honest else context.probe(model)
 
 
@@ -351,8 +352,8 @@ def _probe(run: Run, semantic_ids: SemanticIds | None) -> Callable[[Any], dict[s
 def _take_over(run: Run, origin: Origin, trainers: list[Any]) -> None:
     """Copy the stages of a finished run, up to the first whose settings differ.
 
-    That one goes on from its checkpoint where nothing differs but what its trainer goes on with (`continues`, such
-    as epochs); with `anew` it starts from its own beginning, whatever differs.
+    That one goes on from its checkpoint, for more epochs, where nothing differs but what its trainer goes on with
+    (`continues`); with `anew` it starts from its own beginning, whatever differs.
 
     Stages that come after all of the run's own are trained from the start.
 
@@ -401,12 +402,17 @@ def _take_over(run: Run, origin: Origin, trainers: list[Any]) -> None:
     goes_on = not origin.anew and done < len(theirs)
     taken = ", ".join(stage.name for stage in run.config.stages[:done]) or "no stage"
     left = [stage.name for stage in run.config.stages[done:]]
-    how = [f"{left[0]} goes on from its checkpoint"] if goes_on else [f"{left[0]} starts anew"] if left else []
+    changed = {key: [theirs[done].get(key), ours[done][key]] for key in ours[done]} if goes_on else {}
+    changed = {key: pair for key, pair in changed.items() if pair[0] != pair[1]}
+    shown = ", ".join(f"{key} {old} → {new}" for key, (old, new) in changed.items())
+    how = (
+        [f"{left[0]} goes on from its checkpoint ({shown})"] if goes_on else [f"{left[0]} starts anew"] if left else []
+    )
     how += [f"{name} starts anew" for name in left[1:]]
     run.progress.say(f"from {source}: {'; '.join([f'{taken} taken over as recorded', *how])}")
     keep.finish(
         "from", run=str(source.resolve()), continued=continued, anew=origin.anew, goes_on=goes_on,
-        variant=Record.of_run(source).variant,
+        changed=changed, variant=Record.of_run(source).variant,
     )  # fmt: skip
 
 
@@ -426,9 +432,9 @@ def _can_go_on(source: Path, ours: dict[str, Any], theirs: dict[str, Any], train
             f"--from-run {source}: stage {name} cannot go on from its checkpoint with another "
             f"{', '.join(f'{name}.{key}' for key in odd)} ({can}); {way}"
         )
-    if any(not ours[key] > theirs[key] for key in changed):
-        shown = ", ".join(f"{name}.{key} {theirs[key]} there, {ours[key]} here" for key in changed)
-        raise BenchError(f"--from-run {source}: nothing is left to train ({shown}); give more, or {way}")
+    if not ours.get("epochs", 0) > theirs.get("epochs", 0):
+        shown = f"{name}.epochs is {ours.get('epochs')} here and {theirs.get('epochs')} there"
+        raise BenchError(f"--from-run {source}: nothing is left to train ({shown}); give more epochs, or {way}")
 
 
 def _record(run: Run, result: dict[str, Any]) -> None:

@@ -60,7 +60,9 @@ class TargetRanks:
         if rankings.kind == "item":
             return cls(_place(rankings.ids == targets[:, None], None), single, most)
         assert semantic_ids is not None
-        sizes = np.where(rankings.ids < 0, 0, semantic_ids.group_sizes[rankings.ids])
+        sizes = np.where(
+            rankings.ids < 0, 1, semantic_ids.group_sizes[rankings.ids]
+        )  # nothing known takes its rank too
         own = semantic_ids.of_item[targets]
         place = _place(rankings.ids == own[:, None], np.cumsum(sizes, axis=1) - sizes)
         return cls(place, semantic_ids.group_sizes[own].astype(np.int64), most)

@@ -93,7 +93,7 @@ class Record:
             content["origin"] = {
                 "run": Path(origin["run"]).name,
                 "continued": origin.get("continued"),
-                **{key: origin[key] for key in ("anew", "goes_on", "variant") if key in origin},
+                **{key: origin[key] for key in ("anew", "goes_on", "changed", "variant") if key in origin},
             }
         if BAYES in result:
             content[BAYES] = result[BAYES]
@@ -207,10 +207,9 @@ class Record:
 
     @property
     def probe(self) -> str:
-        """Which valid samples its valid metrics are of: numbers compare only where this is the same."""
+        """What its valid metrics are of (data, reader, samples): numbers compare only where this is the same."""
         samples = (self.settings.get("probe") or {}).get("samples", 0)
-        drawn = f"{samples} drawn by seed {self.seed}" if samples else "all"
-        return f"{self.data} {drawn} {json.dumps(self.settings.get('dataset') or {}, sort_keys=True)}"
+        return json.dumps([self.data, samples, self.settings.get("dataset") or {}], sort_keys=True)
 
     @cached_property
     def variant(self) -> str:

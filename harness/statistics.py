@@ -9,6 +9,7 @@ import numpy as np
 RESAMPLES = 2000
 FLIPS = 10_000
 FEW = 100
+ROUNDING = 1e-12  # per-sample values are rational numbers far apart, or equal
 CHUNK = 2**24  # numbers of a resampling matrix held at once
 
 
@@ -16,8 +17,8 @@ def bootstrap(values: np.ndarray, level: float = 0.95, resamples: int = RESAMPLE
     """Percentile bootstrap intervals ``[m, 2]`` of the means of per-sample values ``[n, m]``.
 
     Samples are drawn with replacement, all columns together (Efron 1979); the same seed gives the same
-    intervals. Samples with equal values are one kind: how often each kind is drawn is multinomial, and few kinds
-    (the ranks of a target) are drawn in a fraction of the time.
+    intervals, whatever the order of the samples. Samples with equal values are one kind: how often each kind is drawn
+    is multinomial, and few kinds (the ranks of a target) are drawn in a fraction of the time.
     """
     n, columns = values.shape
     if not n:
@@ -27,6 +28,7 @@ def bootstrap(values: np.ndarray, level: float = 0.95, resamples: int = RESAMPLE
     if len(kinds) * 8 < n:
         means = rng.multinomial(n, sizes / n, size=resamples) @ kinds / n
     else:
+        values = np.repeat(kinds, sizes, axis=0)  # sorted
         means = np.empty((resamples, columns))
         step = max(1, CHUNK // n)
         for start in range(0, resamples, step):
@@ -37,6 +39,13 @@ def bootstrap(values: np.ndarray, level: float = 0.95, resamples: int = RESAMPLE
             means[start : start + size] = counts @ values / n
     tail = 100 * (1 - level) / 2
     return np.percentile(means, [tail, 100 - tail], axis=0).T
+
+
+def changes(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Second minus first ``[n, …]``; what differs by rounding alone (means over seeds) is a tie."""
+    change = second - first
+    change[np.abs(change) < ROUNDING] = 0.0
+    return change
 
 
 def randomisation(differences: np.ndarray, flips: int = FLIPS, seed: int = 0) -> np.ndarray:
@@ -123,7 +132,7 @@ def paired(
     """Compare two systems' per-sample values ``{metric: [n]}`` on the same samples, metrics corrected together."""
     names = [name for name in first if name in second]
     a, b = (np.column_stack([values[name] for name in names]) for values in (first, second))
-    change = b - a
+    change = changes(a, b)
     bounds = bootstrap(change, resamples=resamples, seed=seed)
     p = randomisation(change, resamples, seed)
     corrected = holm(p)

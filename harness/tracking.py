@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 MOST = 500  # characters of a parameter
 FOLDERS = {".parquet": "rankings", ".png": "figures", ".svg": "figures"}  # of artifacts
-NOT_LOGGED = ("train", "decode", "ranks", "segments")  # of a stage; the run's artifacts hold them
+NOT_LOGGED = ("train", "decode", "ranks", "segments", "measured")  # of a stage; the run's artifacts hold them
 
 
 class Tracker:

@@ -25,6 +25,8 @@ from harness.trained import FrozenRows
 
 IGNORED = -100
 """The label of a token without loss."""
+CONTINUES = ("epochs", "learning_rate", "weight_decay", "max_grad_norm")
+"""What a stage trained here goes on with from a checkpoint: each step after it reads them."""
 CHECKPOINTS = "checkpoints"
 MODEL = "model"
 AVERAGE = "average.safetensors"
@@ -172,6 +174,20 @@ class ProbeSelection:
                 f"{self.context.directory.name}: the {what} is {float(value):g} at step {step}, rate {rate:.3g}; "
                 "lower the learning rate, or check the backbone's dtype"
             )
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        """A checkpoint's moments under this run's own rate and decay: those of the checkpoint may be another run's."""
+        trainer: Any = self
+        decays = [group["weight_decay"] for group in trainer.optimizer.param_groups]
+        rates = list(trainer.lr_scheduler.base_lrs)
+        super()._load_optimizer_and_scheduler(checkpoint)  # type: ignore[misc]
+        if checkpoint and hasattr(trainer.lr_scheduler, "lr_lambdas"):
+            scheduler = trainer.lr_scheduler
+            scheduler.base_lrs = rates
+            places = zip(trainer.optimizer.param_groups, decays, rates, scheduler.lr_lambdas, strict=True)
+            for group, decay, rate, share in places:
+                group["weight_decay"], group["initial_lr"] = decay, rate
+                group["lr"] = rate * share(scheduler.last_epoch)
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         """``{"eval_NDCG@10": …}`` of the current weights; dropout is off meanwhile."""

@@ -17,13 +17,14 @@ from typing import Any
 
 import yaml
 
-from harness import pipeline, store
+from harness import identity, pipeline, store
 from harness.config import RunConfig, resolve
 from harness.data.dataset import Dataset
-from harness.errors import BenchError, unknown
+from harness.errors import BenchError, NotFinite, unknown
 from harness.plugins import Plugins
 from harness.progress import Progress
 from harness.provenance import provenance
+from harness.record import BY_ITEM
 from harness.store import Store
 from harness.tracking import Tracker
 
@@ -47,6 +48,15 @@ class Search:
     device: str
     mlflow: bool
 
+    @property
+    def metric(self) -> str:
+        """The valid metric that trials are compared by: by item where they may have other semantic IDs."""
+        return f"{METRIC} {BY_ITEM}" if any(key.partition(".")[0] == "tokenizer" for key in self.space) else METRIC
+
+    def value(self, valid: dict[str, float]) -> float:
+        """What a trial is compared by; without semantic IDs a probe's plain numbers are by item."""
+        return valid[self.metric] if self.metric in valid else valid[METRIC]
+
     def config(self, settings: dict[str, Any]) -> RunConfig:
         """The run of a trial."""
         written = [
@@ -67,6 +77,11 @@ def check_space(space: Any, where: str) -> dict[str, Any]:
             "and give it with --space FILE"
         )
     for key, entry in space.items():
+        if key.partition(".")[0] in ("dataset", "probe"):
+            raise BenchError(
+                f"{where}: {key} changes what valid numbers are of, so trials would not compare; search it with --set, "
+                "a search for each value"
+            )
         if isinstance(entry, list) and entry:
             continue
         if not isinstance(entry, dict) or not {"low", "high"} <= set(entry):
@@ -100,20 +115,25 @@ def run(
     store.make_folder(search.directory)
     study = _study(optuna, search, prune)
     _revive(optuna, study, search)
-    done = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
+    over = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
+
+    def done() -> int:
+        """Trials that are over; a failed one is, where its settings and not an interrupt ended it."""
+        known = study.get_trials(deepcopy=False)
+        return sum(trial.state in over or "error" in trial.user_attrs for trial in known)
 
     def objective(trial: Any) -> float:
         settings = {key: _suggest(trial, key, entry) for key, entry in search.space.items()}
         return _trial(optuna, search, trial, settings)
 
     def finished(study: Any, trial: Any) -> None:
-        report(_entry(trial))
+        report(_entry(trial, search.metric))
         write_record(search, study)
-        if len(study.get_trials(deepcopy=False, states=done)) >= trials:
+        if done() >= trials:
             study.stop()
 
-    if len(study.get_trials(deepcopy=False, states=done)) < trials:
-        study.optimize(objective, callbacks=[finished], catch=())
+    if done() < trials:
+        study.optimize(objective, callbacks=[finished], catch=(_Refused,))
     record = write_record(search, study)
     if not record:
         raise BenchError(f"no trial of the search in {search.directory} was completed; look at its settings and space")
@@ -125,17 +145,17 @@ def write_record(search: Search, study: Any) -> dict[str, Any]:
 
     Empty, and nothing is written, before a trial is complete.
     """
-    entries = [_entry(t) for t in study.get_trials(deepcopy=False) if t.state.is_finished()]
+    entries = [_entry(t, search.metric) for t in study.get_trials(deepcopy=False) if t.state.is_finished()]
     complete = [e for e in entries if e["state"] == "complete"]
     if not complete:
         return {}
-    best = max(complete, key=lambda e: (e["valid"][METRIC], -e["number"]))
+    best = max(complete, key=lambda e: (search.value(e["valid"]), -e["number"]))
     record = {
         "method": search.recipe["name"],
         "category": search.category,
         "caption": search.dataset.caption,
         "data": search.dataset.fingerprint,
-        "metric": f"valid {METRIC}",
+        "metric": f"valid {search.metric}",
         "seed": search.seed,
         "fixed": list(search.overrides),
         "space": search.space,
@@ -175,18 +195,35 @@ def _study(optuna: Any, search: Search, prune: bool) -> Any:
     study.sampler = optuna.samplers.TPESampler(
         seed=search.seed + n, multivariate=True, constant_liar=True, n_startup_trials=6
     )
-    identity = {"space": search.space, "data": search.dataset.fingerprint, "fixed": list(search.overrides)}
+    own = {
+        "space": search.space, "data": search.dataset.fingerprint, "fixed": list(search.overrides),
+        "seed": search.seed, "recipe": _recipe(search),
+    }  # fmt: skip
     known = study.user_attrs.get("identity")
+    if known is not None and "seed" not in known:  # a search of an older version: what is recorded of it
+        record = search.directory / RECORD
+        earlier = store.read_json(record) if record.exists() else {}
+        known = known | {"seed": earlier.get("seed", search.seed), "recipe": own["recipe"]}
     if known is None:
-        study.set_user_attr("identity", identity)
+        study.set_user_attr("identity", own)
         study.enqueue_trial(_defaults(search))
-    elif known != identity:
-        differs = next(k for k in identity if known[k] != identity[k])
+    elif known != own:
+        differs = next(k for k in own if known.get(k) != own[k])
+        what = {"fixed": "--set", "seed": f"seed ({known.get('seed')})"}.get(differs, differs)
         raise BenchError(
-            f"{search.directory} holds a search with another {'--set' if differs == 'fixed' else differs}; "
-            "go on with the same one, or move the folder away"
+            f"{search.directory} holds a search with another {what}; go on with the same one, or move the folder away"
         )
     return study
+
+
+class _Refused(Exception):
+    """A trial's settings do not work: it is failed, and the search goes on."""
+
+
+def _recipe(search: Search) -> str:
+    """A hash of all that a trial's settings stand on: the recipe under the fixed settings, and its local files."""
+    config = search.config({})
+    return config.hash(files=identity.files(config, search.dataset, search.plugins))
 
 
 def _defaults(search: Search) -> dict[str, Any]:
@@ -223,6 +260,7 @@ class _TrialTracker(Tracker):
     trial: Any
     pruned: type[Exception]
     last_stage: str
+    metric = METRIC
     current = ""
 
     @contextlib.contextmanager
@@ -235,8 +273,9 @@ class _TrialTracker(Tracker):
     def log(self, numbers: dict[str, float], step: int) -> None:
         """Log; stop the trial where it is below the median."""
         super().log(numbers, step)
-        if f"eval_{METRIC}" in numbers and self.current == self.last_stage:
-            self.trial.report(numbers[f"eval_{METRIC}"], step)
+        value = numbers.get(f"eval_{self.metric}", numbers.get(f"eval_{METRIC}"))
+        if value is not None and self.current == self.last_stage:
+            self.trial.report(value, step)
             if self.trial.should_prune():
                 raise self.pruned
 
@@ -246,6 +285,7 @@ def _trial(optuna: Any, search: Search, trial: Any, settings: dict[str, Any]) ->
     keep = Store(search.directory / "trials" / config.hash())
     tracker = _TrialTracker(search.directory.parents[2], search.mlflow, " tuning")
     tracker.trial, tracker.pruned, tracker.last_stage = trial, optuna.TrialPruned, config.stages[-1].name
+    tracker.metric = search.metric
     trial.set_user_attr("settings", settings)
     started = time.monotonic()
     lock = _lock(search.directory, trial.number)
@@ -258,12 +298,12 @@ def _trial(optuna: Any, search: Search, trial: Any, settings: dict[str, Any]) ->
         for stage in config.stages:
             facts = keep.finished(f"{stage.name}/fit") or {}
             trial.set_user_attr(stage.name, {k: v for k, v in facts.items() if not isinstance(v, str)})
-        return valid[METRIC]
+        return search.value(valid)
     except BenchError as error:
-        if trial.number == 0:
+        if trial.number == 0 and not isinstance(error, NotFinite):
             raise
-        trial.set_user_attr("error", error.format_message())  # a combination that the method refuses
-        raise optuna.TrialPruned from error
+        trial.set_user_attr("error", error.format_message())  # settings that the method refuses, or that diverge
+        raise _Refused from error
     except KeyboardInterrupt:
         over = False  # tried again, from its checkpoint
         raise
@@ -292,21 +332,22 @@ def _revive(optuna: Any, study: Any, search: Search) -> None:
             except OSError:
                 continue  # another process is at it
             study.tell(trial.number, state=states.FAIL)
-        if trial.number not in tried_again:
+        if trial.number not in tried_again and "error" not in trial.user_attrs:
             tried_again.append(trial.number)
             study.set_user_attr("tried again", tried_again)
             study.enqueue_trial(trial.params)
 
 
-def _entry(trial: Any) -> dict[str, Any]:
+def _entry(trial: Any, metric: str) -> dict[str, Any]:
     """A trial as the record has it."""
     attributes = dict(trial.user_attrs)
-    curve = [trial.intermediate_values[k] for k in sorted(trial.intermediate_values)]
+    failed = trial.state.name == "FAIL"
+    curve = [] if failed else [trial.intermediate_values[k] for k in sorted(trial.intermediate_values)]
     return {
         "number": trial.number,
-        "state": trial.state.name.lower(),
+        "state": "failed" if failed else trial.state.name.lower(),
         "settings": attributes.pop("settings", trial.params),
-        "valid": attributes.pop("valid", {METRIC: max(curve)} if curve else None),
+        "valid": attributes.pop("valid", {metric: max(curve)} if curve else None),
         "seconds": attributes.pop("seconds", None),
         **attributes,
     }

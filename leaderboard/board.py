@@ -19,7 +19,7 @@ from harness.measure import BAYES
 from harness.record import Record
 from harness.report.systems import Recipe, System, recipes
 from harness.report.tables import PROTOCOLS
-from harness.statistics import holm, significance
+from harness.statistics import changes, holm, significance
 
 COLUMNS = (
     "HR@1", "HR@3", "HR@5", "HR@10", "HR@20", "HR@50", "NDCG@3", "NDCG@5", "NDCG@10", "NDCG@20", "NDCG@50", "MRR",
@@ -91,7 +91,8 @@ class Table:
     Attributes:
         absent: rows that lack the protocol, since they were run without semantic IDs.
         best: of each column, the best and the second-best value (at the digits that are shown).
-        versus_floor: of each row's name, it against the `hybrid` floor.
+        floor: the name of the row of the `hybrid` floor: the one labelled so, else the first of that method.
+        versus_floor: of each row's name, it against that floor.
         versus_baseline: it against the best baseline.
         baseline: that baseline's name: the best NDCG@10 among the rows that are neither ours nor floors.
         optimal: the Bayes-optimal row, where the data is generated.
@@ -101,6 +102,7 @@ class Table:
     rows: list[Row]
     absent: list[str] = field(default_factory=list)
     best: dict[str, tuple[float, float]] = field(default_factory=dict)
+    floor: str = ""
     versus_floor: dict[str, Against] = field(default_factory=dict)
     versus_baseline: dict[str, Against] = field(default_factory=dict)
     baseline: str = ""
@@ -131,6 +133,11 @@ class Board:
         return list({id(record): record for row in self.rows for record in row.records}.values())
 
 
+def shown_value(value: float) -> float:
+    """A metric as every form shows it: four digits, rounded once."""
+    return float(f"{value:.4f}")
+
+
 def boards(
     records: Sequence[Record], protocols: Sequence[str], stages: bool = False, mixed: bool = False
 ) -> list[Board]:
@@ -144,7 +151,8 @@ def boards(
 def build(records: Sequence[Record], protocols: Sequence[str], stages: bool = False, mixed: bool = False) -> Board:
     """The board of one category's records.
 
-    Of several recipes with one label the one with the best NDCG@10 on valid is shown; test has no say.
+    Of several recipes with one label the one with the best NDCG@10 on valid is shown; test has no say. Recipes whose
+    valid metrics do not mean the same are all shown, each under a name of its own.
 
     Args:
         stages: a row for every stage, not only the last.
@@ -172,39 +180,62 @@ def _name(recipe: Recipe, stage: str, stages: bool) -> str:
 
 
 def _choose(found: Sequence[Recipe]) -> tuple[list[Recipe], list[str]]:
-    """Of each label the recipe with the best valid NDCG@10 (mean over seeds), and what was passed over."""
+    """Of each label the recipe with the best valid NDCG@10 (mean over seeds), and what was passed over.
+
+    Recipes of one label are chosen among only where their valid metrics are of the same samples, and of the same
+    semantic IDs or by item; else all of them stay.
+    """
     by_label: dict[str, list[Recipe]] = {}
     for recipe in found:
         by_label.setdefault(recipe.first.label, []).append(recipe)
     chosen, passed_over = [], []
     for label, candidates in by_label.items():
-        ordered = sorted(candidates, key=_valid, reverse=True)
-        chosen.append(Recipe(label, ordered[0].records))
-        passed_over += [f"{recipe.name} (valid {TESTED} {_valid(recipe):.4f})" for recipe in ordered[1:]]
+        valid, how = _valid(candidates)
+        if len(candidates) == 1:
+            chosen.append(Recipe(label, candidates[0].records))
+        elif not valid:
+            chosen += candidates
+        else:
+            ordered = sorted(candidates, key=lambda recipe: valid[recipe.name], reverse=True)
+            chosen.append(Recipe(label, ordered[0].records))
+            passed_over += [f"{recipe.name} (valid {how} {valid[recipe.name]:.4f})" for recipe in ordered[1:]]
     return chosen, passed_over
 
 
-def _valid(recipe: Recipe) -> float:
-    return statistics.fmean(record.valid or 0.0 for record in recipe.records)
+def _valid(candidates: Sequence[Recipe]) -> tuple[dict[str, float], str]:
+    """``{recipe: valid NDCG@10, mean over seeds}`` and which protocol it is of; empty where they do not compare."""
+    records = [record for recipe in candidates for record in recipe.records]
+    if len({record.probe for record in records}) > 1:
+        return {}, ""
+    sids = [{record.sids for record in recipe.records} for recipe in candidates]
+    numbers = {TESTED: [r.valid for r in records]} if all(s == sids[0] for s in sids) else {}
+    numbers[f"{TESTED} by item"] = [r.valid_by_item for r in records]
+    for how, values in numbers.items():
+        if None not in values:
+            of = dict(zip(map(id, records), values, strict=True))
+            return {c.name: statistics.fmean(of[id(r)] or 0.0 for r in c.records) for c in candidates}, how
+    return {}, ""
 
 
 def _table(protocol: str, rows: Sequence[Row], mixed: bool) -> Table:
     shown, absent = _comparable(protocol, rows, mixed)
     table = Table(protocol, shown, absent)
     for column in COLUMNS:
-        values = sorted({round(v, 4) for row in shown if (v := row.system.metric(protocol, column)) is not None})
+        own = [row.system.metric(protocol, column) for row in shown if not row.mixed]
+        values = sorted({shown_value(value) for value in own if value is not None})
         if values:
             table.best[column] = (values[-1], values[-2] if len(values) > 1 else values[-1])
-    floor = next((row for row in shown if row.system.recipe.first.method == FLOOR and not row.mixed), None)
+    floors = [row for row in shown if row.system.recipe.first.method == FLOOR and not row.mixed]
+    floor = next((row for row in floors if row.system.recipe.first.label == FLOOR), floors[0] if floors else None)
     rivals = [row for row in shown if row.group not in ("floor", "ours") and not row.mixed]
     baseline = max(rivals, key=lambda row: row.system.metric(protocol, TESTED) or 0.0, default=None)
     samples = {row.name: row.system.samples(protocol, (TESTED,)).get(TESTED) for row in shown if not row.mixed}
     if floor is not None:
-        table.versus_floor = _against(floor.name, samples)
+        table.floor, table.versus_floor = floor.name, _against(floor.name, samples)
     if baseline is not None:
         table.baseline, table.versus_baseline = baseline.name, _against(baseline.name, samples)
-    optimal = (row.records[0].content.get(BAYES, {}).get(protocol) for row in shown)
-    table.optimal = next((found for found in optimal if found), {})
+    there = [record.content.get(BAYES, {}).get(protocol) for row in shown if not row.mixed for record in row.records]
+    table.optimal = next((found for found in there if found), {}) if all(there) else {}
     return table
 
 
@@ -260,6 +291,6 @@ def _against(name: str, samples: dict[str, np.ndarray | None]) -> dict[str, Agai
     }
     if not others:
         return {}
-    change = np.column_stack([values - base for values in others.values()])
+    change = np.column_stack([changes(base, values) for values in others.values()])
     corrected = holm(significance(change)).tolist()
     return {o: Against(d, p) for o, d, p in zip(others, change.mean(axis=0).tolist(), corrected, strict=True)}

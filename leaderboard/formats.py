@@ -11,7 +11,7 @@ from typing import Any
 
 from harness.measure import BAYES
 from harness.report.tables import PROTOCOLS, caption, count, duration, reported_table, table, title
-from leaderboard.board import ALPHA, COLUMNS, FLOOR, GROUP_TITLES, TESTED, Board, Row, Table
+from leaderboard.board import ALPHA, COLUMNS, GROUP_TITLES, TESTED, Board, Row, Table, shown_value
 
 SPREAD = ("HR@10", "NDCG@10")
 REPORTED = ("HR@1", "HR@3", "HR@5", "HR@10", "HR@20", "HR@50", "NDCG@3", "NDCG@5", "NDCG@10")
@@ -42,7 +42,7 @@ def tables(board: Board, heading: int = 2) -> str:
 
 def _markdown_table(found: Table) -> str:
     headers = ["Method", "Seeds", *COLUMNS, "95 % HR@10", "95 % NDCG@10"]
-    headers += [f"Δ {FLOOR}"] if found.versus_floor else []
+    headers += [f"Δ {found.floor}"] if found.versus_floor else []
     headers += [f"Δ {found.baseline}"] if found.versus_baseline else []
     headers += ["Train", "Parameters", "CC"]
     several = len({row.group for row in found.rows}) > 1
@@ -64,14 +64,14 @@ def _markdown_row(row: Row, found: Table) -> list[Any]:
         text = None if value is None else f"{value:.4f}"
         if value is not None:
             spread = row.spread(found.protocol, column) if column in SPREAD else None
-            mark = _mark(value, column, row, found)
-            text = {"best": f"**{text}**", "second": f"<ins>{text}</ins>", "": text}[mark]
+            kind = mark(value, column, row, found)
+            text = {"best": f"**{text}**", "second": f"<ins>{text}</ins>", "": text}[kind]
             text = f"{text} ± {spread:.4f}" if spread is not None else text
         cells.append(text)
     for column in SPREAD:
         bounds = row.system.interval(found.protocol, column)
         cells.append(f"{bounds[0]:.4f}–{bounds[1]:.4f}" if bounds else None)
-    for versus, name in ((found.versus_floor, FLOOR), (found.versus_baseline, found.baseline)):
+    for versus, name in ((found.versus_floor, found.floor), (found.versus_baseline, found.baseline)):
         if versus:
             cells.append(_against(row.name, versus, name))
     return [*cells, duration(row.cost("train seconds") or 0.0), count(row.cost("parameters") or 0), row.system.invalid]
@@ -84,12 +84,13 @@ def _against(row: str, versus: dict[str, Any], name: str) -> str | None:
     return f"{result.difference:+.4f}{'*' if result.significant else ''}"
 
 
-def _mark(value: float, column: str, row: Row, found: Table) -> str:
+def mark(value: float, column: str, row: Row, found: Table) -> str:
     """Whether a value is the column's best, its second best, or neither; mixed rows are no competitors."""
     if row.mixed or column not in found.best or len(found.rows) < 2:
         return ""
     best, second = found.best[column]
-    return "best" if round(value, 4) == best else "second" if round(value, 4) == second else ""
+    seen = shown_value(value)
+    return "best" if seen == best else "second" if seen == second else ""
 
 
 def notes(board: Board, found: Table) -> list[str]:
@@ -98,7 +99,9 @@ def notes(board: Board, found: Table) -> list[str]:
         "means over seeds, ± their standard deviation; 95 %: bootstrap over test samples, bounds averaged over seeds"
     ]
     tested = [
-        f"Δ {name}" for name, versus in ((FLOOR, found.versus_floor), (found.baseline, found.versus_baseline)) if versus
+        f"Δ {name}"
+        for name, versus in ((found.floor, found.versus_floor), (found.baseline, found.versus_baseline))
+        if versus
     ]
     if tested:
         said.append(
@@ -209,8 +212,8 @@ def _latex_row(row: Row, found: Table, columns: Sequence[str]) -> str:
     for column in columns:
         value = row.system.metric(found.protocol, column)
         text = "--" if value is None else f"{value:.4f}"
-        mark = "" if value is None else _mark(value, column, row, found)
-        text = {"best": f"\\textbf{{{text}}}", "second": f"\\underline{{{text}}}", "": text}[mark]
+        kind = "" if value is None else mark(value, column, row, found)
+        text = {"best": f"\\textbf{{{text}}}", "second": f"\\underline{{{text}}}", "": text}[kind]
         spread = row.spread(found.protocol, column) if column in SPREAD else None
         text += f"{{\\scriptsize$\\pm${spread:.4f}}}" if spread is not None else ""
         if column == TESTED:

@@ -16,9 +16,10 @@ from typing import Any
 from harness.record import Record
 from harness.report import figures
 from harness.report.document import reported_pairs
+from harness.report.systems import System
 from harness.report.tables import PROTOCOLS, caption
-from leaderboard.board import COLUMNS, FLOOR, GROUP_TITLES, Board, Row
-from leaderboard.formats import SPREAD, under
+from leaderboard.board import COLUMNS, GROUP_TITLES, Board, Row
+from leaderboard.formats import SPREAD, mark, under
 
 
 def html(boards: Sequence[Board], draw: bool = True) -> str:
@@ -51,8 +52,7 @@ def _category(board: Board, draw: bool) -> dict[str, Any]:
         "name": board.category,
         "tables": {
             table.protocol: {
-                "best": table.best,
-                "floor": FLOOR if table.versus_floor else "",
+                "floor": table.floor if table.versus_floor else "",
                 "baseline": table.baseline if table.versus_baseline else "",
                 "caption": under(board, table).strip("*"),
             }
@@ -75,13 +75,16 @@ def _row(row: Row, board: Board) -> dict[str, Any]:
         "note": next((r.mixed for t in board.tables for r in t.rows if r.name == row.name and r.mixed), ""),
         "seeds": [record.seed for record in row.records],
         "metrics": {p: {c: row.system.metric(p, c) for c in COLUMNS} for p in protocols},
+        "marks": _marks(row, board),
         "spread": {p: {c: row.spread(p, c) for c in SPREAD} for p in protocols},
         "cost": {name: row.cost(name) for name in ("train seconds", "parameters")},
         "invalid": row.system.invalid,
         "ground": _ground(row),
         "runs": [_run(record, row.system.stage) for record in row.records],
         "stages": [
-            {"name": name, "levels": stage.get("levels")} for name, stage in first.stages.items() if stage.get("levels")
+            {"name": stage, "levels": levels}  # means over the row's seeds, as its metrics and segments are
+            for stage in row.system.recipe.stages
+            if (levels := System(row.name, row.system.recipe, stage).levels)
         ],
         "segments": row.system.segments,
         "settings": _flat(first.settings),
@@ -92,6 +95,17 @@ def _row(row: Row, board: Board) -> dict[str, Any]:
             result = (table.versus_floor if key == "floor" else table.versus_baseline).get(row.name)
             if result:
                 found[key][table.protocol] = [result.difference, result.p, result.significant]
+    return found
+
+
+def _marks(row: Row, board: Board) -> dict[str, dict[str, str]]:
+    """``{protocol: {metric: "best" or "second"}}``, as the other forms mark them."""
+    found: dict[str, dict[str, str]] = {}
+    for table in board.tables:
+        for own in (r for r in table.rows if r.name == row.name):
+            values = {column: own.system.metric(table.protocol, column) for column in COLUMNS}
+            marks = {c: mark(value, c, own, table) for c, value in values.items() if value is not None}
+            found[table.protocol] = {column: text for column, text in marks.items() if text}
     return found
 
 

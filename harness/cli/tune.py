@@ -72,26 +72,30 @@ def tune(
     )  # fmt: skip
 
     def report(entry: dict[str, Any]) -> None:
-        valid = f"{entry['valid'][tuning.METRIC]:.4f}" if entry["valid"] else "—"
+        valid = f"{value(entry):.4f}" if entry["valid"] else "—"
         settings = " ".join(f"{k}={_short(v)}" for k, v in entry["settings"].items())
-        progress.say(f"trial {entry['number']} {entry['state']} {valid} ({entry['seconds']} s) {settings}")
+        why = f": {entry['error']}" if "error" in entry else ""
+        progress.say(f"trial {entry['number']} {entry['state']} {valid} ({entry['seconds']} s) {settings}{why}")
 
-    progress.say(f"tune {method} on {category} ({dataset.caption or 'as read'}): valid {tuning.METRIC}, {directory}")
+    def value(entry: dict[str, Any]) -> float:
+        return search.value(entry["valid"])
+
+    progress.say(f"tune {method} on {category} ({dataset.caption or 'as read'}): valid {search.metric}, {directory}")
     with resumable():
         found = tuning.run(search, trials, not no_prune, report)
     keys = list(ranges)
-    ranked = sorted((t for t in found["trials"] if t["valid"]), key=lambda t: -t["valid"][tuning.METRIC])
+    ranked = sorted((t for t in found["trials"] if t["valid"]), key=lambda t: -value(t))
     rows = [
         [
             t["number"],
             t["state"],
-            t["valid"][tuning.METRIC],
+            value(t),
             _short(t["seconds"]),
             *(_short(t["settings"].get(k)) for k in keys),
         ]
         for t in ranked[:10]
     ]
-    click.echo(table(["trial", "state", f"valid {tuning.METRIC}", "s", *(k.split(".")[-1] for k in keys)], rows))
+    click.echo(table(["trial", "state", f"valid {search.metric}", "s", *(k.split(".")[-1] for k in keys)], rows))
     click.echo("\nbest: " + " ".join(f"--set {k}={_short(v)}" for k, v in found["best"]["settings"].items()))
     click.echo(f"record: {directory / tuning.RECORD}\nrecipe: {directory / 'tuned.yaml'} (bench run --config …)")
     if record:

@@ -83,8 +83,8 @@ class SftTrainer:
     """The task that is asked for at test, and whose loss valid has."""
     draws: ClassVar[tuple[str, ...]] = ()
     """The tasks among :data:`~harness.language.prompts.DRAWN_TASKS` that it has rows of."""
-    continues: ClassVar[tuple[str, ...]] = ("epochs",)
-    """What may be raised when a stage goes on from its checkpoint."""
+    continues: ClassVar[tuple[str, ...]] = training.CONTINUES
+    """What may differ where a stage goes on from its checkpoint."""
 
     def __init__(self, settings: Any):
         self.settings = settings

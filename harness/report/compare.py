@@ -137,17 +137,21 @@ def compare(
         last = f" {second.stage}" if first.stage != second.stage else f" ({second.recipe.first.place.name})"
         first = dataclasses.replace(first, name=f"{first.name} ({first.recipe.first.place.name})")
         second = dataclasses.replace(second, name=second.name + last)
-    a, b = first.recipe.first, second.recipe.first
+    a, everyone = first.recipe.first, [*first.recipe.records, *second.recipe.records]
+    b = next((record for record in everyone if record.data != a.data), second.recipe.first)
     if a.data != b.data:
         raise BenchError(
             f"{a.place} ({a.category}, data {a.data[:12]}) and {b.place} ({b.category}, data {b.data[:12]}) were run "
             "on different data; their samples do not pair"
         )
+    sids = [{record.seed: record.sids for record in system.recipe.records} for system in (first, second)]
+    same_sids = len({record.sids for record in everyone}) == 1 or sids[0] == sids[1]
     left_out = []
     values: dict[str, tuple[dict[str, np.ndarray], dict[str, np.ndarray]]] = {}
     for protocol, label in PROTOCOLS.items():
-        if protocol == "sid" and a.sids != b.sids:
-            left_out.append(f"{label}: the semantic IDs differ ({(a.sids or 'none')[:12]}, {(b.sids or 'none')[:12]})")
+        if protocol == "sid" and not same_sids:
+            shown = ", ".join(sorted({(record.sids or "none")[:12] for record in everyone}))
+            left_out.append(f"{label}: the semantic IDs differ ({shown})")
             continue
         pair = first.samples(protocol), second.samples(protocol)
         if all(pair):

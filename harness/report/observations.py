@@ -202,14 +202,15 @@ def pattern(before: System, after: System, gaps: Sequence[tuple[System, Reported
 
 
 def against_floor(last: Sequence[System]) -> list[str]:
-    """Each system against the `hybrid` floor, where that is among the runs."""
-    floor = next((s for s in last if s.recipe.first.method == "hybrid"), None)
+    """Each system against the `hybrid` floor, where a run of that name is among them."""
+    floor = next((s for s in last if s.recipe.first.method == "hybrid" and s.recipe.first.label == "hybrid"), None)
     if floor is None:
         return []
+    data = {record.data for record in floor.recipe.records}
     lines = []
     for system in last:
         ours, theirs = system.samples("item"), floor.samples("item")
-        same = system.recipe.first.data == floor.recipe.first.data
+        same = len(data | {record.data for record in system.recipe.records}) == 1
         if system is floor or not ours or not theirs or not same:
             continue
         result = paired(theirs, ours)["NDCG@10"]

@@ -5,6 +5,7 @@ It knows records; it writes nothing.
 
 from __future__ import annotations
 
+import itertools
 import statistics
 from collections import Counter
 from collections.abc import Collection, Sequence
@@ -14,7 +15,12 @@ from typing import Any
 
 import numpy as np
 
+from harness.measure import MEASURED
 from harness.record import Record
+from harness.segments import BOUGHT
+
+TARGETS_ALONE = "times the target is a train target"
+"""What records of before version 2 of the measuring count under the name of purchases."""
 
 
 @dataclass(frozen=True)
@@ -94,8 +100,17 @@ class System:
     @cached_property
     def segments(self) -> dict[str, Any]:
         """Metrics by segment, averaged over seeds."""
-        found = [record.stages[self.stage].get("segments") for record in self.recipe.records]
-        return _mean([segments for segments in found if segments]) if all(found) else {}
+        stages = [record.stages[self.stage] for record in self.recipe.records]
+        found = [stage.get("segments") for stage in stages]
+        if not all(found):
+            return {}
+        old = [stage.get(MEASURED, 1) < 2 for stage in stages]
+        named = [
+            {TARGETS_ALONE if key == BOUGHT and before else key: part for key, part in parts.items()}
+            for parts, before in zip(found, old, strict=True)
+            if parts
+        ]
+        return _mean(named)
 
     @property
     def invalid(self) -> int | None:
@@ -105,20 +120,29 @@ class System:
 
 
 def recipes(records: Sequence[Record]) -> list[Recipe]:
-    """The recipes among records, in their order; two of one label are told apart by their settings' hash."""
+    """The recipes among records, in their order: what shares a label and differs by seed only.
+
+    Two of one label are told apart by the hash of settings, data, SIDs and origin. Two runs of one seed that share it
+    and yet gave different results (other code, other threads) are two recipes, named by where they stand; a record and
+    its copy are one.
+    """
     counted = Counter(record.label for record in records)
-    groups: dict[tuple[str, str], list[Record]] = {}
+    groups: dict[tuple[str, str, int], dict[int, Record]] = {}
     for record in records:
         variant = record.variant if counted[record.label] > 1 else ""
-        groups.setdefault((record.label, variant), []).append(record)
-    labels = [label for label, _ in groups]
-    return [
-        Recipe(
-            label if labels.count(label) == 1 else f"{label} {variant}",
-            tuple(sorted({record.seed: record for record in found}.values(), key=lambda r: r.seed)),
-        )
-        for (label, variant), found in groups.items()
-    ]
+        for number in itertools.count():
+            known = groups.setdefault((record.label, variant, number), {})
+            twin = known.setdefault(record.seed, record)
+            if twin is record or twin.result == record.result:
+                break
+    variants = Counter((label, variant) for label, variant, _ in groups)
+    labels = Counter(label for label, _ in variants)
+    found = []
+    for (label, variant, _), by_seed in groups.items():
+        name = label if labels[label] == 1 else f"{label} {variant}"
+        ordered = tuple(record for _, record in sorted(by_seed.items()))
+        found.append(Recipe(name if variants[label, variant] == 1 else f"{name} ({ordered[0].place})", ordered))
+    return found
 
 
 def systems(found: Sequence[Recipe]) -> list[System]:
@@ -137,5 +161,6 @@ def systems(found: Sequence[Recipe]) -> list[System]:
 def _mean(found: list[Any]) -> Any:
     """Nested dicts of numbers, averaged; None where one is None."""
     if isinstance(found[0], dict):
-        return {key: _mean([other[key] for other in found if key in other]) for key in found[0]}
+        keys = dict.fromkeys(key for other in found for key in other)
+        return {key: _mean([other[key] for other in found if key in other]) for key in keys}
     return None if any(value is None for value in found) else statistics.fmean(found)

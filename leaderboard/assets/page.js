@@ -15,17 +15,25 @@ function make(tag, attributes = {}, ...children) {
   return node;
 }
 
-const number = (value, digits = 4) => (value === null || value === undefined ? "—" : value.toFixed(digits));
-const signed = (value) => (value < 0 ? "−" : "+") + Math.abs(value).toFixed(4);
-const percent = (value) => (value === null || value === undefined ? "—" : (100 * value).toFixed(2) + " %");
+// The other forms (markdown, CSV's readers, LaTeX) round a half to the even digit; toFixed rounds it up.
+function fixed(value, digits) {
+  const exact = Math.abs(value).toFixed(100);
+  const cut = exact.indexOf(".") + 1 + digits;
+  const half = /^50*$/.test(exact.slice(cut)) && "02468".includes(exact[digits ? cut - 1 : cut - 2]);
+  const text = half ? exact.slice(0, digits ? cut : cut - 1) : Math.abs(value).toFixed(digits);
+  return (value < 0 ? "-" : "") + text;
+}
+const number = (value, digits = 4) => (value === null || value === undefined ? "—" : fixed(value, digits));
+const signed = (value) => (value < 0 ? "−" : "+") + fixed(Math.abs(value), 4);
+const percent = (value) => (value === null || value === undefined ? "—" : fixed(100 * value, 2) + " %");
 function duration(seconds) {
   if (seconds === null || seconds === undefined) return "—";
-  if (seconds < 100) return seconds.toFixed(0) + " s";
-  return seconds < 5400 ? (seconds / 60).toFixed(1) + " min" : (seconds / 3600).toFixed(1) + " h";
+  if (seconds < 100) return fixed(seconds, 0) + " s";
+  return seconds < 5400 ? fixed(seconds / 60, 1) + " min" : fixed(seconds / 3600, 1) + " h";
 }
 function count(value) {
   if (!value) return "—";
-  return value >= 1e9 ? (value / 1e9).toFixed(2) + " B" : (value / 1e6).toFixed(2) + " M";
+  return value >= 1e9 ? fixed(value / 1e9, 2) + " B" : fixed(value / 1e6, 2) + " M";
 }
 
 const category = () => DATA.categories[state.category];
@@ -58,11 +66,8 @@ const versus = (row, key) => row[key]?.[state.protocol] ?? null;
 function metricCell(row, name) {
   const value = metric(row, name);
   const span = make("span", {}, number(value));
-  const best = table().best[name];
-  if (value !== null && best && row.kind === "measured" && !row.note) {
-    if (value.toFixed(4) === best[0].toFixed(4)) span.className = "best";
-    else if (value.toFixed(4) === best[1].toFixed(4)) span.className = "second";
-  }
+  const mark = row.marks?.[state.protocol]?.[name];
+  if (mark) span.className = mark;
   const spread = row.spread?.[state.protocol]?.[name];
   if (spread === undefined || spread === null) return span;
   return make("span", {}, span, make("span", { class: "pm" }, " ± " + number(spread)));
@@ -185,7 +190,7 @@ function measuredDetail(row) {
       const metrics = run.metrics[state.protocol] || {};
       const bounds = (name) => { const b = run.intervals[state.protocol]?.[name]; return b ? `${number(b[0])}–${number(b[1])}` : "—"; };
       return [run.seed, number(metrics["HR@10"]), bounds("HR@10"), number(metrics["NDCG@10"]), bounds("NDCG@10"),
-        duration(run.cost["train seconds"]), duration(run.cost["decode seconds"]), run.cost["peak memory GiB"] ? run.cost["peak memory GiB"].toFixed(1) + " GiB" : "—"];
+        duration(run.cost["train seconds"]), duration(run.cost["decode seconds"]), run.cost["peak memory GiB"] ? fixed(run.cost["peak memory GiB"], 1) + " GiB" : "—"];
     })));
   for (const stage of row.stages) {
     for (const [kind, title] of [["cumulative", "Cumulative level accuracy"], ["independent", "Independent hit rate"]]) {

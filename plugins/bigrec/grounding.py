@@ -12,6 +12,7 @@ from harness import store
 from harness.components import Context, setting
 from harness.data.dataset import Histories
 from harness.errors import BenchError
+from harness.folds import OUT, folds, measured, out_of_sample
 from harness.language.prompts import title_model_before
 from harness.language.titles import TitleModel, grounded
 from harness.rankings import Rankings
@@ -65,6 +66,8 @@ class GroundingTrainer:
         """There must be a model that writes titles."""
         if context.previous is None:
             raise BenchError("stage grounding needs a stage before it that trains on titles")
+        if len(context.items) < 10:
+            raise BenchError("stage grounding weighs by a metric at 10, and the catalogue has fewer items")
 
     def fit(self, context: Context) -> dict[str, Any]:
         """Choose γ on valid; the model is the stage before's."""
@@ -73,17 +76,17 @@ class GroundingTrainer:
         valid = context.valid.drawn(settings.samples, context.seed)
         distances = model.distances(valid.histories, settings.beams)
         popularity = self._popularity(context)
-        metric = context.plugins.get("metric", "item")
-        found = {}
+        tried = []
         for gamma in settings.gammas:
             scores = grounded(distances, model.titles, popularity, gamma)
             order = np.argsort(-scores, axis=1, kind="stable")[:, :50].astype(np.int32)
-            rankings = Rankings("item", order, np.take_along_axis(scores, order, axis=1))
-            found[gamma] = metric(rankings, valid.targets, None)[settings.select]
+            tried.append(Rankings("item", order, np.take_along_axis(scores, order, axis=1)))
+        values = measured(tried, valid.targets, context.semantic_ids)
+        found = dict(zip(settings.gammas, values["item"][settings.select].mean(axis=1).tolist(), strict=True))
         best = max(found, key=lambda gamma: found[gamma])
-        tried = {str(gamma): value for gamma, value in found.items()}
-        store.write_json(context.directory / FOUND, {"gamma": best, "tried": tried})
-        return {"gamma": best, f"valid {settings.select} by item": found[best], "without popularity": found.get(0.0)}
+        store.write_json(context.directory / FOUND, {"gamma": best, "tried": {str(g): v for g, v in found.items()}})
+        facts = {"gamma": best, f"valid {settings.select} by item": found[best], "without popularity": found.get(0.0)}
+        return facts | {OUT: out_of_sample(values, folds(valid, context.seed), settings.select, "item")}
 
     def load(self, context: Context) -> Grounded:
         """The model before, grounded with the chosen γ."""

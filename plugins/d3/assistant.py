@@ -14,6 +14,7 @@ from harness.components import Context, ItemScorer, setting
 from harness.config import resolve
 from harness.data.dataset import Histories
 from harness.errors import BenchError
+from harness.folds import OUT, folds, measured, out_of_sample
 from harness.language.prompts import title_model_before
 from harness.language.titles import TitleModel, Titles
 from harness.progress import Progress
@@ -87,16 +88,20 @@ class AssistantTrainer:
         model = self._model(context, 1.0)
         decoder = context.plugins.get("decoder", "title-beam")
         titles = len(model.titles.titles.texts)
-        tried = {}
+        found = []
         for alpha in settings.alphas:
             model.alpha = alpha
             options = decoder.Settings(beams=min(20, titles), k=min(20, titles), assistant=alpha < 1)
-            rankings = decoder(options).decode(model, valid.histories, None, context.device, Progress(quiet=True))
-            tried[str(alpha)] = context.plugins.get("metric", "item")(rankings, valid.targets, None)[settings.select]
-            context.log({f"eval_{settings.select}": tried[str(alpha)], "alpha": alpha}, len(tried))
-        best = max(settings.alphas, key=lambda alpha: tried[str(alpha)])
+            found.append(decoder(options).decode(model, valid.histories, None, context.device, Progress(quiet=True)))
+            number = context.plugins.get("metric", "item")(found[-1], valid.targets, None)[settings.select]
+            context.log({f"eval_{settings.select}": number, "alpha": alpha}, len(found))
+        values = measured(found, valid.targets, context.semantic_ids)
+        means = values["item"][settings.select].mean(axis=1).tolist()
+        best = settings.alphas[int(np.argmax(means))]
+        tried = {str(alpha): mean for alpha, mean in zip(settings.alphas, means, strict=True)}
         store.write_json(context.directory / FOUND, {"alpha": best, "tried": tried})
-        return facts | {"alpha": best, f"valid {settings.select} by item": tried[str(best)]}
+        facts |= {"alpha": best, f"valid {settings.select} by item": tried[str(best)]}
+        return facts | {OUT: out_of_sample(values, folds(valid, context.seed), settings.select, "item")}
 
     def load(self, context: Context) -> AssistedTitles:
         """The model before, with its assistant."""

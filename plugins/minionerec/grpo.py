@@ -84,7 +84,7 @@ class GrpoTrainer:
     """Stage trainer ``minionerec-grpo``."""
 
     Settings = Settings
-    continues = ("epochs",)
+    continues = training.CONTINUES
 
     def __init__(self, settings: Settings):
         self.settings = settings

@@ -7,7 +7,8 @@ them together with it, both decoded by ``mixture``:
   memory's score, whether it was bought before, popularity), its weights fitted on valid;
 - ``mixture``: kNN-LM's interpolation of probabilities, weight and temperature from a grid on valid.
 
-A blend is fitted on valid, so its valid metric would flatter it: the record has the cross-validated one.
+Both are fitted on valid, so a valid metric of the result would flatter it: what is recorded, and chosen by, is the
+cross-validated one.
 """
 
 from __future__ import annotations
@@ -24,8 +25,10 @@ from harness.data.dataset import Histories, Samples
 from harness.decoding.mixture import Candidates, group_probabilities, mixed
 from harness.decoding.trie import Trie
 from harness.errors import BenchError
+from harness.folds import FOLDS, OUT, PROBED, folds, out_of_sample
 from harness.generative import Generator
 from harness.language.prompts import Prompts
+from harness.ranks import TargetRanks
 from harness.semantic_ids import SemanticIds
 from plugins.decoders.mixture import Settings as DecoderSettings
 from plugins.decoders.mixture import proposals
@@ -33,7 +36,6 @@ from plugins.decoders.mixture import proposals
 FOUND = "memory.json"
 FLOOR = -20.0
 """The least log-probability of the model that a blend tells apart."""
-FOLDS = 5
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,7 @@ class Blend:
     def scores(self, found: Candidates, histories: Histories, trie: Trie) -> torch.Tensor:
         """The logit of each candidate."""
         values = torch.from_numpy(self.features(found, histories, trie) @ self.coefficients)
-        return values.float().to(found.model.device).masked_fill(torch.isneginf(found.memory), float("-inf"))
+        return values.to(found.model.device).masked_fill(torch.isneginf(found.memory), float("-inf"))
 
     def features(self, found: Candidates, histories: Histories, trie: Trie) -> np.ndarray:
         """``[n, candidates, features]`` float64; see :attr:`names`."""
@@ -148,7 +150,8 @@ class MemoryTrainer:
             self._trainer(context, name).fit(context.within(name))
         found = self._fit_blend(context) if self.settings.combine == "blend" else self._fit_mixture(context)
         store.write_json(context.directory / FOUND, found)
-        return {name: value for name, value in found.items() if isinstance(value, (int, float, str))}
+        plain = {name: value for name, value in found.items() if isinstance(value, (int, float, str))}
+        return plain | {OUT: found[OUT]}
 
     def load(self, context: Context) -> Blend | Mixture:
         """The model before, with its memory."""
@@ -166,56 +169,91 @@ class MemoryTrainer:
         settings = self.settings
         blend = self._blend(context, np.zeros(0))
         trie = _trie(blend, context)
-        features, wanted, alive = [], [], []
+        features, wanted, alive, sids = [], [], [], []
         order: list[np.ndarray] = []
         for rows, found, target in self._proposals(context, blend, trie):
             features.append(blend.features(found, context.valid.take(rows).histories, trie))
             alive.append(~torch.isneginf(found.memory).cpu().numpy())
             wanted.append(target)
+            sids.append(trie.leaves[found.leaves].cpu().numpy())
             order.append(rows)
         back = np.argsort(np.concatenate(order))
-        x, y, ok = (np.concatenate(part)[back] for part in (features, wanted, alive))
+        x, y, ok, leaves = (np.concatenate(part)[back] for part in (features, wanted, alive, sids))
         if not settings.model:
             x[:, :, 0] = 0.0
         whole = conditional_logit(x, y, ok, settings.ridge)
-        fold = _folds(context.valid, context.seed)
-        ranks = np.full(len(x), np.inf)
+        fold = folds(context.valid, context.seed)
+        scores = np.full(ok.shape, -np.inf)
         for number in range(FOLDS):
             train, test = fold != number, fold == number
             if test.any() and (y & ok)[train].any():
                 coefficients = conditional_logit(x[train], y[train], ok[train], settings.ridge)
-                ranks[test] = ranks_of(np.where(ok[test], x[test] @ coefficients, -np.inf), y[test] & ok[test])
+                scores[test] = np.where(ok[test], x[test] @ coefficients, -np.inf)
+        each = self._values(context, scores[None], y & ok, leaves)
+        valid = out_of_sample(each, fold, "NDCG@10", "sid")  # one option: nothing to choose
         return {
             "combine": "blend",
-            "cross-validated valid NDCG@10": float(gains(ranks, "NDCG@10").mean()),
-            "cross-validated valid HR@10": float(gains(ranks, "HR@10").mean()),
+            OUT: valid,
+            "cross-validated valid NDCG@10": valid["NDCG@10"],
+            "cross-validated valid HR@10": valid["HR@10"],
             "share of targets proposed": float((y & ok).any(axis=1).mean()),
             "coefficients": whole.tolist(),
             "features": blend.names,
             "scale": (x[ok].std(axis=0)).tolist(),
         }
 
+    @staticmethod
+    def _values(
+        context: Context, scores: np.ndarray, wanted: np.ndarray, leaves: np.ndarray
+    ) -> dict[str, dict[str, np.ndarray]]:
+        """``{protocol: {metric: [options, n]}}`` of candidates scored in several ways ``[options, n, candidates]``."""
+        sids = context.needs_semantic_ids("memory")
+        sizes, group = sids.group_sizes[leaves], sids.group_sizes[sids.of_item[context.valid.targets]]
+        found: dict[str, dict[str, list[np.ndarray]]] = {"sid": {}, "item": {}}
+        for option in scores:
+            before = {"sid": ranks_of(option, wanted), "item": ranks_of(option, wanted, sizes)}
+            for protocol, places in before.items():
+                shared = group.astype(np.int64) if protocol == "item" else np.ones(len(places), dtype=np.int64)
+                values = TargetRanks(places, shared, max(50, scores.shape[2])).values(PROBED)
+                for name in PROBED:
+                    found[protocol].setdefault(name, []).append(values[name])
+        return {protocol: {n: np.stack(v) for n, v in metrics.items()} for protocol, metrics in found.items()}
+
     def _fit_mixture(self, context: Context) -> dict[str, Any]:
         settings, sids = self.settings, context.needs_semantic_ids("memory")
         model = self._mixture(context, 0.5, settings.temperatures[0])
         trie = _trie(model, context)
-        ranks = np.full((len(settings.temperatures), len(settings.weights), len(context.valid)), np.inf)
+        options = [(temperature, weight) for temperature in settings.temperatures for weight in settings.weights]
+        parts: list[list[np.ndarray]] = [[] for _ in options]
+        wanted, known, order = [], [], []
         for rows, found, target in self._proposals(context, model, trie):
             leaves, dead = trie.leaves[found.leaves], torch.isneginf(found.memory)
             scores = model.memory.score(context.valid.take(rows).histories)
-            for i, temperature in enumerate(settings.temperatures):
-                recalled = torch.from_numpy(sid_log_probs(scores, sids, temperature)).to(leaves.device)
-                weighed = found._replace(memory=recalled.gather(1, leaves).masked_fill(dead, float("-inf")))
-                for j, weight in enumerate(settings.weights):
-                    ranks[i, j, rows] = ranks_of(mixed(weighed, weight).cpu().numpy(), target)
-        values = gains(ranks, settings.select).mean(axis=2)  # [temperatures, weights]
-        i, j = np.unravel_index(int(values.argmax()), values.shape)
+            recalled = {
+                temperature: torch.from_numpy(sid_log_probs(scores, sids, temperature)).to(leaves.device)
+                for temperature in settings.temperatures
+            }
+            for number, (temperature, weight) in enumerate(options):
+                memory = recalled[temperature].gather(1, leaves).masked_fill(dead, float("-inf"))
+                parts[number].append(mixed(found._replace(memory=memory), weight).cpu().numpy())
+            wanted.append(target)
+            known.append(leaves.cpu().numpy())
+            order.append(rows)
+        back = np.argsort(np.concatenate(order))
+        scored = np.stack([np.concatenate(part)[back] for part in parts])
+        each = self._values(context, scored, np.concatenate(wanted)[back], np.concatenate(known)[back])
+        values = each["sid"][settings.select].mean(axis=1)
+        best = int(values.argmax())
+        valid = out_of_sample(each, folds(context.valid, context.seed), settings.select, "sid")
+        grid = values.reshape(len(settings.temperatures), len(settings.weights)).tolist()
         return {
             "combine": "mixture",
-            "weight": settings.weights[j],
-            "temperature": settings.temperatures[i],
-            f"best valid {settings.select}": float(values[i, j]),
-            "grid": {"temperatures": settings.temperatures, "weights": settings.weights, "values": values.tolist()},
+            "weight": options[best][1],
+            "temperature": options[best][0],
+            OUT: valid,
+            f"best valid {settings.select}": float(values[best]),
+            f"cross-validated valid {settings.select}": valid[settings.select],
+            "grid": {"temperatures": settings.temperatures, "weights": settings.weights, "values": grid},
         }
 
     def _proposals(self, context: Context, model: Blend | Mixture, trie: Trie) -> Any:
@@ -288,17 +326,20 @@ def conditional_logit(features: np.ndarray, wanted: np.ndarray, alive: np.ndarra
     return weights.detach().numpy() / scale
 
 
-def ranks_of(scores: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """The rank of the wanted candidate of each row, from 0; inf where it is not among them."""
-    target = np.where(wanted, scores, -np.inf).max(axis=1)
-    better = (scores > target[:, None]).sum(axis=1)
-    return np.where(wanted.any(axis=1), better, np.inf)
+def ranks_of(scores: np.ndarray, wanted: np.ndarray, sizes: np.ndarray | None = None) -> np.ndarray:
+    """How many candidates stand before the wanted one of each row; inf where it is not among them.
 
+    Equal scores stand in the order of the candidates, as the decoder has them: a tie is no hit.
 
-def gains(ranks: np.ndarray, name: str) -> np.ndarray:
-    """HR@10 or NDCG@10 of each rank."""
-    inside = ranks < 10
-    return inside.astype(float) if name == "HR@10" else np.where(inside, 1 / np.log2(ranks + 2), 0.0)
+    Args:
+        scores, wanted: ``[n, candidates]``.
+        sizes: what each candidate counts for, e.g. the items on its SID; None: 1.
+    """
+    place = wanted.argmax(axis=1)
+    target = np.take_along_axis(scores, place[:, None], axis=1)
+    earlier = np.arange(scores.shape[1]) < place[:, None]
+    before = (scores > target) | ((scores == target) & earlier)
+    return np.where(wanted.any(axis=1), (before * (1 if sizes is None else sizes)).sum(axis=1).astype(float), np.inf)
 
 
 def _counts(train: Samples, semantic_ids: SemanticIds) -> np.ndarray:
@@ -307,12 +348,6 @@ def _counts(train: Samples, semantic_ids: SemanticIds) -> np.ndarray:
     bought = train.histories.items[train.histories.items >= 0]
     columns = [np.bincount(semantic_ids.of_item[items], minlength=n) for items in (train.targets, bought)]
     return np.column_stack(columns)
-
-
-def _folds(samples: Samples, seed: int) -> np.ndarray:
-    """A fold for each sample, the same for all samples of a user."""
-    place = samples.user_numbers
-    return np.random.default_rng(seed).integers(0, FOLDS, int(place.max(initial=-1)) + 1)[place]
 
 
 def _trie(model: Blend | Mixture, context: Context) -> Trie:

@@ -78,7 +78,7 @@ class SdpoTrainer:
     """Stage trainer ``sdpo``."""
 
     Settings = Settings
-    continues = ("epochs",)
+    continues = training.CONTINUES
 
     def __init__(self, settings: Settings):
         self.settings = settings
