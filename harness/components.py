@@ -22,11 +22,17 @@ if TYPE_CHECKING:
     from harness.semantic_ids import SemanticIds
 
 
-def setting(default: Any, help: str) -> Any:
-    """A field of a ``Settings`` dataclass: its default and one line on its meaning (units, source)."""
+def setting(default: Any, help: str, only: tuple[str, Callable[[Any], bool]] | None = None) -> Any:
+    """A field of a ``Settings`` dataclass: its default and one line on its meaning (units, source).
+
+    Args:
+        only: when it is read at all, in words and as a test of the settings, such as
+            ``("loss is not full", lambda s: s.loss != "full")``. Setting it otherwise is an error.
+    """
+    metadata: dict[str, Any] = {"help": help} | ({"only": only} if only else {})
     if isinstance(default, (dict, list)):
-        return field(default_factory=lambda: type(default)(default), metadata={"help": help})
-    return field(default=default, metadata={"help": help})
+        return field(default_factory=lambda: type(default)(default), metadata=metadata)
+    return field(default=default, metadata=metadata)
 
 
 @dataclass(frozen=True)

@@ -154,12 +154,15 @@ def read_recipe(source: Any) -> dict[str, Any]:
     return recipe
 
 
-def resolve(recipe: dict[str, Any], category: str, seed: int, overrides: Iterable[str], plugins: Plugins) -> RunConfig:
+def resolve(
+    recipe: dict[str, Any], category: str, seed: int, overrides: Iterable[str], plugins: Plugins, strict: bool = True
+) -> RunConfig:
     """Apply ``--set`` overrides to a recipe and validate everything.
 
     Args:
         overrides: ``key=value`` strings; the key is ``stage.setting``, ``decoder.beams``,
             ``tokenizer=rqkmeans`` …, the value YAML.
+        strict: whether an override that nothing reads is an error; trials of a search may have some.
 
     Raises:
         BenchError: an unknown component, key or stage (with the nearest names), a value of a wrong type, or a seed
@@ -172,7 +175,8 @@ def resolve(recipe: dict[str, Any], category: str, seed: int, overrides: Iterabl
     tree = json.loads(json.dumps(recipe))
     tree["stages"] = {stage["name"]: {"trainer": stage["name"]} | stage for stage in tree["stages"]}
     # another component first, then its settings: so they hold in any order
-    for override in sorted(overrides, key=lambda text: "." in text.partition("=")[0]):
+    ordered = sorted(overrides, key=lambda text: "." in text.partition("=")[0])
+    for override in ordered:
         _apply(tree, override)
 
     def component(kind: str, given: Any) -> Component:
@@ -187,7 +191,7 @@ def resolve(recipe: dict[str, Any], category: str, seed: int, overrides: Iterabl
         trainer = values.pop("trainer")
         factory = plugins.get("trainer", trainer)
         stages.append(Stage(name, Component("trainer", trainer, settings(factory, values, name))))
-    return RunConfig(
+    config = RunConfig(
         method=tree["name"],
         summary=tree.get("summary", ""),
         group=tree.get("group", "ours"),
@@ -202,6 +206,28 @@ def resolve(recipe: dict[str, Any], category: str, seed: int, overrides: Iterabl
         dataset=dict(tree.get("dataset") or {}),
         probe=_validate(ProbeSettings, dict(tree.get("probe") or {}), "probe"),
     )
+    if strict:
+        _must_be_read(config, ordered)
+    return config
+
+
+def _must_be_read(config: RunConfig, overrides: Iterable[str]) -> None:
+    """Refuse what was set and is not read under the other settings."""
+    parts: dict[str, Any] = {stage.name: stage.trainer.settings for stage in config.stages}
+    named = {"tokenizer": config.tokenizer, "backbone": config.backbone, "decoder": config.decoder}
+    parts |= {name: component.settings for name, component in named.items() if component is not None}
+    for override in overrides:
+        key, _, _ = override.partition("=")
+        head, _, name = key.strip().partition(".")
+        name = name.partition(".")[0]
+        if (head, name) == ("probe", "beams") and not hasattr(config.decoder.settings, "beams"):
+            raise BenchError(f"--set {override}: decoder {config.decoder.name} has no beams, so this changes nothing")
+        if head == "prompts" and config.backbone is None:
+            raise BenchError(f"--set {override}: {config.method} writes no prompts, so this changes nothing")
+        for field in dataclasses.fields(parts[head]) if head in parts and name else ():
+            only = field.metadata.get("only")
+            if field.name == name and only and not only[1](parts[head]):
+                raise BenchError(f"--set {override}: {head}.{name} is read only where {only[0]}; leave it out")
 
 
 def tuned(method: str, category: str) -> tuple[str, ...]:

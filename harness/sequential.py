@@ -55,9 +55,15 @@ class ItemLossSettings(LoopSettings):
     """Settings of a loss over items."""
 
     loss: losses.LossName = setting("full", "full (softmax over the catalogue), sampled, bce, gbce, bpr-max, top1-max")
-    negatives: Annotated[int, Ge(1)] = setting(256, "uniform negatives a target, for every loss but full")
-    calibration: Annotated[float, Ge(0), Lt(1.0001)] = setting(0.75, "t of gbce, 0 (plain BCE) to 1 (unbiased)")
-    label_smoothing: Annotated[float, Ge(0), Lt(1)] = setting(0.0, "label smoothing of the full softmax")
+    negatives: Annotated[int, Ge(1)] = setting(
+        256, "uniform negatives a target, for every loss but full", ("loss is not full", lambda s: s.loss != "full")
+    )
+    calibration: Annotated[float, Ge(0), Lt(1.0001)] = setting(
+        0.75, "t of gbce, 0 (plain BCE) to 1 (unbiased)", ("loss is gbce", lambda s: s.loss == "gbce")
+    )
+    label_smoothing: Annotated[float, Ge(0), Lt(1)] = setting(
+        0.0, "label smoothing of the full softmax", ("loss is full", lambda s: s.loss == "full")
+    )
     temperature: Annotated[float, Ge(0)] = setting(
         0.0, "0: scores are dot products with item embeddings; else cosines over this temperature"
     )

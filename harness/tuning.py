@@ -62,7 +62,7 @@ class Search:
         written = [
             f"{key}={yaml.safe_dump(value, default_flow_style=True).splitlines()[0]}" for key, value in settings.items()
         ]
-        return resolve(self.recipe, self.category, self.seed, [*self.overrides, *written], self.plugins)
+        return resolve(self.recipe, self.category, self.seed, [*self.overrides, *written], self.plugins, strict=False)
 
 
 def check_space(space: Any, where: str) -> dict[str, Any]:

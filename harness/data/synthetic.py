@@ -250,7 +250,7 @@ class Process:
                 rows = np.arange(len(active))
                 first = self.followers(np.full(len(active), -1), self.cluster[last])[rows, follow]
                 second = first
-                if step > 1:
+                if step > 1 and s.max_history > 1:  # what is not in a history has no say
                     second = self.followers(self.cluster[previous], self.cluster[last])[rows, follow]
                 chosen = draws[:, 2]
                 cluster = np.where(chosen < s.first_order, first, cluster)

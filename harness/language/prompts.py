@@ -33,6 +33,11 @@ SAMPLE_TASKS = (
 ITEM_TASKS = ("title_to_sid", "sid_to_title", "description_to_sid", "sid_to_description")
 SID_TASKS = ("next_sid", "titles_to_sid", "title_to_sid", "description_to_sid")
 """Tasks whose answer is a SID: those that RL can reward."""
+DESCRIBED = (
+    "a task is about descriptions",
+    lambda settings: any(rate and "description" in task for task, rate in settings.tasks.items()),
+)
+"""When the length of descriptions is read (see :func:`harness.components.setting`)."""
 STYLES = ("compact", "compact-items", "instruction")
 COMPACT = {
     "next_sid": ("<|next|>", ""),

@@ -26,7 +26,7 @@ from harness.decoding.trie import Trie
 from harness.errors import BenchError, NotFinite
 from harness.generative import sid_token_ids
 from harness.language.answer_loss import AnswerLoss
-from harness.language.prompts import DRAWN_TASKS, SID_TASKS, Prompts
+from harness.language.prompts import DESCRIBED, DRAWN_TASKS, SID_TASKS, Prompts
 from harness.language.rows import example_rows, packed_rows
 from harness.trained import trained
 from harness.training import IGNORED, Row
@@ -60,7 +60,7 @@ class SftSettings:
     label_smoothing: float = setting(0.0, "label smoothing, over the same tokens as the softmax (0)")
     embedding_dropout: float = setting(0.0, "dropout of token embeddings (0)")
     cutoff: int = setting(512, "longest sequence, in tokens; the last ones are kept (512)")
-    text_characters: int = setting(500, "descriptions are cut to this length, in characters")
+    text_characters: int = setting(500, "descriptions are cut to this length, in characters", DESCRIBED)
     eval_every: Annotated[float, Gt(0), Le(1)] = setting(
         0.05, "probe and checkpoint at this share of the training; 1: at its end (0.05)"
     )
@@ -68,7 +68,10 @@ class SftSettings:
     select: Literal["NDCG@10", "HR@10", "loss"] = setting(
         "NDCG@10", "valid metric that picks the best checkpoint (loss)"
     )
-    loss_samples: int = setting(0, "valid samples whose loss selects, where loss does, drawn once; 0: all (0)")
+    loss_samples: Annotated[int, Ge(0)] = setting(
+        0, "valid samples whose loss selects, where loss does, drawn once; 0: all (0)",
+        ("select is loss", lambda s: s.select == "loss"),
+    )  # fmt: skip
     precision: Literal["float32", "bfloat16"] = setting("float32", "autocast precision (bfloat16)")
     gradient_checkpointing: bool = setting(False, "recompute activations to save memory")
     deepspeed: str = setting("", "path of a DeepSpeed config; empty: none")
@@ -125,9 +128,14 @@ class SftTrainer:
             raise BenchError("backbone.dtype = float16 does not train on a CPU; set backbone.dtype=float32 or bfloat16")
         check_tokens(text_tokenizer, self.sid_tokens(context))
         generative = self.generative(prompts, model, text_tokenizer)
-        lengths = context.train.histories.lengths
-        most = np.argsort(-lengths, kind="stable")[:LONGEST]
-        longest = max(len(ids) for ids in generative.encode(context.train.take(np.sort(most)).histories))
+        rows = np.sort(np.argsort(-context.train.histories.lengths, kind="stable")[:LONGEST])
+        longest = max(len(ids) for ids in generative.encode(context.train.take(rows).histories))
+        most = getattr(model.config, "max_position_embeddings", None)
+        if isinstance(most, int) and 0 < most < longest + 1:
+            raise BenchError(
+                f"the longest prompt has {longest} tokens and {name} {most} positions; set sft.cutoff lower, or take a "
+                "backbone with more (nano: backbone.positions)"
+            )
         verdict = layouts.of(model.to(context.device), longest + 1)
         if verdict.by_rows:
             context.progress.say(f"{name} is decoded row by row, which is slower: {verdict.reason}")

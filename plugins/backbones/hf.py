@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from harness.components import setting
 from harness.errors import BenchError
 from harness.trained import train_rows_only
+
+ADAPTED = ("lora_rank is above 0", lambda s: s.lora_rank > 0)
 
 
 @dataclass(frozen=True)
@@ -21,8 +24,8 @@ class Settings:
     trust_remote_code: bool = setting(False, "run code that comes with the checkpoint")
     revision: str = setting("", "branch, tag or commit of a hub id; empty: its main branch")
     lora_rank: int = setting(0, "train LoRA adapters of this rank and the embeddings, merged at the end; 0: all")
-    lora_alpha: float = setting(32.0, "LoRA's scale is this over the rank")
-    lora_dropout: float = setting(0.05, "dropout before the adapters")
+    lora_alpha: float = setting(32.0, "LoRA's scale is this over the rank", ADAPTED)
+    lora_dropout: float = setting(0.05, "dropout before the adapters", ADAPTED)
 
 
 class HfBackbone:
@@ -35,6 +38,10 @@ class HfBackbone:
             raise BenchError("backbone hf needs a model: --set backbone=hf:Qwen/Qwen2.5-1.5B-Instruct or hf:PATH")
         if settings.freeze and settings.lora_rank:
             raise BenchError("backbone.freeze and backbone.lora_rank are two ways to train less; set one of them")
+        if settings.revision and Path(location).exists():
+            raise BenchError(
+                f"backbone.revision = {settings.revision}: {location} is a folder here and has no revisions"
+            )
         self.settings, self.location = settings, location
 
     @property

@@ -26,7 +26,9 @@ FOUND = "assistant.json"
 class Settings:
     """Settings of the assistant (in brackets: the paper's)."""
 
-    method: str = setting("sasrec", "method whose recipe is trained here as the assistant (SASRec)")
+    method: str = setting(
+        "sasrec", "method whose recipe is trained here as the assistant (SASRec)", ("run is empty", lambda s: not s.run)
+    )
     run: str = setting("", "a recorded run of an item-scoring method to use in its place; empty: none")
     alphas: list[float] = setting(
         [0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0],

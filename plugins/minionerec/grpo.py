@@ -18,9 +18,11 @@ from harness.decoding.trie import Trie
 from harness.errors import BenchError
 from harness.generative import GenerativeModel, encode
 from harness.groups import Rewards
-from harness.language.prompts import SID_TASKS, Example, Prompts
+from harness.language.prompts import DESCRIBED, SID_TASKS, Example, Prompts
 from harness.trained import trained
 from plugins.minionerec.group_trainer import Plan, SharedPromptGRPOTrainer, unused
+
+SYNCED = ("sync_reference is true", lambda s: s.sync_reference)
 
 
 @dataclass(frozen=True)
@@ -36,14 +38,18 @@ class Settings:
     advantage: Literal["group", "sibling"] = setting(
         "group", "sibling: half of it among the branches of each level, as Sibling-GRPO has (group)"
     )
-    sibling_share: float = setting(0.5, "share of the sibling advantage where it is used (0.5)")
+    sibling_share: float = setting(
+        0.5, "share of the sibling advantage (0.5)", ("advantage is sibling", lambda s: s.advantage == "sibling")
+    )
     generations: int = setting(16, "completions a prompt, G (16)")
     rollout: Literal["beam", "sample", "sample_distinct"] = setting(
         "beam", "the G best SIDs; or draws at the temperature, with or without replacement (beam)"
     )
     refill: int = setting(0, "rounds in which prompts without any advantage are replaced by others (0)")
     idle: Literal["keep", "skip"] = setting(
-        "keep", "prompts without advantage: keep their KL, or skip them; with beta 0 they always cost nothing (keep)"
+        "keep",
+        "prompts without advantage: keep their KL, or skip them; with beta 0 they always cost nothing (keep)",
+        ("beta is above 0", lambda s: s.beta > 0),
     )
     softmax: Literal["as trained", "vocabulary", "catalogue"] = setting(
         "as trained", "probabilities over the whole vocabulary, or over the tokens that continue a SID (vocabulary)"
@@ -58,15 +64,15 @@ class Settings:
         "token", "importance ratio a token, or a sequence as GSPO has (token)"
     )
     sync_reference: bool = setting(False, "move the reference towards the policy (yes)")
-    sync_steps: int = setting(512, "steps between two syncs (512)")
-    sync_mixup: float = setting(0.6, "share of the policy in a synced reference (0.6)")
+    sync_steps: int = setting(512, "steps between two syncs (512)", SYNCED)
+    sync_mixup: float = setting(0.6, "share of the policy in a synced reference (0.6)", SYNCED)
     learning_rate: float = setting(1e-5, "peak learning rate (1e-5)")
     schedule: str = setting("cosine", "learning-rate schedule (cosine)")
     warmup: float = setting(0.03, "warm-up, in steps; below 1 a share of the training (0.03)")
     weight_decay: float = setting(0.0, "AdamW's weight decay (0)")
     max_grad_norm: float = setting(0.3, "gradient clipping (0.3)")
     cutoff: int = setting(512, "longest prompt, in tokens; the last ones are kept (512)")
-    text_characters: int = setting(500, "descriptions are cut to this length, in characters")
+    text_characters: int = setting(500, "descriptions are cut to this length, in characters", DESCRIBED)
     eval_every: Annotated[float, Gt(0), Le(1)] = setting(
         0.1, "probe and checkpoint at this share of the training; 1: at its end (0.1)"
     )

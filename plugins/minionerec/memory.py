@@ -38,24 +38,34 @@ FLOOR = -20.0
 """The least log-probability of the model that a blend tells apart."""
 
 
+BLENDED = ("combine is blend", lambda s: s.combine == "blend")
+MIXED = ("combine is mixture", lambda s: s.combine == "mixture")
+
+
 @dataclass(frozen=True)
 class Settings:
     """What is remembered, and how it is weighed."""
 
     combine: Literal["blend", "mixture"] = setting("blend", "a logit over features, or kNN-LM's interpolation")
     memory: str = setting("hybrid", "trainer of the item-scoring method that proposes candidates, fitted on train")
-    parts: list[str] = setting(["skip-markov", "tfidf"], "trainers whose scores are a blend's features")
-    model: bool = setting(True, "whether a blend sees the language model's log-probability; false is the ablation")
-    ridge: float = setting(1e-3, "penalty of a blend's squared weights")
+    parts: list[str] = setting(["skip-markov", "tfidf"], "trainers whose scores are a blend's features", BLENDED)
+    model: bool = setting(
+        True, "whether a blend sees the language model's log-probability; false is the ablation", BLENDED
+    )
+    ridge: float = setting(1e-3, "penalty of a blend's squared weights", BLENDED)
     weights: list[float] = setting(
-        [0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0], "weights of the memory that a mixture tries, 0 to 1"
+        [0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0],
+        "weights of the memory that a mixture tries, 0 to 1",
+        MIXED,
     )
     temperatures: list[float] = setting(
-        [0.05, 0.1, 0.15, 0.2, 0.3, 0.5], "temperatures of the memory's softmax that a mixture tries"
+        [0.05, 0.1, 0.15, 0.2, 0.3, 0.5],
+        "temperatures of the memory's softmax that a mixture tries",
+        MIXED,
     )
     candidates: int = setting(100, "SIDs that model and memory propose each while fitting")
     cutoff: int = setting(512, "longest prompt, in tokens; the last ones are kept")
-    select: Literal["NDCG@10", "HR@10"] = setting("NDCG@10", "valid metric that picks a mixture")
+    select: Literal["NDCG@10", "HR@10"] = setting("NDCG@10", "valid metric that picks a mixture", MIXED)
 
 
 @dataclass(frozen=True)

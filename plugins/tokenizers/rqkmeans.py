@@ -24,7 +24,9 @@ class Settings:
     levels: int = setting(3, "levels of the SID")
     codes: int = setting(256, "codes a level, fewer where the catalogue is smaller")
     embedder: str = setting("tfidf", "tfidf (latent semantic analysis), minilm (extra: text) or hf:PATH (mean pooling)")
-    dimensions: int = setting(256, "dimensions kept of the tfidf embedding")
+    dimensions: int = setting(
+        256, "dimensions kept of the tfidf embedding", ("embedder is tfidf", lambda s: s.embedder == "tfidf")
+    )
     iterations: int = setting(100, "k-means iterations a level, at most")
 
 
