@@ -42,7 +42,7 @@ def make_run(
     for number, stage in enumerate(stages, start=1):
         rankings = skilled(dataset, semantic_ids, skill + 0.1 * (number - 1), seed, kind)
         with store.replace_file(keep.rankings(stage)) as path:
-            rankings.write(path, semantic_ids)
+            rankings.write(path, semantic_ids, dataset.test)
         keep.finish(f"{stage}/fit", seconds=seconds, parameters=1_000_000, **{"best step": 20})
         keep.finish(f"{stage}/decode", seconds=2.0, valid={"NDCG@10": valid}, **{"peak memory GiB": 0.5})
         keep.stage(number, stage).mkdir(parents=True)

@@ -86,3 +86,31 @@ def build(name, attention="sdpa", vocabulary=VOCABULARY, loud=LOUD):
             if weights.dim() > 1:
                 weights.mul_(loud)
     return model.eval()
+
+
+def verdicts():
+    """``{family: {attention: verdict}}``; a family without an attention lacks it."""
+    from harness.decoding import layouts
+
+    found = {}
+    for name in FAMILIES:
+        models = {attention: build(name, attention) for attention in ("sdpa", "eager")}
+        found[name] = {a: layouts.examine(model, 40) for a, model in models.items() if model is not None}
+    return found
+
+
+SHOWN = {"tree": "equal", "rows": "row by row", "refused": "refused"}
+
+
+def table(found):
+    """The table of the docs."""
+    lines = ["| Family | sdpa | eager | Why not as a tree |", "|---|---|---|---|"]
+    for name, by_attention in found.items():
+        cells = [SHOWN[by_attention[a].layout] if a in by_attention else "—" for a in ("sdpa", "eager")]
+        reasons = dict.fromkeys(verdict.reason.partition(" (")[0] for verdict in by_attention.values())
+        lines.append(f"| {name} | {cells[0]} | {cells[1]} | {'; '.join(r for r in reasons if r)} |")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":  # python -m tests.decoding.families: the table for docs/backbones.md
+    print(table(verdicts()))

@@ -14,7 +14,7 @@ from harness.progress import Progress
 from harness.semantic_ids import SemanticIds
 from plugins.decoders.mixture import MixtureDecoder
 from plugins.decoders.search import BeamDecoder, BeamSettings
-from plugins.minionerec.memory import Mixture, conditional_logit, gains, ranks_of, sid_log_probs
+from plugins.minionerec.memory import Mixture, conditional_logit, ranks_of, sid_log_probs
 
 
 @pytest.fixture(scope="module")
@@ -99,10 +99,8 @@ def test_the_conditional_logit_finds_the_weights_that_made_the_choices():
     assert found[3] == 0
 
 
-def test_ranks_and_gains():
-    scores = np.array([[3.0, 2.0, 1.0], [1.0, 2.0, 3.0], [1.0, 2.0, 3.0]])
-    wanted = np.array([[True, False, False], [True, False, False], [False, False, False]])
-    ranks = ranks_of(scores, wanted)
-    assert ranks.tolist() == [0, 2, np.inf]
-    np.testing.assert_allclose(gains(ranks, "NDCG@10"), [1, 0.5, 0])
-    assert gains(ranks, "HR@10").tolist() == [1, 1, 0]
+def test_ranks_put_ties_where_the_decoder_does():
+    scores = np.array([[3.0, 2.0, 1.0], [1.0, 2.0, 3.0], [1.0, 2.0, 3.0], [1.0, 1.0, 1.0], [1.0, 1.0, -np.inf]])
+    wanted = np.array([[1, 0, 0], [1, 0, 0], [0, 0, 0], [0, 0, 1], [0, 1, 0]], dtype=bool)
+    assert ranks_of(scores, wanted).tolist() == [0, 2, np.inf, 2, 1]  # a tie is no hit
+    assert ranks_of(scores, wanted, np.array([2, 1, 1])).tolist() == [0, 2, np.inf, 3, 2]  # items of shared SIDs count

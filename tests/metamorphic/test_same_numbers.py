@@ -189,8 +189,12 @@ def test_the_numbers_of_items_change_nothing_but_ties(method, runs, small, data,
         own = scores[np.arange(len(scores)), dataset.test.targets]
         near = np.abs(scores - own[:, None]) <= 1e-12 * np.maximum(1, np.abs(own[:, None]))
         back = np.argsort(given)  # samples in an order that both have: by history and target under the old numbers
-        keys = [(u, [int(back[i]) for i in h], int(back[t])) for u, h, t in zip(
-            dataset.test.users.tolist(), dataset.test.histories.lists(), dataset.test.targets.tolist(), strict=True)]
+        keys = [
+            (u, [int(back[i]) for i in h], int(back[t]))
+            for u, h, t in zip(
+                dataset.test.users.tolist(), dataset.test.histories.lists(), dataset.test.targets.tolist(), strict=True
+            )
+        ]
         order = sorted(range(len(keys)), key=keys.__getitem__)
         ranks.append((scores > own[:, None] + 1e-12).sum(1)[order])
         tied.append(near.sum(1)[order])
