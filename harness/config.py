@@ -226,8 +226,13 @@ def _must_be_read(config: RunConfig, overrides: Iterable[str]) -> None:
             raise BenchError(f"--set {override}: {config.method} writes no prompts, so this changes nothing")
         for field in dataclasses.fields(parts[head]) if head in parts and name else ():
             only = field.metadata.get("only")
-            if field.name == name and only and not only[1](parts[head]):
+            if field.name == name and only and not only[1](parts[head]) and not _is_default(field, parts[head]):
                 raise BenchError(f"--set {override}: {head}.{name} is read only where {only[0]}; leave it out")
+
+
+def _is_default(field: Any, settings: Any) -> bool:
+    made = field.default_factory() if field.default is dataclasses.MISSING else field.default
+    return bool(getattr(settings, field.name) == made)
 
 
 def tuned(method: str, category: str) -> tuple[str, ...]:

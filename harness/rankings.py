@@ -150,7 +150,15 @@ class Rankings:
         if keys is not None and len(keys) != n:
             raise BenchError(f"rankings {path} have {len(keys)} sample keys for {n} samples; run the method again")
         found = cls(kind, ids.reshape(n, k).astype(np.int32), scores, keys)
-        return found if samples is None else found.take(_places(keys, n, samples, path))
+        return found if samples is None else found.of(samples, path)
+
+    def of(self, samples: Samples, path: Path) -> Rankings:
+        """The same in the order of `samples`; `path` is where they were read, for errors.
+
+        Raises:
+            BenchError: they are of other samples.
+        """
+        return self.take(_places(self.keys, len(self.ids), samples, path))
 
 
 def _places(keys: np.ndarray | None, n: int, samples: Samples, path: Path) -> np.ndarray:

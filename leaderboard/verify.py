@@ -95,15 +95,16 @@ def verify(record: Record, dataset: Dataset | None, plugins: Plugins, folder: Pa
         return verdict
     semantic_ids = _semantic_ids(record, dataset, folder)
     for stage, path in present.items():
+        in_file = Rankings.read(path, semantic_ids)
         try:
-            rankings = Rankings.read(path, semantic_ids, dataset.test)
+            rankings = in_file.of(dataset.test, path)
         except BenchError as error:
             verdict.false.append(error.format_message())
             continue
         here = measure.measure(plugins, rankings, dataset, semantic_ids) | {"rankings": rankings.fingerprint}
-        if rankings.keys is None:  # of an older version, whose fingerprints are of the file's rows
-            in_file = Rankings.read(path, semantic_ids).fingerprint
-            here["rankings"] = in_file if record.stages[stage].get("rankings") == in_file else here["rankings"]
+        if record.stages[stage].get(measure.MEASURED, 1) < 2 and dataset.test.rows is not None:
+            of_rows = rankings.take(np.argsort(dataset.test.rows)).fingerprint  # older ones are of the file's rows
+            here["rankings"] = of_rows if record.stages[stage].get("rankings") == of_rows else here["rankings"]
         there = {key: value for key, value in record.stages[stage].items() if key not in UNCHECKED and key in here}
         if there.pop(measure.MEASURED, 1) < 2 and "segments" in there:  # purchases were counted otherwise
             there["segments"] = {name: part for name, part in there["segments"].items() if name != BOUGHT}

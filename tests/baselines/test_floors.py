@@ -92,7 +92,7 @@ def test_skip_markov_counts_each_pair_of_a_sequence_once(tmp_path):
 
 def random_purchases(seed=0, users=40, items=12):
     rng = np.random.default_rng(seed)
-    return csr_matrix((rng.random((users, items)) < 0.3).astype(np.float32))
+    return csr_matrix((rng.random((users, items)) < 0.3).astype(np.float64))
 
 
 def test_ease_is_the_ridge_of_each_item_on_all_others():
@@ -174,7 +174,7 @@ def test_a_cold_history_has_finite_scores_and_more_history_is_read(name, tmp_pat
     model = fitted(name, CHAIN, tmp_path)
     scores = model.score(histories([4], [0], [0, 1, 2]))
     assert scores.shape == (3, N)
-    assert scores.dtype == np.float32
+    assert scores.dtype == np.float64
     assert np.isfinite(scores).all()
 
 

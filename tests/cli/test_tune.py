@@ -126,7 +126,7 @@ def test_a_trial_cut_short_is_tried_again_with_the_same_settings(tmp_path, monke
     result = bench(*words(tmp_path, "--no-mlflow", trials=2))
     assert result.exit_code == 0, result.output
     assert calls[2] == calls[1]
-    assert [t["state"] for t in record(tmp_path)["trials"]] == ["complete", "fail", "complete"]
+    assert [t["state"] for t in record(tmp_path)["trials"]] == ["complete", "failed", "complete"]
 
 
 def test_a_search_without_a_completed_trial_is_one_line(tmp_path):
@@ -193,3 +193,86 @@ def test_median_of_nothing_prunes_nothing():
     with pytest.raises(BenchError, match="no search space"):
         tuning.check_space({}, "method x")
     assert np.isfinite(tuning.check_space({"a.b": [1]}, "x")["a.b"][0])
+
+
+def test_another_seed_or_recipe_is_another_search(searched):
+    folder, _ = searched
+    found = bench(*words(folder, "--seed", "2"))
+    assert found.exit_code == 2 and "holds a search with another seed (42)" in found.output
+    recipe = tuning._recipe
+    try:
+        tuning._recipe = lambda search: "another"
+        found = bench(*words(folder))
+    finally:
+        tuning._recipe = recipe
+    assert found.exit_code == 2 and "holds a search with another recipe" in found.output
+
+
+def test_trials_of_other_semantic_ids_are_compared_by_item(tmp_path):
+    """One code a level: hardly any SID, and a SID metric near 1 that says nothing of items."""
+    (tmp_path / "space.yaml").write_text("tokenizer.codes: [2, 32]\n")
+    found = bench("tune", "--method", "markov", "--category", "Synthetic", "--runs", str(tmp_path / "runs"), "--space",
+                  str(tmp_path / "space.yaml"), "--trials", "4", "--threads", "1", "--no-mlflow", *SIZES, "--set",
+                  "tokenizer=rqkmeans", "--set", "tokenizer.levels=1")  # fmt: skip
+    assert found.exit_code == 0, found.output
+    told = json.loads((tmp_path / "runs/Synthetic/markov/tuning/search.json").read_text())
+    assert told["metric"] == "valid NDCG@10 by item"
+    by_codes = {t["settings"]["tokenizer.codes"]: t["valid"] for t in told["trials"]}
+    assert by_codes[2]["NDCG@10"] > by_codes[32]["NDCG@10"]  # what would have chosen
+    assert by_codes[2]["NDCG@10 by item"] == pytest.approx(by_codes[32]["NDCG@10 by item"])
+    (tmp_path / "space.yaml").write_text("dataset.users: [60, 120]\n")
+    found = bench("tune", "--method", "markov", "--category", "Synthetic", "--runs", str(tmp_path / "runs2"), "--space",
+                  str(tmp_path / "space.yaml"))  # fmt: skip
+    assert found.exit_code == 2 and "changes what valid numbers are of" in found.output
+
+
+SHAKY = """
+import numpy as np
+from dataclasses import dataclass
+from harness import hookimpl
+from harness.components import setting
+
+
+@dataclass(frozen=True)
+class Settings:
+    off: float = setting(0.0, "taken off every count")
+
+
+class Roots:
+    Settings = Settings
+
+    def __init__(self, settings):
+        self.settings = settings
+
+    def fit(self, context):
+        return {}
+
+    def load(self, context):
+        with np.errstate(invalid="ignore"):
+            roots = np.sqrt(np.bincount(context.train.targets, minlength=len(context.items)) - self.settings.off)
+        return type("Model", (), {"score": lambda self, h: np.tile(roots, (len(h), 1))})()
+
+
+@hookimpl
+def bench_trainers():
+    return {"roots": Roots}
+
+
+@hookimpl
+def bench_methods():
+    return [{"name": "roots", "stages": [{"name": "roots"}], "decoder": "rank", "search": {"roots.off": [0.0, 3.0]},
+             "tokenizer": {"name": "given", "optional": True}}]
+"""
+
+
+def test_a_trial_whose_scores_are_no_numbers_has_failed(tmp_path):
+    (tmp_path / "roots.py").write_text(SHAKY)
+    found = bench("tune", "--plugin", str(tmp_path / "roots.py"), "--method", "roots", "--category", "Synthetic",
+                  "--runs",
+                  str(tmp_path / "runs"), "--trials", "6", "--threads", "1", "--no-mlflow", *SIZES)  # fmt: skip
+    assert found.exit_code == 0, found.output
+    told = json.loads((tmp_path / "runs/Synthetic/roots/tuning/search.json").read_text())
+    failed = [t for t in told["trials"] if t["settings"]["roots.off"] == 3.0]
+    assert failed and all(t["state"] == "failed" and t["valid"] is None for t in failed)
+    assert "NaN score" in failed[0]["error"] and told["best"]["settings"]["roots.off"] == 0.0
+    assert len(told["trials"]) == 6  # a failed one counts: the same command has nothing left to do

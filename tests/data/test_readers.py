@@ -235,3 +235,45 @@ def test_the_real_sequences_have_their_published_facts(plugins):
         found = catalogue.read(plugins, "Scientific", os.environ["BENCH_DATA"], {"index": variant})
         assert len(found.given.distinct) == distinct
     assert np.all(data.train.histories.lengths <= 10)
+
+
+HUGE = 9_780_306_406_157
+
+
+def with_test_rows(root, rows):
+    """The little dataset with these cells of the test file: (user, history, item)."""
+    write_minionerec(root)
+    with open(root / "test/Toys_5_2016-10-2018-11.csv", "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["user_id", "history_item_id", "item_id"])
+        writer.writerows(rows)
+    return root
+
+
+@pytest.mark.parametrize("place", [1, 2])
+def test_ids_beyond_32_bits_are_one_line_with_file_and_row(plugins, tmp_path, place):
+    rows = [["A1", "[0, 1]", 2], ["A2", "[1]", 3]]
+    rows[1][place] = f"[{HUGE}]" if place == 1 else HUGE
+    with pytest.raises(BenchError, match=rf"test/Toys.*row 2: .*{HUGE} is (not in|out of range) 0–7"):
+        read(plugins, with_test_rows(tmp_path, rows))
+
+
+def test_more_ids_that_are_none_than_are_listed_do_not_end_the_reading(plugins, tmp_path):
+    rows = [[f"A{i}", f"[{HUGE + i}]" if i % 2 else "[0]", "B00" if i % 3 else "²"] for i in range(140)]
+    with pytest.raises(BenchError, match=r"row 2: history item .* \(and \d+ more"):
+        read(plugins, with_test_rows(tmp_path, rows))
+
+
+def test_a_code_beyond_32_bits_is_one_line(plugins, tmp_path):
+    path = write_minionerec(tmp_path) / "index/Toys.index.json"
+    index = json.loads(path.read_text())
+    index["1"][2] = f"<c_{HUGE}>"
+    path.write_text(json.dumps(index))
+    with pytest.raises(BenchError, match=f"SID of item 1 has code {HUGE}, the largest allowed"):
+        read(plugins, tmp_path)
+
+
+def test_a_test_row_that_stands_twice_is_an_error(plugins, tmp_path):
+    rows = [["A1", "[0, 1]", 2], ["A2", "[1]", 3], ["A1", "[0, 1]", 2]]
+    with pytest.raises(BenchError, match=r"row 3: is row 1 again \(user A1, target 2\), and would count twice"):
+        read(plugins, with_test_rows(tmp_path, rows))

@@ -47,7 +47,7 @@ def test_an_exported_record_is_verified_from_its_rankings(exported):
     assert {p.name for p in exported.with_suffix("").iterdir()} >= {"test-sft.parquet", "test-grpo.parquet"}
     done = bench("results", "verify", exported, "--strict")
     assert done.exit_code == 0, done.output
-    assert "all metrics follow from the rankings (sft, grpo)" in done.output
+    assert "all metrics, intervals, segments and sizes follow from the rankings (sft, grpo)" in done.output
 
 
 def test_slim_rankings_keep_the_candidates_and_drop_what_no_metric_needs(run, exported, tiny):

@@ -1,0 +1,158 @@
+"""The same command means the same run: what it reads is part of what it is."""
+
+import shutil
+
+import pytest
+from click.testing import CliRunner
+
+from harness import identity, store
+from harness.cli import cli
+from harness.errors import BenchError
+from harness.plugins import load
+from tests.commands import bench_run, run_whole
+
+PLUGIN = """
+import numpy as np
+
+import helper
+from harness import hookimpl
+from harness.components import NoSettings
+
+
+class Counts:
+    Settings = NoSettings
+
+    def __init__(self, settings):
+        pass
+
+    def fit(self, context):
+        return {}
+
+    def load(self, context):
+        counts = np.bincount(context.train.targets, minlength=len(context.items))
+        return type("Model", (), {"score": lambda self, h: np.tile(helper.SIGN * counts, (len(h), 1))})()
+
+
+@hookimpl
+def bench_trainers():
+    return {"counts": Counts}
+
+
+@hookimpl
+def bench_methods():
+    return [{"name": "counts", "stages": [{"name": "counts"}], "decoder": {"name": "rank", "k": 20},
+             "tokenizer": {"name": "given", "optional": True}}]
+"""
+
+
+def test_content_is_what_is_in_a_file_or_folder(tmp_path):
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    (folder / "weights.bin").write_bytes(bytes(100))
+    before = identity.content(folder)
+    shutil.copytree(folder, tmp_path / "copy")
+    assert identity.content(tmp_path / "copy") == before  # names of folders and dates of files say nothing
+    (folder / "weights.bin").write_bytes(bytes(99) + b"1")
+    assert identity.content(folder) != before
+    (folder / ".cache").mkdir()
+    (folder / ".cache/x").write_text("x")
+    hidden = identity.content(folder)
+    (folder / ".cache/x").write_text("y")
+    assert identity.content(folder) == hidden
+
+
+def test_of_a_large_file_blocks_are_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(identity, "WHOLE", 1000)
+    monkeypatch.setattr(identity, "BLOCK", 64)
+    weights = tmp_path / "weights"
+    weights.write_bytes(bytes(64 * 70))
+    before = identity.content(weights)
+    weights.write_bytes(bytes(64 * 70 - 1) + b"1")
+    assert identity.content(weights) != before
+
+
+def test_a_changed_plugin_or_what_it_imports_is_another_run(tmp_path, monkeypatch):
+    import sys
+
+    monkeypatch.syspath_prepend(str(tmp_path))
+    plugin, helper = tmp_path / "counts.py", tmp_path / "helper.py"
+    plugin.write_text(PLUGIN)
+    found = []
+    for sign in (1, -1, 1):
+        helper.write_text(f"SIGN = {sign}\n")
+        sys.modules.pop("helper", None)
+        shutil.rmtree(tmp_path / "__pycache__", ignore_errors=True)
+        before = set((tmp_path / "runs").rglob("metrics.json"))
+        sets = ["dataset.items=60", "dataset.users=60"]
+        done = bench_run(tmp_path / "runs", "counts", sets, "--plugin", str(plugin))
+        assert done.exit_code == 0, (done.output, done.exception)
+        found.append(set((tmp_path / "runs").rglob("metrics.json")) - before)
+    assert [len(new) for new in found] == [1, 1, 0]  # the third is the first again
+    first, second = (store.read_json(path)["stages"]["counts"]["rankings"] for [path] in map(list, found[:2]))
+    assert first != second
+    [path] = found[0]
+    assert "plugin counts" in store.read_json(path.parent / store.MANIFEST)["fingerprints"]["files"]
+
+
+def test_a_run_without_local_files_has_the_hash_it_always_had(plugins):
+    from harness import pipeline
+    from harness.config import resolve
+    from harness.data import catalogue
+
+    sizes = {"items": 60, "users": 60}
+    data = catalogue.read(plugins, "Synthetic", None, sizes)
+    sets = [f"dataset.{key}={value}" for key, value in sizes.items()]
+    config = resolve(plugins.get("method", "markov"), "Synthetic", 1, sets, plugins)
+    assert identity.files(config, data, plugins) == {}
+    own = config.hash(data=data.fingerprint, given=data.given.fingerprint, origin=None)
+    assert pipeline.directory(store.Path("runs"), config, data, None, plugins).name == f"seed1-{own}"
+
+
+def test_a_finished_run_says_that_nothing_was_run(tmp_path):
+    sets = ["dataset.items=60", "dataset.users=60"]
+    run, _ = run_whole(tmp_path, "markov", sets)
+    words = ["run", "--method", "markov", "--category", "Synthetic", "--seed", "1", "--runs", str(tmp_path),
+             "--no-mlflow", "--no-figures", *(w for s in sets for w in ("--set", s))]  # fmt: skip
+    said = CliRunner().invoke(cli, words)
+    assert said.exit_code == 0 and "nothing is trained or decoded" in said.output
+    assert store.read_json(run / store.MANIFEST)["finished"] in said.output
+
+
+@pytest.mark.parametrize("seed", ["-1", str(2**32), "99999999999999999999"])
+@pytest.mark.parametrize("method", ["markov", "sasrec"])
+def test_a_seed_out_of_range_is_one_line_and_leaves_nothing(tmp_path, seed, method):
+    done = bench_run(tmp_path / "runs", method, [], "--seed", seed)
+    assert done.exit_code == 2 and "0–4294967295" in done.output
+    assert not (tmp_path / "runs").exists()
+
+
+def test_the_last_seed_runs(tmp_path):
+    sets = ["dataset.items=60", "dataset.users=60", "gru4rec.epochs=1", "gru4rec.loss=bce"]
+    run_whole(tmp_path, "gru4rec", sets, "--seed", str(2**32 - 1))
+
+
+@pytest.mark.parametrize("command", ["run", "tune", "suite"])
+def test_a_folder_that_cannot_be_written_is_one_line(tmp_path, command):
+    (tmp_path / "file").write_text("x")
+    where = ["--category", "Synthetic", "--runs", str(tmp_path / "file/runs"), "--no-mlflow"]
+    words = {
+        "run": ["run", "--method", "markov"],
+        "tune": ["tune", "--method", "markov", "--trials", "1"],
+        "suite": ["suite", "run", "table1", "--only", "markov"],
+    }[command]
+    done = CliRunner().invoke(cli, [*words, *where])
+    assert done.exit_code == 2, (done.output, done.exception)
+    assert "cannot be written" in done.output and "Traceback" not in done.output
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_broken_folder_leaves_none_that_it_made(tmp_path, monkeypatch):
+    monkeypatch.setattr(store.os, "access", lambda *_: False)
+    with pytest.raises(BenchError, match="cannot be written"):
+        store.make_folder(tmp_path / "a/b/c")
+    assert not (tmp_path / "a").exists()
+
+
+def test_plugins_of_the_shipped_kinds_are_no_files(plugins):
+    assert load().registry("trainer").keys() == plugins.registry("trainer").keys()
