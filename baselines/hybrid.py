@@ -61,8 +61,8 @@ class Hybrid:
 
     def score(self, histories: Histories) -> np.ndarray:
         """``[batch, n_items]``."""
-        return _scaled(self.chain.score(histories)) + self.weight * _scaled(self.match.score(histories))
-
-
-def _scaled(scores: np.ndarray) -> np.ndarray:
-    return scores / np.maximum(scores.max(axis=1, keepdims=True), 1e-12)
+        chain, match = self.chain.score(histories), self.match.score(histories)
+        chain /= np.maximum(chain.max(axis=1, keepdims=True), 1e-12)
+        match *= self.weight / np.maximum(match.max(axis=1, keepdims=True), 1e-12)
+        chain += match
+        return chain

@@ -50,8 +50,9 @@ class ItemToItem:
         """``[batch, n_items]`` float64, so that popularity orders what the votes leave equal."""
         seen = visits(histories, len(self.popularity), self.settings.decay, self.settings.reach)
         votes = seen.astype(self.weights.dtype) @ self.weights
-        dense = votes.toarray() if hasattr(votes, "toarray") else votes
-        return dense + np.float64(self.settings.popularity) * self.popularity
+        dense = votes.toarray() if hasattr(votes, "toarray") else votes.astype(np.float64)
+        dense += np.float64(self.settings.popularity) * self.popularity
+        return dense
 
     def save(self, directory: Path) -> dict[str, Any]:
         """Write the matrix; returns facts for the record."""

@@ -70,7 +70,8 @@ class TitleMatch:
         """``[batch, n_items]``."""
         wanted = visits(histories, self.vectors.shape[0], self.settings.decay, self.settings.reach) @ self.vectors
         matched = (wanted @ self.vectors.T).toarray()
-        return matched + np.float64(self.settings.popularity) * self.popularity
+        matched += np.float64(self.settings.popularity) * self.popularity
+        return matched
 
 
 def needs_titles(items: Items, who: str) -> None:

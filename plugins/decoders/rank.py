@@ -77,6 +77,6 @@ def _top(scores: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
 
     from harness.decoding.beam import top
 
-    wide = scores.astype(np.float64 if scores.dtype.kind in "iu" or scores.dtype.itemsize > 4 else np.float32)
-    best, order = top(torch.from_numpy(np.ascontiguousarray(wide)), k)
+    exact = scores.dtype.kind in "iu" or scores.dtype.itemsize > 4
+    best, order = top(torch.from_numpy(np.ascontiguousarray(scores, np.float64 if exact else np.float32)), k)
     return order[:, :k].numpy(), best[:, :k].numpy()
