@@ -49,8 +49,10 @@ class ItemToItem:
     def score(self, histories: Histories) -> np.ndarray:
         """``[batch, n_items]`` float64, so that popularity orders what the votes leave equal."""
         seen = visits(histories, len(self.popularity), self.settings.decay, self.settings.reach)
-        votes = seen.astype(self.weights.dtype) @ self.weights
-        dense = votes.toarray() if hasattr(votes, "toarray") else votes.astype(np.float64)
+        if hasattr(self.weights, "tocsr"):
+            dense = (seen @ self.weights).toarray()
+        else:  # a dense matrix is not copied to float64
+            dense = (seen.astype(self.weights.dtype) @ self.weights).astype(np.float64)
         dense += np.float64(self.settings.popularity) * self.popularity
         return dense
 
@@ -148,6 +150,6 @@ def user_item(train: Samples, n_items: int) -> csr_matrix:
     rows, _ = np.nonzero(inside)
     bought = np.concatenate([train.histories.items[inside], train.targets])
     who = np.concatenate([users[rows], users])
-    matrix = csr_matrix((np.ones(len(who), dtype=np.float32), (who, bought)), shape=(int(users.max()) + 1, n_items))
+    matrix = csr_matrix((np.ones(len(who)), (who, bought)), shape=(int(users.max()) + 1, n_items))
     matrix.data[:] = 1.0
     return matrix

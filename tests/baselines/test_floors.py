@@ -92,7 +92,7 @@ def test_skip_markov_counts_each_pair_of_a_sequence_once(tmp_path):
 
 def random_purchases(seed=0, users=40, items=12):
     rng = np.random.default_rng(seed)
-    return csr_matrix((rng.random((users, items)) < 0.3).astype(np.float64))
+    return csr_matrix((rng.random((users, items)) < 0.3).astype(np.float32))
 
 
 def test_ease_is_the_ridge_of_each_item_on_all_others():
