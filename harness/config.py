@@ -29,6 +29,8 @@ RECIPE_KEYS = {
 }  # fmt: skip
 SAFE_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 """The safe loader, in C where libyaml is there: the same values ten times as fast."""
+LATER = {"backbone": {"revision": ""}}
+"""Settings that came into being after runs were recorded, with the value that means what was before them."""
 MOST_SEED = 2**32 - 1
 """Seeds lie in 0 … 2³² − 1: NumPy, scikit-learn and torch all take those."""
 GROUPS = ("floor", "traditional", "generative", "llm", "ours")
@@ -107,8 +109,17 @@ class RunConfig:
 
     def hash(self, **more: Any) -> str:
         """Eight hex digits over all that changes results, and `more` (fingerprints); not over the seed."""
-        content = {k: v for k, v in self.as_dict().items() if k not in ("seed", "summary", "group", "reported")} | more
+        content = told(self.as_dict()) | more
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def told(settings: dict[str, Any]) -> dict[str, Any]:
+    """Of a configuration what changes results and is no seed; settings that came since count where they are set."""
+    found = {k: v for k, v in settings.items() if k not in ("seed", "summary", "group", "reported")}
+    for section, later in LATER.items():
+        if isinstance(found.get(section), dict):
+            found[section] = {k: v for k, v in found[section].items() if k not in later or v != later[k]}
+    return found
 
 
 def shipped(*parts: str) -> Path:
@@ -155,14 +166,16 @@ def read_recipe(source: Any) -> dict[str, Any]:
 
 
 def resolve(
-    recipe: dict[str, Any], category: str, seed: int, overrides: Iterable[str], plugins: Plugins, strict: bool = True
-) -> RunConfig:
+    recipe: dict[str, Any], category: str, seed: int, overrides: Iterable[str], plugins: Plugins, strict: bool = True,
+    tuned: Iterable[str] = (),
+) -> RunConfig:  # fmt: skip
     """Apply ``--set`` overrides to a recipe and validate everything.
 
     Args:
         overrides: ``key=value`` strings; the key is ``stage.setting``, ``decoder.beams``,
             ``tokenizer=rqkmeans`` …, the value YAML.
         strict: whether an override that nothing reads is an error; trials of a search may have some.
+        tuned: overrides before them that nobody wrote for this run (:func:`tuned`).
 
     Raises:
         BenchError: an unknown component, key or stage (with the nearest names), a value of a wrong type, or a seed
@@ -175,8 +188,8 @@ def resolve(
     tree = json.loads(json.dumps(recipe))
     tree["stages"] = {stage["name"]: {"trainer": stage["name"]} | stage for stage in tree["stages"]}
     # another component first, then its settings: so they hold in any order
-    ordered = sorted(overrides, key=lambda text: "." in text.partition("=")[0])
-    for override in ordered:
+    given = list(overrides)
+    for override in sorted([*tuned, *given], key=lambda text: "." in text.partition("=")[0]):
         _apply(tree, override)
 
     def component(kind: str, given: Any) -> Component:
@@ -207,27 +220,35 @@ def resolve(
         probe=_validate(ProbeSettings, dict(tree.get("probe") or {}), "probe"),
     )
     if strict:
-        _must_be_read(config, ordered)
+        _must_be_read(config, given)
     return config
+
+
+def unread(config: RunConfig) -> dict[str, str]:
+    """``{"stage.setting": when it is read}`` of the settings that nothing reads under the others."""
+    parts: dict[str, Any] = {stage.name: stage.trainer.settings for stage in config.stages}
+    named = {"tokenizer": config.tokenizer, "backbone": config.backbone, "decoder": config.decoder}
+    parts |= {name: component.settings for name, component in named.items() if component is not None}
+    found = {
+        f"{head}.{field.name}": only[0]
+        for head, settings in parts.items()
+        for field in dataclasses.fields(settings)
+        if (only := field.metadata.get("only")) and not only[1](settings) and not _is_default(field, settings)
+    }
+    if not hasattr(config.decoder.settings, "beams"):
+        found["probe.beams"] = "the decoder has beams"
+    if config.backbone is None:
+        found["prompts"] = "the method has a backbone"
+    return found
 
 
 def _must_be_read(config: RunConfig, overrides: Iterable[str]) -> None:
     """Refuse what was set and is not read under the other settings."""
-    parts: dict[str, Any] = {stage.name: stage.trainer.settings for stage in config.stages}
-    named = {"tokenizer": config.tokenizer, "backbone": config.backbone, "decoder": config.decoder}
-    parts |= {name: component.settings for name, component in named.items() if component is not None}
+    silent = unread(config)
     for override in overrides:
-        key, _, _ = override.partition("=")
-        head, _, name = key.strip().partition(".")
-        name = name.partition(".")[0]
-        if (head, name) == ("probe", "beams") and not hasattr(config.decoder.settings, "beams"):
-            raise BenchError(f"--set {override}: decoder {config.decoder.name} has no beams, so this changes nothing")
-        if head == "prompts" and config.backbone is None:
-            raise BenchError(f"--set {override}: {config.method} writes no prompts, so this changes nothing")
-        for field in dataclasses.fields(parts[head]) if head in parts and name else ():
-            only = field.metadata.get("only")
-            if field.name == name and only and not only[1](parts[head]) and not _is_default(field, parts[head]):
-                raise BenchError(f"--set {override}: {head}.{name} is read only where {only[0]}; leave it out")
+        key = ".".join(override.partition("=")[0].strip().split(".")[:2])
+        if key in silent:
+            raise BenchError(f"--set {override}: {key} is read only where {silent[key]}; leave it out")
 
 
 def _is_default(field: Any, settings: Any) -> bool:

@@ -9,12 +9,12 @@ import numpy as np
 from harness.data.dataset import Samples
 from harness.rankings import Rankings
 from harness.ranks import TargetRanks
-from harness.record import BY_ITEM
+from harness.record import BY_ITEM, OUT
 from harness.semantic_ids import SemanticIds
 
+__all__ = ["FOLDS", "OUT", "PROBED", "chosen_by_others", "folds", "measured", "out_of_sample"]
+
 FOLDS = 5
-OUT = "valid out of sample"
-"""Under this name a stage that is fitted on valid gives its valid metrics; see :class:`harness.components.Trainer`."""
 PROBED = ("HR@1", "HR@10", "NDCG@10")
 
 

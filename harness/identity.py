@@ -6,8 +6,11 @@ Names alone do not say what a run was made with. It knows files and settings; it
 from __future__ import annotations
 
 import ast
+import dataclasses
+import functools
 import hashlib
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,13 +19,11 @@ from harness.config import RunConfig
 from harness.data.dataset import Dataset
 from harness.plugins import Plugin, Plugins
 
-WHOLE = 2**26
-"""Files up to this size (64 MiB) are hashed whole; of larger ones (weights) evenly spaced blocks."""
-BLOCKS, BLOCK = 64, 2**20
 LOCATION = "hf:"
 PATHS = ("run", "deepspeed")
 """Settings that name a file or a folder; those that begin with ``hf:`` do too, where it is a local one."""
-OF_A_RUN = ("metrics.json", "config.yaml")
+RUN = "config.yaml"
+"""What tells a run's folder from another: of one its settings and its weights are the content."""
 BUILT_IN = "built-in"
 OWN = {"harness", "plugins", "baselines", "leaderboard", "configs"}
 """Packages of this project: their version is the record's revision."""
@@ -39,7 +40,8 @@ def files(config: RunConfig, dataset: Dataset, plugins: Plugins | None) -> dict[
         used = [("dataset", dataset.layout), ("decoder", config.decoder.name)]
         used += [(c.kind, c.name) for c in (config.tokenizer, config.backbone) if c is not None]
         used += [("trainer", stage.trainer.name) for stage in config.stages]
-        used += [("reward", name) for name in _rewards(config)]
+        named = set(_names([dataclasses.asdict(stage.trainer.settings) for stage in config.stages]))
+        used += [(kind, name) for kind in ("reward", "trainer", "method") for name in named]
         for kind, name in used:
             plugin = plugins.registry(kind).get(name, (None, None))[1]
             if plugin is not None and plugin.source != BUILT_IN:
@@ -48,31 +50,32 @@ def files(config: RunConfig, dataset: Dataset, plugins: Plugins | None) -> dict[
 
 
 def content(path: Path) -> str:
-    """The hash of a file's or a folder's content, 16 hex digits; of a run's folder that of its settings and metrics."""
-    digest = hashlib.sha256()
+    """The hash of a file's or a folder's content, 16 hex digits; of a run's folder that of its settings and weights."""
     if path.is_file():
-        _feed(digest, path)
+        return _file(path)
+    digest = hashlib.sha256()
+    if (path / RUN).is_file():
+        weights = sorted(p for p in path.glob("stages/**/*.safetensors") if "checkpoints" not in p.parts)
+        parts = [path / RUN, *weights]
     else:
-        own = [path / name for name in OF_A_RUN if (path / name).is_file()]
-        parts = own if len(own) == len(OF_A_RUN) else [p for p in sorted(path.rglob("*")) if p.is_file()]
-        for part in parts:
-            name = part.relative_to(path)
-            if not any(piece.startswith(".") for piece in name.parts):
-                digest.update(f"{name.as_posix()}\0{part.stat().st_size}\0".encode())
-                _feed(digest, part)
+        parts = [p for p in sorted(path.rglob("*")) if p.is_file()]
+    for part in parts:
+        name = part.relative_to(path)
+        if not any(piece.startswith(".") for piece in name.parts):
+            digest.update(f"{name.as_posix()}\0{_file(part)}\0".encode())
     return digest.hexdigest()[:16]
 
 
-def _feed(digest: Any, path: Path) -> None:
-    size = path.stat().st_size
-    digest.update(str(size).encode())
+def _file(path: Path) -> str:
+    found = path.stat()
+    return _hashed(path, found.st_size, found.st_mtime_ns, found.st_ino)
+
+
+@functools.lru_cache(maxsize=4096)
+def _hashed(path: Path, *_: int) -> str:
+    """A file's hash, read once a process while size, time and inode stay."""
     with open(path, "rb") as file:
-        if size <= WHOLE:
-            digest.update(file.read())
-            return
-        for number in range(BLOCKS):
-            file.seek((size - BLOCK) * number // (BLOCKS - 1))
-            digest.update(file.read(BLOCK))
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
 def _paths(settings: Any, key: str = "") -> Iterator[tuple[str, Path]]:
@@ -89,24 +92,31 @@ def _paths(settings: Any, key: str = "") -> Iterator[tuple[str, Path]]:
             yield settings, Path(text)
 
 
-def _rewards(config: RunConfig) -> list[str]:
-    """The rewards that stages name."""
-    names: list[str] = []
-    for stage in config.stages:
-        wanted = getattr(stage.trainer.settings, "rewards", ())
-        names += [wanted] if isinstance(wanted, str) else list(wanted)
-    return names
+def _names(settings: Any) -> Iterator[str]:
+    """Every text in settings, keys included: a stage may name rewards, and other methods' trainers."""
+    if isinstance(settings, dict):
+        for key, value in settings.items():
+            yield str(key)
+            yield from _names(value)
+    elif isinstance(settings, list):
+        for value in settings:
+            yield from _names(value)
+    elif isinstance(settings, str):
+        yield settings
 
 
 def _code(plugin: Plugin) -> str:
     """The hash of a plugin's Python files: its own, those of its package, and what it imports from beside it."""
     own = Path(getattr(plugin.module, "__file__", None) or ".")
-    if own.name == "__init__.py":
-        places = set(own.parent.rglob("*.py"))
+    package = sys.modules.get((getattr(plugin.module, "__package__", None) or "").partition(".")[0])
+    roots = [Path(root) for root in getattr(package, "__path__", [])]
+    places: set[Path] = set()
+    if roots:
+        places = {file for root in roots for file in root.rglob("*.py")}
     else:
-        places = set()
         _with_imports(own, places)
-    hashes = {place.relative_to(own.parent).as_posix(): content(place) for place in places if place.is_file()}
+    base = roots[0] if roots else own.parent
+    hashes = {place.relative_to(base).as_posix(): content(place) for place in places if base in place.parents}
     return hashlib.sha256(json.dumps(hashes, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -20,7 +20,8 @@ BAYES = "Bayes-optimal"
 MEASURED = "measured"
 """The key of the measuring's version in a stage's entry; without it, 1."""
 VERSION = 2
-"""2: the segments of a target's purchases count a user's first purchase too."""
+"""2: segments count a user's first purchase too, intervals are free of the order of samples, and a candidate outside
+the catalogue takes its rank under the item protocol as well."""
 
 
 def measure(plugins: Plugins, rankings: Rankings, dataset: Dataset, semantic_ids: SemanticIds | None) -> dict[str, Any]:
@@ -64,7 +65,7 @@ def rankings_of(keep: Store, name: str, test: Samples, semantic_ids: SemanticIds
     path = keep.rankings(name)
     found = Rankings.read(path, semantic_ids, test)
     recorded_ranks = _recorded_ranks(keep, name)
-    if found.keys is None and recorded_ranks:
+    if found.keys is None and recorded_ranks and (found.ids >= 0).all():
         ranks = TargetRanks.of_each(found, test.targets, semantic_ids)
         if any(recorded_ranks[p] != r.take(test.order).encode() for p, r in ranks.items() if p in recorded_ranks):
             raise BenchError(

@@ -33,6 +33,9 @@ from harness.semantic_ids import SemanticIds
 from harness.store import Store
 from harness.tracking import Tracker
 
+ORDER = 2
+"""The version of the order of samples: 2 is canonical; 1, the file's, is not noted."""
+
 
 @dataclasses.dataclass
 class Run:
@@ -193,8 +196,11 @@ def _begin(run: Run, semantic_ids: SemanticIds | None) -> None:
     """Write the resolved configuration and the manifest's first facts."""
     keep, dataset = run.store, run.dataset
     if keep.finished("begin"):
+        if keep.manifest.get("order") != ORDER:
+            _drop_unfinished(run)
         return
     keep.note(
+        order=ORDER,
         method=run.config.method,
         category=run.config.category,
         seed=run.config.seed,
@@ -213,6 +219,17 @@ def _begin(run: Run, semantic_ids: SemanticIds | None) -> None:
     )
     store.write_text(keep.directory / store.CONFIG, yaml.safe_dump(run.config.as_dict(), sort_keys=False))
     keep.finish("begin")
+
+
+def _drop_unfinished(run: Run) -> None:
+    """A stage that an older version left unfinished read its samples in another order: it starts from its beginning."""
+    keep = run.store
+    for number, stage in enumerate(run.config.stages, start=1):
+        folder = keep.stage(number, stage.name)
+        if keep.finished(f"{stage.name}/fit") is None and folder.exists():
+            run.progress.say(f"{stage.name}: begun by an older version, in another order of samples; it starts anew")
+            shutil.rmtree(folder)
+    keep.note(order=ORDER)
 
 
 def _tokenize(run: Run, tokenizer: Any) -> SemanticIds | None:
@@ -373,8 +390,13 @@ def _take_over(run: Run, origin: Origin, trainers: list[Any]) -> None:
     for key in ("category", "seed", "prompts", "tokenizer", "backbone", "dataset"):
         if before[key] != config[key]:
             raise BenchError(f"--from-run {source} differs in {key}: {before[key]} there, {config[key]} here")
-    if manifest["fingerprints"] != keep.manifest["fingerprints"]:
+    prints, own = manifest["fingerprints"], keep.manifest["fingerprints"]
+    if any(prints[key] != own[key] for key in ("data", "semantic_ids")):
         raise BenchError(f"--from-run {source} was made on other data or semantic IDs")
+    there, here = prints.get("files") or {}, own.get("files") or {}  # runs of older versions do not know theirs
+    changed_files = [name for name in there if here.get(name, there[name]) != there[name]]
+    if changed_files:
+        raise BenchError(f"--from-run {source}: {', '.join(changed_files)} has changed since; run the method anew")
     same_decoder = all(before[key] == config[key] for key in ("decoder", "probe"))
     theirs, ours = before["stages"], config["stages"]
     if origin.anew:  # a common beginning is enough: what differs is trained from its own start
@@ -386,7 +408,12 @@ def _take_over(run: Run, origin: Origin, trainers: list[Any]) -> None:
     if done == len(ours) and same_decoder:
         raise BenchError(f"--from-run {source} has the same settings; change one, e.g. --set grpo.epochs=3")
     if not origin.anew and done < len(theirs):
-        _can_go_on(source, ours[done], theirs[done], trainers[done])
+        _can_go_on(source, ours[done], theirs[done], trainers[done], other)
+        if not same_decoder:
+            raise BenchError(
+                f"--from-run {source}: under another decoder or probe the checkpoints of {ours[done]['name']} were "
+                f"chosen by other numbers; --anew trains {ours[done]['name']} from its beginning"
+            )
     copied = done if origin.anew else min(done + 1, len(theirs))
     for number, stage in enumerate(run.config.stages[:copied], start=1):
         with store.replace_folder(keep.stage(number, stage.name)) as folder:
@@ -416,11 +443,12 @@ def _take_over(run: Run, origin: Origin, trainers: list[Any]) -> None:
     )  # fmt: skip
 
 
-def _can_go_on(source: Path, ours: dict[str, Any], theirs: dict[str, Any], trainer: Any) -> None:
+def _can_go_on(source: Path, ours: dict[str, Any], theirs: dict[str, Any], trainer: Any, other: Store) -> None:
     """Refuse what a stage that goes on from a checkpoint would not train with, but record.
 
     Raises:
-        BenchError: other settings differ than the trainer's `continues`, or there is nothing left to train.
+        BenchError: other settings differ than the trainer's `continues`, the stage stopped early there, or there is
+            nothing left to train.
     """
     name, known = ours["name"], tuple(getattr(trainer, "continues", ()))
     changed = sorted(key for key in ours if ours[key] != theirs.get(key))
@@ -432,6 +460,9 @@ def _can_go_on(source: Path, ours: dict[str, Any], theirs: dict[str, Any], train
             f"--from-run {source}: stage {name} cannot go on from its checkpoint with another "
             f"{', '.join(f'{name}.{key}' for key in odd)} ({can}); {way}"
         )
+    epochs = (other.finished(f"{name}/fit") or {}).get("epochs", theirs.get("epochs", 0))
+    if epochs < theirs.get("epochs", 0) - 1e-3:
+        raise BenchError(f"--from-run {source}: stage {name} stopped early there, after {epochs} epochs; {way}")
     if not ours.get("epochs", 0) > theirs.get("epochs", 0):
         shown = f"{name}.epochs is {ours.get('epochs')} here and {theirs.get('epochs')} there"
         raise BenchError(f"--from-run {source}: nothing is left to train ({shown}); give more epochs, or {way}")

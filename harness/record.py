@@ -13,10 +13,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from harness import recorded, store
+from harness import config, recorded, store
 from harness.config import GROUPS, read_yaml
 from harness.errors import BenchError
-from harness.measure import BAYES
+from harness.measure import BAYES, MEASURED
 from harness.ranks import PROTOCOLS, TargetRanks
 from harness.store import Store
 
@@ -24,6 +24,8 @@ FORMAT = 1
 CHOSEN = "NDCG@10"
 BY_ITEM = "by item"
 """Behind the name of a valid metric: under the item protocol, where there are semantic IDs."""
+OUT = "valid out of sample"
+"""Under this name a stage that is fitted on valid gives its valid metrics; see :class:`harness.components.Trainer`."""
 OUT_OF_SAMPLE = "cross-validated valid NDCG@10"
 TOLERANCE = 1e-9  # sums of the same numbers in another order
 MANIFEST_KEYS = ("caption", "fingerprints", "rows", "items", "semantic_ids", "revision", "versions", "hardware")
@@ -207,9 +209,12 @@ class Record:
 
     @property
     def probe(self) -> str:
-        """What its valid metrics are of (data, reader, samples): numbers compare only where this is the same."""
-        samples = (self.settings.get("probe") or {}).get("samples", 0)
-        return json.dumps([self.data, samples, self.settings.get("dataset") or {}], sort_keys=True)
+        """What its valid metrics are of (data, reader, probe, draw): numbers compare only where this is the same."""
+        stage, probe = self.stages[self.last], self.settings.get("probe") or {}
+        drawn = stage.get(MEASURED, 1) if probe.get("samples") else None  # samples were drawn in another order before
+        trainer = (self.settings.get("stages") or [{}])[-1] if OUT in (stage.get("train") or {}) else {}
+        told = [self.data, probe, drawn, trainer.get("samples"), self.settings.get("dataset") or {}]
+        return json.dumps(told, sort_keys=True)
 
     @cached_property
     def variant(self) -> str:
@@ -217,9 +222,7 @@ class Record:
 
         Runs that share it differ by seed only. SIDs that a run made for itself hang on the seed and are not in it.
         """
-        told: dict[str, Any] = {
-            k: v for k, v in self.settings.items() if k not in ("seed", "summary", "group", "reported")
-        }
+        told: dict[str, Any] = config.told(self.settings)
         told["data"] = self.data
         if (self.content.get("semantic_ids") or {}).get("source") == "given":
             told["semantic_ids"] = self.sids

@@ -42,6 +42,11 @@ def settings(keep: Store, plugins: Plugins) -> RunConfig:
     """
     recipe = read_yaml(keep.directory / store.CONFIG)
     category, seed = recipe.pop("category"), recipe.pop("seed")
+    for stage in recipe.get("stages", []):  # allowed before there were bounds: steps in place of a share, no patience
+        if isinstance(stage.get("eval_every"), float):
+            stage["eval_every"] = min(stage["eval_every"], 1.0) if stage["eval_every"] > 0 else 1.0
+        if isinstance(stage.get("patience"), int):
+            stage["patience"] = max(stage["patience"], 0)
     return resolve(recipe, category, seed, [], plugins)
 
 

@@ -185,8 +185,8 @@ def plan(suite: Suite, category: str, data_dir: str | None, runs: Path, plugins:
         known: dict[int, float | None] = {}
         for seed in suite.seeds[: entry.seeds]:
             try:
-                sets = (*config.tuned(entry.method, category), *entry.overrides)
-                resolved = config.resolve(plugins.get("method", entry.method), category, seed, sets, plugins)
+                recipe, found = plugins.get("method", entry.method), config.tuned(entry.method, category)
+                resolved = config.resolve(recipe, category, seed, entry.overrides, plugins, tuned=found)
                 key = repr(sorted(resolved.dataset.items()))
                 if key not in datasets:
                     datasets[key] = catalogue.read(plugins, category, data_dir, resolved.dataset)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
-from transformers import TrainerCallback
 
 _rows: WeakKeyDictionary[Any, torch.Tensor] = WeakKeyDictionary()
 
@@ -16,7 +17,8 @@ _rows: WeakKeyDictionary[Any, torch.Tensor] = WeakKeyDictionary()
 def train_rows_only(model: Any, ids: list[int]) -> None:
     """Freeze a causal language model but for the rows `ids` of its embeddings (input and, where its own, output).
 
-    The other rows get no gradient; :class:`FrozenRows` holds them against an optimiser that moves them all the same.
+    The other rows get no gradient; :class:`harness.training.FrozenRows` holds them against an optimiser that moves them
+    all the same.
     """
     rows = torch.tensor(sorted(set(ids)))
     model.requires_grad_(False)
@@ -32,22 +34,25 @@ def train_rows_only(model: Any, ids: list[int]) -> None:
     _rows[model] = rows
 
 
-class FrozenRows(TrainerCallback):
-    """Puts frozen rows back after each step: weight decay, for one, moves what has no gradient."""
+def frozen_rows(model: Any) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """The weights of which only rows are trained, each with which rows are not, as booleans."""
+    found: list[tuple[torch.Tensor, torch.Tensor]] = []
+    for weight in _embeddings(model) if model in _rows else ():
+        frozen = torch.ones(len(weight), dtype=torch.bool)
+        frozen[_rows[model]] = False
+        found.append((weight, frozen.to(weight.device)))
+    return found
 
-    def __init__(self, model: Any):
-        self.weights: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
-        for weight in _embeddings(model) if model in _rows else ():
-            frozen = torch.ones(len(weight), dtype=torch.bool)
-            frozen[_rows[model]] = False
-            frozen = frozen.to(weight.device)
-            self.weights.append((weight, frozen, weight.detach()[frozen].clone()))
 
-    @torch.no_grad()
-    def on_optimizer_step(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Put them back."""
-        for weight, frozen, kept in self.weights:
-            weight[frozen] = kept
+@contextmanager
+def modes_kept(model: torch.nn.Module) -> Iterator[None]:
+    """Whatever is switched to training or to evaluation meanwhile, each module comes back as it was."""
+    before = [(module, module.training) for module in model.modules()]
+    try:
+        yield
+    finally:
+        for module, training in before:
+            module.training = training
 
 
 def trained(model: torch.nn.Module) -> dict[str, Any]:

@@ -10,18 +10,19 @@ import json
 import math
 import re
 import shutil
+import types
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from transformers import PrinterCallback, Trainer, TrainerCallback
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerState
 
 from harness.components import Context
 from harness.errors import BenchError, NotFinite
 from harness.store import read_json, replace_folder, write_json
-from harness.trained import FrozenRows
+from harness.trained import frozen_rows, modes_kept
 
 IGNORED = -100
 """The label of a token without loss."""
@@ -178,11 +179,12 @@ class ProbeSelection:
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         """A checkpoint's moments under this run's own rate and decay: those of the checkpoint may be another run's."""
         trainer: Any = self
-        decays = [group["weight_decay"] for group in trainer.optimizer.param_groups]
-        rates = list(trainer.lr_scheduler.base_lrs)
+        scheduler = trainer.lr_scheduler
+        known = hasattr(scheduler, "lr_lambdas")  # others (on plateaus, DeepSpeed's own) keep what they saved
+        decays = [group["weight_decay"] for group in trainer.optimizer.param_groups] if known else []
+        rates = list(scheduler.base_lrs) if known else []
         super()._load_optimizer_and_scheduler(checkpoint)  # type: ignore[misc]
-        if checkpoint and hasattr(trainer.lr_scheduler, "lr_lambdas"):
-            scheduler = trainer.lr_scheduler
+        if checkpoint and known:
             scheduler.base_lrs = rates
             places = zip(trainer.optimizer.param_groups, decays, rates, scheduler.lr_lambdas, strict=True)
             for group, decay, rate, share in places:
@@ -275,6 +277,19 @@ def _share(share: float) -> float:
     return min(share, 1 - 1e-9)
 
 
+class FrozenRows(TrainerCallback):
+    """Puts frozen rows back after each step: weight decay, for one, moves what has no gradient."""
+
+    def __init__(self, model: Any):
+        self.weights = [(weight, rows, weight.detach()[rows].clone()) for weight, rows in frozen_rows(model)]
+
+    @torch.no_grad()
+    def on_optimizer_step(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Put them back."""
+        for weight, frozen, kept in self.weights:
+            weight[frozen] = kept
+
+
 class Patience(TrainerCallback):
     """Stops after some probes without a better one.
 
@@ -306,10 +321,12 @@ def train(trainer: Trainer, context: Context) -> None:
     trainer.model_accepts_loss_kwargs = True  # our losses divide by the whole step's items themselves
     checkpoint = latest_checkpoint(context.directory)
     if checkpoint:
-        state = json.loads((Path(checkpoint) / STATE).read_text())
+        state = TrainerState.load_from_json(str(Path(checkpoint) / STATE))
         waiting = [c for c in trainer.callback_handler.callbacks if isinstance(c, Patience)]
-        if any(patience.exhausted(state["log_history"]) for patience in waiting):
-            trainer.args.max_steps = int(state["global_step"])  # it had stopped there, and was killed after
+        if any(patience.exhausted(state.log_history) for patience in waiting):  # it had stopped, and was killed after
+            trainer.state = state
+            trainer._load_best_model()
+            return
     trainer.train(resume_from_checkpoint=checkpoint)
 
 
@@ -443,24 +460,28 @@ def disable_dropout(model: Any) -> None:
                 setattr(module, name, 0.0)
     if not _repeats(model):
         model.eval()
-        model.train = lambda mode=True: model  # what a trainer would switch on again
+        model.train = types.MethodType(_root_alone, model)  # what a trainer would switch on again
         if not _repeats(model):
             raise BenchError(f"{type(model).__name__}: two passes of one model differ even in eval mode; use another")
+
+
+def _root_alone(model: Any, mode: bool = True) -> Any:
+    """In place of a model's ``train``: its parts stay in eval mode, and a trainer may ask the model for its own."""
+    model.training = mode
+    return model
 
 
 @torch.no_grad()
 def _repeats(model: Any) -> bool:
     """Whether two passes in training mode under different seeds are the same."""
-    was_training = model.training
-    model.train()
     ids = torch.arange(min(8, model.get_input_embeddings().weight.shape[0]))[None]
     ids = ids.to(model.get_input_embeddings().weight.device)
-    with torch.random.fork_rng():
-        found = []
+    found = []
+    with torch.random.fork_rng(), modes_kept(model):
+        model.train()
         for seed in (1, 2):
             torch.manual_seed(seed)
             found.append(model(input_ids=ids, use_cache=False).logits)
-    model.train(was_training)
     return torch.equal(*found)
 
 

@@ -197,13 +197,13 @@ def _study(optuna: Any, search: Search, prune: bool) -> Any:
     )
     own = {
         "space": search.space, "data": search.dataset.fingerprint, "fixed": list(search.overrides),
-        "seed": search.seed, "recipe": _recipe(search),
+        "seed": search.seed, "recipe": _recipe(search), "metric": search.metric,
     }  # fmt: skip
     known = study.user_attrs.get("identity")
     if known is not None and "seed" not in known:  # a search of an older version: what is recorded of it
         record = search.directory / RECORD
         earlier = store.read_json(record) if record.exists() else {}
-        known = known | {"seed": earlier.get("seed", search.seed), "recipe": own["recipe"]}
+        known = known | {"seed": earlier.get("seed", search.seed), "recipe": own["recipe"], "metric": METRIC}
     if known is None:
         study.set_user_attr("identity", own)
         study.enqueue_trial(_defaults(search))

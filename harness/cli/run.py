@@ -70,13 +70,14 @@ def run(
     if (method is None) == (config is None):
         raise BenchError("give --method NAME (bench methods lists them) or --config FILE")
     overrides = (f"tokenizer={tokenizer}", *overrides) if tokenizer else overrides
+    found: tuple[str, ...] = ()
     if config:
         recipe, kept = _recipe(config)
     else:
         recipe, kept = plugins.get("method", str(method)), None
-        overrides = (*tuned(str(method), category), *overrides)
+        found = tuned(str(method), category)
     chosen_seed = next(value for value in (seed, kept, SEED) if value is not None)
-    resolved = resolve(recipe, category, chosen_seed, overrides, plugins)
+    resolved = resolve(recipe, category, chosen_seed, overrides, plugins, tuned=found)
     dataset = catalogue.read(plugins, category, data_dir, resolved.dataset)
     progress = Progress(quiet)
     if anew and not from_run:

@@ -51,7 +51,7 @@ def tune(
     The same command again goes on where it was, and counts the trials already done.
     """
     from harness import store, tuning
-    from harness.config import read_yaml, resolve, tuned
+    from harness.config import read_yaml, resolve, tuned, unread
     from harness.data import catalogue
     from harness.progress import Progress
     from harness.report.tables import table
@@ -59,8 +59,9 @@ def tune(
     recipe = plugins.get("method", method)
     where = f"{space}" if space else f"method {method}"
     ranges = tuning.check_space(read_yaml(Path(space)) if space else recipe.get("search"), where)
-    overrides = (*tuned(method, category), *overrides)
-    config = resolve(recipe, category, seed, overrides, plugins)
+    found_before = tuned(method, category)
+    config = resolve(recipe, category, seed, overrides, plugins, tuned=found_before)
+    overrides = (*found_before, *overrides)
     dataset = catalogue.read(plugins, category, data_dir, config.dataset)
     if not debug_mode():
         quieten()
@@ -96,7 +97,9 @@ def tune(
         for t in ranked[:10]
     ]
     click.echo(table(["trial", "state", f"valid {search.metric}", "s", *(k.split(".")[-1] for k in keys)], rows))
-    click.echo("\nbest: " + " ".join(f"--set {k}={_short(v)}" for k, v in found["best"]["settings"].items()))
+    best = found["best"]["settings"]
+    silent = unread(search.config(best))
+    click.echo("\nbest: " + " ".join(f"--set {k}={_short(v)}" for k, v in best.items() if k not in silent))
     click.echo(f"record: {directory / tuning.RECORD}\nrecipe: {directory / 'tuned.yaml'} (bench run --config …)")
     if record:
         store.write_json(Path(record), found)

@@ -9,6 +9,7 @@ one, without a cache. What differs goes row by row (:mod:`harness.decoding.rowwi
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -26,8 +27,8 @@ CONTEXT = 0.01
 """The share of what another prompt changes that counts as equal, where a model hardly looks at its prompt."""
 ROUNDING = 4e-6
 """Rounding of a float32 log-probability, as a share of the largest logit."""
-REDUCED = 0.2
-"""The same as `TOLERANCE` for a large model in 16 bits, which is not copied to float32."""
+REDUCED, BEST = 0.1, 50
+"""The least tolerance for a large model in 16 bits, which is not copied to float32, among its `BEST` tokens."""
 SMALL = 300_000_000
 """Models of up to this many parameters in 16 bits are tried in a float32 copy."""
 STEP = 64
@@ -102,14 +103,17 @@ def examine(model: Any, longest: int) -> Verdict:
             plain = trial.plain()
         except Exception as error:  # whatever a model does: its own forward pass is what all rests on
             return Verdict("refused", size, f"a plain forward pass of {size} tokens fails ({_line(error)})")
-        if trial.ahead > trial.tolerance(plain, reduced):
-            return Verdict("refused", size, f"a token sees those that come after it (by {trial.ahead:.2g} nats)")
+        if not plain.isfinite().any(-1).all() or plain.isnan().any():
+            return Verdict("refused", size, "its log-probabilities are no numbers")
         allowed = trial.tolerance(plain, reduced)
-        tree, why = _difference(trial.tree, plain)
+        if not trial.ahead <= allowed:
+            return Verdict("refused", size, f"a token sees those that come after it (by {trial.ahead:.2g} nats)")
+        seen = plain >= plain.topk(min(BEST, plain.shape[-1])).values[..., -1:] if reduced else plain.isfinite()
+        tree, why = _difference(trial.tree, plain, seen)
         if tree <= allowed:
             return Verdict("tree", size, "", tree)
         reason = why or f"a tree of prompts and beams is read otherwise than plain rows (by {tree:.2g} nats)"
-        rows, why = _difference(trial.rows, plain)
+        rows, why = _difference(trial.rows, plain, seen)
         if rows <= allowed:
             return Verdict("rows", size, reason, tree, rows)
         why = why or f"rows with the model's own cache differ too (by {rows:.2g} nats)"
@@ -149,9 +153,20 @@ class _Trial:
     def tolerance(self, plain: torch.Tensor, reduced: bool) -> float:
         """What counts as equal: at most `TOLERANCE`, and little beside what another prompt changes."""
         if reduced:
-            return REDUCED
+            return max(REDUCED, 4 * self._rounding(plain))
         context = (plain[0, :, 1:] - plain[1, :, 1:]).abs().max().item()
         return min(TOLERANCE, max(1e-5, ROUNDING * plain.abs().max().item(), CONTEXT * context))
+
+    def _rounding(self, plain: torch.Tensor) -> float:
+        """What rounding alone does: the short rows again, in one batch with the long ones, padding to their right."""
+        first, short = self.prompts
+        rows = torch.full((2, len(first)), short[-1], device=self.device)
+        rows[:, : len(short)] = torch.tensor(short, device=self.device)
+        rows[:, len(short) : len(short) + 2] = self.answers
+        both = torch.cat([torch.tensor(first, device=self.device).expand(2, -1), rows])
+        logits = self.lm.model(input_ids=both, use_cache=False).logits[2:, len(short) - 1 : len(short) + 2]
+        best = plain[1] >= plain[1].topk(min(BEST, plain.shape[-1])).values[..., -1:]
+        return (logits.float().log_softmax(-1) - plain[1]).abs()[best].max().item()
 
     def tree(self) -> list[torch.Tensor]:
         """The engine's layouts: beams behind prompts of which a part is shared, and the groups of a loss."""
@@ -195,14 +210,15 @@ class _Trial:
         return self.lm.logits(states).float().log_softmax(-1)
 
 
-def _difference(layout: Callable[[], list[torch.Tensor]], plain: torch.Tensor) -> tuple[float, str]:
-    """The largest difference from plain rows, and why there is no number where the layout fails."""
+def _difference(layout: Callable[[], list[torch.Tensor]], plain: torch.Tensor, seen: torch.Tensor) -> tuple[float, str]:
+    """The largest difference from plain rows where `seen`, and why there is no number where the layout fails."""
     try:
-        found = [(part - plain).abs().max().item() for part in layout()]
+        found = [(part - plain).abs()[seen].max().item() for part in layout()]
     except Exception as error:  # a model may fail at a mask, at positions or at its cache in ways of its own
         return float("inf"), _why(error)
-    worst = max(found)
-    return (worst, "") if worst == worst else (float("inf"), "its log-probabilities are no numbers")
+    if not all(map(math.isfinite, found)):
+        return float("inf"), "its log-probabilities are no numbers there"
+    return max(found), ""
 
 
 def _why(error: Exception) -> str:

@@ -20,6 +20,7 @@ import torch
 from torch import nn
 
 from harness.decoding.layout import causal, positions
+from harness.trained import modes_kept
 
 SHARED_TOKENS = 256
 """Prompts' common beginning is computed apart where that saves at least this many positions a batch."""
@@ -263,18 +264,16 @@ def _keeps(model: Any) -> bool:
 @contextmanager
 def still(model: Any) -> Iterator[None]:
     """The model in eval mode, without autocast, and without what a trainer has put around its forward pass."""
-    was_training, wrapped = model.training, vars(model).get("forward")
-    own = vars(model).get("_original_forward")
-    model.eval()
-    if own is not None:
-        model.forward = own
-    try:
-        with torch.autocast(next(model.parameters()).device.type, enabled=False):
-            yield
-    finally:
+    own, wrapped = vars(model).get("_original_forward"), vars(model).get("forward")
+    with modes_kept(model), torch.autocast(next(model.parameters()).device.type, enabled=False):
+        model.eval()
         if own is not None:
-            model.forward = wrapped
-        model.train(was_training)
+            model.forward = own
+        try:
+            yield
+        finally:
+            if own is not None:
+                model.forward = wrapped
 
 
 def _common(ids: torch.Tensor, mask: torch.Tensor) -> int:

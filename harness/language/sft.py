@@ -28,7 +28,7 @@ from harness.generative import sid_token_ids
 from harness.language.answer_loss import AnswerLoss
 from harness.language.prompts import DESCRIBED, DRAWN_TASKS, SID_TASKS, Prompts
 from harness.language.rows import example_rows, packed_rows
-from harness.trained import trained
+from harness.trained import modes_kept, trained
 from harness.training import IGNORED, Row
 
 LONGEST = 256
@@ -311,14 +311,13 @@ class _SftTrainer(training.ProbeSelection, Trainer):
     def _evaluate_loss(self) -> dict[str, float]:
         """The mean over valid's labelled tokens, however they are batched."""
         model: Any = self.model
-        was_training = model.training
-        model.eval()
         total, tokens = 0.0, 0
-        for batch in self.get_eval_dataloader():
-            inputs = self._prepare_inputs(batch)
-            total += float(self.compute_loss(model, inputs, num_items_in_batch=1))
-            tokens += int((inputs["labels"] != IGNORED).sum())
-        model.train(was_training)
+        with modes_kept(model):
+            model.eval()
+            for batch in self.get_eval_dataloader():
+                inputs = self._prepare_inputs(batch)
+                total += float(self.compute_loss(model, inputs, num_items_in_batch=1))
+                tokens += int((inputs["labels"] != IGNORED).sum())
         metrics = {"eval_loss": total / max(1, tokens)}
         if not math.isfinite(metrics["eval_loss"]):
             raise NotFinite(f"{self.context.directory.name}: the loss on valid is {metrics['eval_loss']}")

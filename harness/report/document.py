@@ -216,7 +216,11 @@ def _stage(recipe: Recipe, stage: str, several: bool, drawn: set[str]) -> list[s
     lines = []
     for record in recipe.records:
         entry = record.stages[stage]
-        facts = {k: v for k, v in (entry.get("train") or {}).items() if k != "seconds"}
+        train = entry.get("train") or {}
+        facts = {k: v for k, v in train.items() if k != "seconds" and not isinstance(v, (dict, list))}
+        trained = train.get("trained") or {}
+        if trained and trained["parameters"] < trained["of"]:
+            facts["trained parameters"] = trained["parameters"]
         lines.append(
             f"- seed {record.seed}: trained in {duration((entry.get('train') or {}).get('seconds', 0.0))}"
             + "".join(f", {key} {_fact(value)}" for key, value in facts.items())

@@ -8,7 +8,6 @@ from typing import Any, Literal
 
 from harness.components import setting
 from harness.errors import BenchError
-from harness.trained import train_rows_only
 
 ADAPTED = ("lora_rank is above 0", lambda s: s.lora_rank > 0)
 
@@ -56,6 +55,8 @@ class HfBackbone:
     def restrict(self, model: Any, text_tokenizer: Any, tokens: list[str], seed: int) -> Any:
         """A model of which only what the settings say is trained: the rows of those tokens, LoRA adapters, or all."""
         if self.settings.freeze:
+            from harness.trained import train_rows_only
+
             train_rows_only(model, text_tokenizer.convert_tokens_to_ids(tokens))
         return _adapted(model, self.settings, seed) if self.settings.lora_rank else model
 

@@ -112,6 +112,10 @@ class GrpoTrainer:
         settings, semantic_ids = self.settings, context.needs_semantic_ids("stage grpo")
         if context.previous is None:
             raise BenchError("stage grpo needs a stage before it; put an SFT stage first")
+        if settings.sync_reference and getattr(getattr(context.backbone, "settings", None), "lora_rank", 0):
+            raise BenchError(
+                "grpo.sync_reference does not go with LoRA adapters; set it to false, or backbone.lora_rank=0"
+            )
         n_sids = len(semantic_ids.distinct)
         if settings.generations > n_sids:
             raise BenchError(

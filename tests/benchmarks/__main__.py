@@ -30,7 +30,7 @@ def main() -> None:
     parser.add_argument("--data-dir")
     parser.add_argument("--users", type=int, default=64, help="users decoded by the usual path each round")
     parser.add_argument(
-        "--only", choices=["start", "decode", "grpo", "sft", "trie", "baselines", "titles"], help="one part"
+        "--only", choices=["start", "decode", "grpo", "sft", "trie", "baselines", "titles", "sound"], help="one part"
     )
     parser.add_argument("--large", action="store_true", help="also models of 20 M parameters")
     parser.add_argument("--output", help="write the rows as JSON")
@@ -78,6 +78,13 @@ def sft(dataset, users, sizes):
     yield training.packed_row(random_model(dataset, "compact", "1 M"), dataset)
 
 
+def sound(dataset, users, sizes):
+    for size in sizes:
+        for style in ("compact-items", "instruction"):
+            yield decoding.trial_row(random_model(dataset, style, size), dataset.test.histories, style)
+    yield decoding.rank_row()
+
+
 def trie(dataset, users, sizes):
     yield from decoding.trie_rows()
 
@@ -101,6 +108,7 @@ PARTS = {
     "trie": trie,
     "baselines": baselines,
     "titles": titles,
+    "sound": sound,
 }
 
 if __name__ == "__main__":

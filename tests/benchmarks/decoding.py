@@ -12,6 +12,7 @@ import torch
 from baselines import tiger
 from harness import sequential
 from harness.data.dataset import Histories
+from harness.decoding import layouts
 from harness.decoding.beam import beam_search
 from harness.decoding.free import write
 from harness.decoding.layout import pad_left
@@ -19,6 +20,7 @@ from harness.decoding.trie import Trie
 from harness.generative import GenerativeModel
 from harness.progress import Progress
 from plugins.decoders.generate import GenerateDecoder, continuations
+from plugins.decoders.rank import _top
 from plugins.decoders.search import BeamDecoder, BeamSettings, autocast
 from tests.benchmarks.timing import ROUNDS, paired, parameters, row, some
 
@@ -48,6 +50,32 @@ def decode_row(
     over = "catalogue" if model.renormalise else "vocabulary"
     label = f"decode, {style} prompts ({statistics.median(lengths):.0f} tokens), {parameters(model)}, over the {over}"
     return row(label, users / fast, users / usual, "users/s", usual / fast, f"{same:.2%}, scores to {gap:.0e}")
+
+
+def trial_row(model: GenerativeModel, histories: Histories, style: str) -> dict[str, object]:
+    """A backbone tried against plain forward passes, beside two decodes of one prompt by the usual path."""
+    part = Histories(histories.items[:1], histories.lengths[:1])
+    longest = max(len(prompt) for prompt in model.encode(histories))
+    usual = GenerateDecoder(GenerateDecoder.Settings(beams=BEAMS))
+    quiet, found = Progress(quiet=True), []
+
+    def decode():
+        for _ in range(2):
+            usual.decode(model, part, model.semantic_ids, "cpu", quiet)
+
+    fast, slow = paired(lambda: found.append(layouts.examine(model.model, longest + 1)), decode)
+    label = f"a backbone tried, {style} prompts ({longest} tokens), {parameters(model)} / two decodes of one prompt"
+    return row(label, fast, slow, "s", slow / fast, f"{found[-1].layout}, to {found[-1].tree:.0e}")
+
+
+def rank_row(items: int = 12_000, users: int = 512) -> dict[str, object]:
+    """The top 50 of scores as they come in float64, and of the same in float32."""
+    scores = np.random.default_rng(0).random((users, items))
+    half = scores.astype(np.float32)
+    fast, usual = paired(lambda: _top(scores, 50), lambda: _top(half, 50), rounds=9)
+    same = float((_top(scores, 50)[0] == _top(half, 50)[0]).mean())
+    label = f"rank {items:,} items, float64 / float32"
+    return row(label, users / fast, users / usual, "users/s", usual / fast, f"{same:.2%} in place")
 
 
 def trie_rows(users: int = 48) -> list[dict[str, object]]:

@@ -62,14 +62,33 @@ def test_content_is_what_is_in_a_file_or_folder(tmp_path):
     assert identity.content(folder) == hidden
 
 
-def test_of_a_large_file_blocks_are_read(tmp_path, monkeypatch):
-    monkeypatch.setattr(identity, "WHOLE", 1000)
-    monkeypatch.setattr(identity, "BLOCK", 64)
-    weights = tmp_path / "weights"
-    weights.write_bytes(bytes(64 * 70))
-    before = identity.content(weights)
-    weights.write_bytes(bytes(64 * 70 - 1) + b"1")
-    assert identity.content(weights) != before
+def test_a_run_is_its_settings_and_weights_however_often_it_is_measured(tmp_path):
+    (tmp_path / "stages/1-sasrec/checkpoints").mkdir(parents=True)
+    (tmp_path / "config.yaml").write_text("name: sasrec")
+    weights = tmp_path / "stages/1-sasrec/model.safetensors"
+    weights.write_bytes(b"1")
+    before = identity.content(tmp_path)
+    (tmp_path / "metrics.json").write_text("{}")
+    (tmp_path / "stages/1-sasrec/checkpoints/x.safetensors").write_bytes(b"x")
+    assert identity.content(tmp_path) == before
+    weights.write_bytes(b"2")
+    assert identity.content(tmp_path) != before
+
+
+def test_a_package_is_all_of_its_files(tmp_path, monkeypatch):
+    from harness.plugins import Plugin
+
+    package = tmp_path / "itspackage"
+    package.mkdir()
+    for name, text in (("__init__", ""), ("plugin", "from itspackage.other import x"), ("other", "x = 1")):
+        (package / f"{name}.py").write_text(text)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    import importlib
+
+    plugin = Plugin("p", "1", "package", importlib.import_module("itspackage.plugin"))
+    before = identity._code(plugin)
+    (package / "other.py").write_text("x = 22")
+    assert identity._code(plugin) != before
 
 
 def test_a_changed_plugin_or_what_it_imports_is_another_run(tmp_path, monkeypatch):

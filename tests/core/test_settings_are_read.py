@@ -155,8 +155,8 @@ def test_each_setting_of_a_language_model_is_read_or_refused(method, plugins, sm
     ("method", "override", "message"),
     [
         ("sasrec", "sasrec.negatives=5", "is read only where loss is not full"),
-        ("sasrec", "probe.beams=5", "decoder rank has no beams"),
-        ("sasrec", "prompts=compact", "sasrec writes no prompts"),
+        ("sasrec", "probe.beams=5", "is read only where the decoder has beams"),
+        ("sasrec", "prompts=compact", "is read only where the method has a backbone"),
         ("minionerec", "grpo.sibling_share=0.2", "is read only where advantage is sibling"),
         ("minionerec", "grpo.sync_steps=3", "is read only where sync_reference is true"),
         ("minionerec", "sft.text_characters=9", "is read only where a task is about descriptions"),

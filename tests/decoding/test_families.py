@@ -131,3 +131,21 @@ def test_a_reduced_model_is_tried_in_full_precision():
     model = families.build("Qwen2").to(torch.bfloat16)
     assert layouts.of(model, 40).layout == "tree"
     assert next(model.parameters()).dtype == torch.bfloat16
+
+
+def test_a_large_reduced_model_is_judged_beside_its_rounding(monkeypatch):
+    """Not copied to float32: right layouts pass though their numbers round, ignored masks do not."""
+    monkeypatch.setattr(layouts, "SMALL", 0)
+    right = layouts.examine(families.build("Qwen2").to(torch.bfloat16), 40)
+    assert right.layout == "tree"
+    monkeypatch.setattr(SplitModel, "_mask", lambda self, allowed: allowed)
+    wrong = layouts.examine(families.build("Llama", "eager").to(torch.bfloat16), 40)
+    assert wrong.layout == "rows"
+
+
+def test_a_number_that_is_none_in_one_layout_is_no_equality():
+    plain = torch.zeros(2, 2, 3, 5)
+    broken = plain.clone()
+    broken[0, 0, 0, 0] = float("nan")
+    found, why = layouts._difference(lambda: [plain, broken], plain, plain.isfinite())
+    assert found == float("inf") and "no numbers" in why

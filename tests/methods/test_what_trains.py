@@ -1,5 +1,6 @@
 """What a stage trains is what its settings say: rows, dropout, precision, patience, shares, labels, finite numbers."""
 
+import copy
 import json
 import math
 import re
@@ -16,7 +17,7 @@ from harness.language.prompts import Prompts
 from harness.language.rows import example_rows
 from harness.language.sft import check_tokens
 from harness.store import read_log
-from harness.trained import FrozenRows, train_rows_only, trained
+from harness.trained import train_rows_only, trained
 from plugins.backbones.hf import HfBackbone, Settings
 from tests.commands import bench_run, only_run, run_whole
 from tests.methods.test_backbones import save_model
@@ -68,7 +69,7 @@ def test_rows_are_found_by_their_tokens_wherever_they_stand(tmp_path):
     ids = text_tokenizer.convert_tokens_to_ids(sids)
     before = model.get_input_embeddings().weight.detach().clone()
     optimiser = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=0.1, weight_decay=0.5)
-    frozen = FrozenRows(model)
+    frozen = training.FrozenRows(model)
     for _ in range(3):
         everything = torch.arange(len(text_tokenizer))[None]
         model(input_ids=everything, labels=everything).loss.backward()
@@ -127,22 +128,31 @@ def test_dropout_is_off_where_it_is_said_to_be(kind):
 
 
 def test_noise_that_is_no_rate_is_silenced_by_eval_mode_or_refused():
+    class Part(torch.nn.Module):
+        def __init__(self, always):
+            super().__init__()
+            self.always = always
+
+        def forward(self, states):
+            return states + (torch.randn_like(states) if self.training or self.always else 0.0)
+
     class Noisy(torch.nn.Module):
         def __init__(self, always):
             super().__init__()
-            self.embed, self.always = torch.nn.Embedding(16, 4), always
+            self.embed, self.part = torch.nn.Embedding(16, 4), Part(always)
 
         def get_input_embeddings(self):
             return self.embed
 
         def forward(self, input_ids, use_cache=False):
-            states = self.embed(input_ids)
-            noise = torch.randn_like(states) if self.training or self.always else 0.0
-            return type("Out", (), {"logits": states + noise})
+            return type("Out", (), {"logits": self.part(self.embed(input_ids))})
 
     model = Noisy(always=False)
     training.disable_dropout(model)
-    assert not model.train().training  # a trainer that switches it on again does not
+    model.train()  # as a trainer does before each step, and TRL asks the model for its own mode
+    assert model.training and not model.part.training
+    twin = copy.deepcopy(model)
+    assert twin.eval() is twin and not twin.training and model.training
     with pytest.raises(BenchError, match="differ even in eval mode"):
         training.disable_dropout(Noisy(always=True))
 
@@ -189,11 +199,12 @@ def test_a_killed_stage_goes_on_waiting(tmp_path, monkeypatch):
     """Stopped after a probe that brought nothing, it ends where the run that was not stopped ends."""
     sets = ["dataset.items=80", "dataset.users=150", "backbone.hidden=32", "backbone.layers=1", "backbone.heads=2",
             "backbone.intermediate=64", "backbone.text_vocabulary=300", "decoder.beams=30", "probe.samples=30",
-            "sft.epochs=12", "sft.batch=32", "sft.eval_every=0.05", "sft.patience=2", "sft.learning_rate=0.02",
+            "sft.epochs=12", "sft.batch=32", "sft.eval_every=0.02", "sft.patience=2", "sft.learning_rate=0.02",
             "sft.tasks={next_sid: 1.0}"]  # fmt: skip
     run, whole = run_whole(tmp_path / "whole", "lcrec", sets)
     steps = [step for step, _ in read_log(run / "stages/1-sft")["eval_NDCG@10"]]
     assert whole["sft"]["train"]["steps"] == steps[-1] < 12 * 10
+    assert whole["sft"]["train"]["epochs"] % 1  # within an epoch
     for stop in steps[-2:]:  # in the middle of waiting, and when it had just run out
 
         class Killed(Exception):
