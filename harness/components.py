@@ -91,6 +91,16 @@ class Context:
         folder.mkdir(parents=True, exist_ok=True)
         return replace(self, directory=folder, previous=None)
 
+    def needs_probed(self, name: str, who: str) -> None:
+        """Refuse a stage that chooses by a valid metric for which the decoder gives too few candidates."""
+        if name not in getattr(self.probe, "gives", (name,)):
+            from harness.errors import BenchError
+
+            raise BenchError(
+                f"{who} chooses by valid {name}, and the probe has fewer than {name.partition('@')[2]} candidates; "
+                "raise decoder.beams and probe.beams, or decoder.k"
+            )
+
     def needs_semantic_ids(self, who: str) -> SemanticIds:
         """The semantic IDs, or the error that says how to get them."""
         if self.semantic_ids is None:

@@ -109,8 +109,12 @@ class RunConfig:
 
     def hash(self, **more: Any) -> str:
         """Eight hex digits over all that changes results, and `more` (fingerprints); not over the seed."""
-        content = told(self.as_dict()) | more
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
+        return hashed(self.as_dict(), more)
+
+
+def hashed(settings: dict[str, Any], more: dict[str, Any]) -> str:
+    """Eight hex digits over all of a configuration that changes results, and `more`."""
+    return hashlib.sha256(json.dumps(told(settings) | more, sort_keys=True).encode()).hexdigest()[:8]
 
 
 def told(settings: dict[str, Any]) -> dict[str, Any]:
@@ -150,6 +154,12 @@ def read_recipe(source: Any) -> dict[str, Any]:
     for key in ("name", "stages", "decoder"):
         if not recipe.get(key):
             raise BenchError(f"{where} lacks '{key}'")
+    for key in ("name", "summary", "group", "reference", "reported", "prompts"):
+        if not isinstance(recipe.get(key) or "", str):
+            raise BenchError(f"{where}: {key} must be a text, not {recipe[key]!r}")
+    for key in ("tokenizer", "backbone", "decoder"):
+        if not isinstance(recipe.get(key) or {}, (str, dict)):
+            raise BenchError(f"{where}: {key} must be a name, or a mapping with one, not {recipe[key]!r}")
     if recipe.get("group", "ours") not in GROUPS:
         raise unknown("group", str(recipe["group"]), GROUPS, f"in {where}")
     if not isinstance(recipe.get("paper") or {}, dict):
@@ -181,7 +191,9 @@ def resolve(
         BenchError: an unknown component, key or stage (with the nearest names), a value of a wrong type, or a seed
             out of range.
     """
-    if type(seed) is not int or not 0 <= seed <= MOST_SEED:
+    if type(seed) is not int:
+        raise BenchError(f"seed {seed!r} is no whole number; write it without quotes")
+    if not 0 <= seed <= MOST_SEED:
         raise BenchError(
             f"seed {seed} is outside 0–{MOST_SEED}, which is what the random generators take; choose another"
         )

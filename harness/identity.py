@@ -114,21 +114,25 @@ def _code(plugin: Plugin) -> str:
     if roots:
         places = {file for root in roots for file in root.rglob("*.py")}
     else:
-        _with_imports(own, places)
+        _with_imports(own, places, own.parent)
     base = roots[0] if roots else own.parent
     hashes = {place.relative_to(base).as_posix(): content(place) for place in places if base in place.parents}
     return hashlib.sha256(json.dumps(hashes, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _with_imports(file: Path, known: set[Path]) -> None:
-    """Add a file and the modules beside it that it imports, by reading its import statements."""
+def _with_imports(file: Path, known: set[Path], base: Path) -> None:
+    """Add a file and what it imports from the folder `base`, by reading import statements, files read along it too."""
     if file in known or not file.is_file():
         return
     known.add(file)
-    for node in ast.walk(ast.parse(file.read_bytes())):
+    try:
+        tree = ast.parse(file.read_bytes())
+    except (SyntaxError, ValueError):  # what cannot be read is not imported, or ends the run by itself
+        return
+    for node in ast.walk(tree):
         names = [alias.name for alias in node.names] if isinstance(node, (ast.Import, ast.ImportFrom)) else []
         names += [node.module] if isinstance(node, ast.ImportFrom) and node.module else []
         for name in {name.partition(".")[0] for name in names} - OWN:
-            _with_imports(file.parent / f"{name}.py", known)
-            if (file.parent / name / "__init__.py").is_file():
-                known.update((file.parent / name).rglob("*.py"))
+            _with_imports(base / f"{name}.py", known, base)
+            for inner in sorted((base / name).rglob("*.py")):  # a package, with or without an __init__.py
+                _with_imports(inner, known, base)

@@ -33,6 +33,9 @@ from harness.semantic_ids import SemanticIds
 from harness.store import Store
 from harness.tracking import Tracker
 
+PROBED = {"HR@1": 1, "HR@10": 10, "NDCG@10": 10}
+"""What a probe gives, and how many candidates that takes."""
+CANDIDATES = 50
 ORDER = 2
 """The version of the order of samples: 2 is canonical; 1, the file's, is not noted."""
 
@@ -163,6 +166,9 @@ def search(run: Run) -> dict[str, float]:
         semantic_ids = _tokenize(run, tokenizer)
         _begin(run, semantic_ids)
         _check(run, semantic_ids, backbone, decoder, trainers)
+        _context(run, run.config.stages[-1], len(trainers), None, semantic_ids, backbone).needs_probed(
+            "NDCG@10", "a search"
+        )
         with run.tracker.run(run, semantic_ids):
             previous: Path | None = None
             for number, (stage, trainer) in enumerate(zip(run.config.stages, trainers, strict=True), start=1):
@@ -237,7 +243,8 @@ def _tokenize(run: Run, tokenizer: Any) -> SemanticIds | None:
         return None
     path = run.store.directory / store.SEMANTIC_IDS
     if path.exists():
-        return SemanticIds.read(path, "delete the run's folder to start anew")
+        prints = run.store.manifest.get("fingerprints") or {}
+        return SemanticIds.read(path, "delete the run's folder to start anew", prints.get("semantic_ids") or "")
     semantic_ids: SemanticIds | None = tokenizer.tokenize(without_test(run.dataset), run.config.seed, run.progress)
     if semantic_ids is None:
         return None
@@ -352,17 +359,20 @@ def _probe(run: Run, semantic_ids: SemanticIds | None) -> Callable[[Any], dict[s
         narrow = dataclasses.replace(decoder.settings, beams=min(settings.beams, beams))
     quiet = Progress(quiet=True)
 
+    width = getattr(narrow, "beams", 0) or getattr(narrow, "k", 0) or CANDIDATES
+
     def probe(model: Any) -> dict[str, float]:
         probed = run.plugins.get("decoder", decoder.name)(narrow)
         rankings = _decode(probed, model, valid.histories, semantic_ids, run, quiet)
         protocol = "sid" if semantic_ids is not None else "item"
         numbers = run.plugins.get("metric", protocol)(rankings, valid.targets, semantic_ids)
-        found = {name: numbers[name] for name in ("HR@1", "HR@10", "NDCG@10") if name in numbers}
+        found = {name: numbers[name] for name in PROBED if name in numbers}
         if protocol == "sid":  # what runs of other semantic IDs are compared by
             numbers = run.plugins.get("metric", "item")(rankings, valid.targets, semantic_ids)
             found |= {f"{name} {BY_ITEM}": numbers[name] for name in ("HR@10", "NDCG@10") if name in numbers}
         return found
 
+    probe.gives = {name for name, least in PROBED.items() if width >= least}  # type: ignore[attr-defined]
     return probe
 
 
@@ -380,7 +390,13 @@ def _take_over(run: Run, origin: Origin, trainers: list[Any]) -> None:
     """
     source = origin.directory
     keep = run.store
-    if keep.finished("from") is not None:
+    known = keep.finished("from")
+    if known is not None:
+        if source.is_dir() and known.get("content", identity.content(source)) != identity.content(source):
+            raise BenchError(
+                f"--from-run {source} is another run now than the one that {keep.directory} went on from; give its new "
+                "place another name, or delete that folder"
+            )
         return
     other = Store(source)
     manifest, config = other.manifest, run.config.as_dict()
@@ -439,7 +455,7 @@ def _take_over(run: Run, origin: Origin, trainers: list[Any]) -> None:
     run.progress.say(f"from {source}: {'; '.join([f'{taken} taken over as recorded', *how])}")
     keep.finish(
         "from", run=str(source.resolve()), continued=continued, anew=origin.anew, goes_on=goes_on,
-        changed=changed, variant=Record.of_run(source).variant,
+        changed=changed, content=identity.content(source), variant=Record.of_run(source).variant,
     )  # fmt: skip
 
 

@@ -211,7 +211,8 @@ class Record:
     def probe(self) -> str:
         """What its valid metrics are of (data, reader, probe, draw): numbers compare only where this is the same."""
         stage, probe = self.stages[self.last], self.settings.get("probe") or {}
-        drawn = stage.get(MEASURED, 1) if probe.get("samples") else None  # samples were drawn in another order before
+        # a draw is the seed's, and before version 2 it was of samples in another order
+        drawn = [self.seed, stage.get(MEASURED, 1)] if probe.get("samples") else None
         trainer = (self.settings.get("stages") or [{}])[-1] if OUT in (stage.get("train") or {}) else {}
         told = [self.data, probe, drawn, trainer.get("samples"), self.settings.get("dataset") or {}]
         return json.dumps(told, sort_keys=True)
@@ -287,7 +288,7 @@ def contradictions(record: Record) -> list[str]:
                 found += [
                     f"{where}: {name} is {value:.6g} by the target ranks, the record says {said.get(name)}"
                     for name, value in ranks.means().items()
-                    if abs(said.get(name, -1.0) - value) > TOLERANCE
+                    if not abs(said.get(name, -1.0) - value) <= TOLERANCE
                 ]
     return found
 

@@ -134,6 +134,7 @@ class SequentialTrainer:
         """There must be something to rank."""
         if len(context.items) < 2:
             raise BenchError("a model of item ids needs at least two items")
+        context.needs_probed("NDCG@10", f"stage {context.directory.name}")
 
     def fit(self, context: Context) -> dict[str, Any]:
         """Train; leave the best weights by valid in the stage directory."""

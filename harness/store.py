@@ -25,6 +25,7 @@ CONFIG = "config.yaml"
 SEMANTIC_IDS = "semantic_ids.json"
 LOG = "log.jsonl"
 CLOCK = "clock.json"
+UNWRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EINVAL)
 
 
 def make_folder(path: Path) -> None:
@@ -48,18 +49,37 @@ def make_folder(path: Path) -> None:
         ) from None
 
 
+def check_output(path: str | None) -> None:
+    """Refuse an output file that cannot be written, before the work that would be lost.
+
+    Raises:
+        BenchError: it is a folder, or its own folder cannot be written in.
+    """
+    if path:
+        if Path(path).is_dir():
+            raise BenchError(f"{path} is a folder; name a file")
+        make_folder(Path(path).parent)
+
+
 @contextlib.contextmanager
 def replace_file(path: Path) -> Iterator[Path]:
     """Yields a temporary path beside `path`; on success it is synced and takes its place."""
     make_folder(path.parent)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    if path.is_dir():
+        raise BenchError(f"{path} is a folder; name a file")
     try:
         yield temporary
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
+    except OSError as error:
+        if error.errno not in UNWRITABLE:
+            raise
+        raise BenchError(f"{path} cannot be written ({error.strerror}); name a place that can be") from None
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -167,7 +187,10 @@ class Store:
     def manifest(self) -> dict[str, Any]:
         """The manifest, empty before the run has begun."""
         path = self.directory / MANIFEST
-        return read_json(path) if path.exists() else {}
+        found = read_json(path) if path.exists() else {}
+        if not isinstance(found, dict):
+            raise BenchError(f"{path} is damaged (no JSON object); run the method again")
+        return found
 
     def note(self, **facts: Any) -> None:
         """Add facts to the manifest."""

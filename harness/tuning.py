@@ -18,7 +18,7 @@ from typing import Any
 import yaml
 
 from harness import identity, pipeline, store
-from harness.config import RunConfig, resolve
+from harness.config import MOST_SEED, RunConfig, resolve
 from harness.data.dataset import Dataset
 from harness.errors import BenchError, NotFinite, unknown
 from harness.plugins import Plugins
@@ -193,7 +193,7 @@ def _study(optuna: Any, search: Search, prune: bool) -> Any:
     )
     n = len(study.get_trials(deepcopy=False))
     study.sampler = optuna.samplers.TPESampler(
-        seed=search.seed + n, multivariate=True, constant_liar=True, n_startup_trials=6
+        seed=(search.seed + n) % (MOST_SEED + 1), multivariate=True, constant_liar=True, n_startup_trials=6
     )
     own = {
         "space": search.space, "data": search.dataset.fingerprint, "fixed": list(search.overrides),

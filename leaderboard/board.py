@@ -205,7 +205,8 @@ def _choose(found: Sequence[Recipe]) -> tuple[list[Recipe], list[str]]:
 def _valid(candidates: Sequence[Recipe]) -> tuple[dict[str, float], str]:
     """``{recipe: valid NDCG@10, mean over seeds}`` and which protocol it is of; empty where they do not compare."""
     records = [record for recipe in candidates for record in recipe.records]
-    if len({record.probe for record in records}) > 1:
+    probes = [{record.probe for record in recipe.records} for recipe in candidates]
+    if any(probe != probes[0] for probe in probes):
         return {}, ""
     sids = [{record.sids for record in recipe.records} for recipe in candidates]
     numbers = {TESTED: [r.valid for r in records]} if all(s == sids[0] for s in sids) else {}

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from harness import measure, store
+from harness.config import hashed
 from harness.consistency import problems
 from harness.data.dataset import Dataset
 from harness.errors import BenchError
@@ -24,6 +25,8 @@ from harness.segments import BOUGHT
 from harness.semantic_ids import SemanticIds
 
 UNCHECKED = ("train", "decode", "valid")
+WHOLE = ("sid", "item", "intervals", "invalid", "levels", "ranks", "segments", "rankings")
+"""What every entry has where it can be measured."""
 NOT_COMPUTED = "valid metrics, seconds, memory and hardware are as the run said"
 INTERVAL = 1e-6  # of a bound: bootstrap intervals repeat from their seed
 
@@ -78,7 +81,13 @@ def verify(record: Record, dataset: Dataset | None, plugins: Plugins, folder: Pa
     Raises:
         BenchError: a rankings or SID file is there and damaged.
     """
-    verdict = Verdict(record, _by_itself(record))
+    verdict = Verdict(record)
+    try:
+        verdict.false += _by_itself(record)
+    except (BenchError, TypeError, ValueError, KeyError, AttributeError) as error:  # one bad value is one false record
+        shown = error.format_message() if isinstance(error, BenchError) else f"{type(error).__name__}: {error}"
+        verdict.false.append(f"a value is of the wrong kind ({shown})")
+        return verdict
     folder = folder or evidence_folder(record)
     if dataset is None:
         verdict.open = f"the data of {record.category} is not here to check the rankings"
@@ -94,6 +103,7 @@ def verify(record: Record, dataset: Dataset | None, plugins: Plugins, folder: Pa
         verdict.open = f"no rankings file in {folder}"
         return verdict
     semantic_ids = _semantic_ids(record, dataset, folder)
+    verdict.false += _derived(record, dataset, plugins, semantic_ids)
     for stage, path in present.items():
         in_file = Rankings.read(path, semantic_ids)
         try:
@@ -102,11 +112,16 @@ def verify(record: Record, dataset: Dataset | None, plugins: Plugins, folder: Pa
             verdict.false.append(error.format_message())
             continue
         here = measure.measure(plugins, rankings, dataset, semantic_ids) | {"rankings": rankings.fingerprint}
-        if record.stages[stage].get(measure.MEASURED, 1) < 2 and dataset.test.rows is not None:
+        older = record.stages[stage].get(measure.MEASURED, 1) < 2
+        if older and dataset.test.rows is not None:
             of_rows = rankings.take(np.argsort(dataset.test.rows)).fingerprint  # older ones are of the file's rows
             here["rankings"] = of_rows if record.stages[stage].get("rankings") == of_rows else here["rankings"]
         there = {key: value for key, value in record.stages[stage].items() if key not in UNCHECKED and key in here}
-        if there.pop(measure.MEASURED, 1) < 2:  # purchases were counted otherwise, samples resampled in another order
+        there.pop(measure.MEASURED, None)
+        if not older:
+            lost = [key for key in WHOLE if key in here and key not in record.stages[stage]]
+            verdict.false += [f"{stage}: {key} is missing" for key in lost]
+        else:  # purchases were counted otherwise, samples resampled in another order
             there["segments"] = {name: part for name, part in there.get("segments", {}).items() if name != BOUGHT}
             there.pop("intervals", None)
         verdict.false += [f"{stage}: {line}" for line in _differences(there, here)]
@@ -147,6 +162,24 @@ def _of_the_data(record: Record, dataset: Dataset) -> list[str]:
     return _differences(said, {"caption": dataset.caption, "rows": rows, "items": len(dataset.items)})
 
 
+def _derived(record: Record, dataset: Dataset, plugins: Plugins, semantic_ids: SemanticIds | None) -> list[str]:
+    """What follows from data and SIDs: the report on them, the optimum of generated data, the run's hash."""
+    report = semantic_ids.report() if semantic_ids is not None else None
+    found = _differences({"semantic_ids": record.content.get("semantic_ids")}, {"semantic_ids": report})
+    if dataset.oracle is not None and measure.BAYES in record.content:
+        optimal = measure.bayes_optimal(plugins, dataset, semantic_ids)
+        found += _differences({measure.BAYES: record.content[measure.BAYES]}, {measure.BAYES: optimal})
+    new = all(stage.get(measure.MEASURED, 1) >= 2 for stage in record.stages.values())
+    named = re.fullmatch(r"seed\d+-([0-9a-f]{8})", str(record.content["run"]))
+    if new and named and "origin" not in record.content:  # the place of a run gone on from is not in its record
+        given = dataset.given.fingerprint if dataset.given is not None else None
+        files = record.content["fingerprints"].get("files")
+        more = {"data": record.data, "given": given, "origin": None} | ({"files": files} if files else {})
+        if hashed(record.settings, more) != named[1]:
+            found.append(f"the settings are not those of run {record.content['run']}: their hash is another")
+    return found
+
+
 def _of_the_run(record: Record) -> list[str]:
     """Facts that a record says more than once: the seed, the category, the method."""
     settings, run = record.settings, str(record.content["run"])
@@ -157,9 +190,12 @@ def _of_the_run(record: Record) -> list[str]:
     found = [
         f"seed is {record.seed}, its {where} says {value}" for where, value in said.items() if value != record.seed
     ]
-    for key, own in (("category", record.category), ("name", record.method)):
+    for key, own in (("category", record.category), ("name", record.method), ("group", record.group)):
         if settings.get(key, own) != own:
             found.append(f"{'method' if key == 'name' else key} is {own}, its settings say {settings[key]}")
+    stages = [stage["name"] for stage in settings.get("stages") or []]
+    if stages and stages != list(record.stages):
+        found.append(f"it has the stages {', '.join(record.stages)}, its settings say {', '.join(stages)}")
     return found
 
 

@@ -52,41 +52,53 @@ def run(directory: str) -> None:
     """What a run is: its data, its stages, what each trained (parameters, rows), and its main metrics."""
     from pathlib import Path
 
-    from harness import recorded, store
+    from harness import store
     from harness.errors import BenchError
     from harness.report.tables import summary
 
     keep = store.Store(Path(directory))
-    manifest = keep.manifest
-    if not manifest:
+    if not keep.manifest:
         raise BenchError(f"{directory} is not the directory of a run; bench run prints it")
+    try:
+        lines = _of_run(keep, summary)
+    except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
+        raise BenchError(f"{directory} is damaged, or no run of bench ({type(error).__name__}: {error})") from None
+    click.echo("\n".join(lines))
+
+
+def _of_run(keep: Any, summary: Any) -> list[str]:
+    """What is said of a run, line by line."""
+    from harness import recorded, store
+
+    manifest, lines = keep.manifest, []
     done = manifest.get("done", {})
-    click.echo(f"{manifest['method']} on {manifest['category']} ({manifest['caption'] or 'as read'})")
-    click.echo(f"seed {manifest['seed']}, code {manifest['revision']}, data {manifest['fingerprints']['data'][:12]}")
+    lines.append(f"{manifest['method']} on {manifest['category']} ({manifest['caption'] or 'as read'})")
+    lines.append(f"seed {manifest['seed']}, code {manifest['revision']}, data {manifest['fingerprints']['data'][:12]}")
     for what, hashed in (manifest["fingerprints"].get("files") or {}).items():
-        click.echo(f"{what}: {hashed}")
+        lines.append(f"{what}: {hashed}")
     if "from" in done:
-        click.echo(f"from {done['from']['run']}")
+        lines.append(f"from {done['from']['run']}")
     for name in recorded.stage_names(keep):
         facts = done.get(f"{name}/fit")
         if facts is None:
-            click.echo(f"\n{name}: not trained yet")
+            lines.append(f"\n{name}: not trained yet")
             continue
-        click.echo(f"\n{name}: {facts.get('seconds')} s")
+        lines.append(f"\n{name}: {facts.get('seconds')} s")
         trained = facts.get("trained")
         if trained:
-            click.echo(f"  trained {trained['parameters']:,} of {trained['of']:,} parameters:")
+            lines.append(f"  trained {trained['parameters']:,} of {trained['of']:,} parameters:")
             for tensor in trained["tensors"]:
-                click.echo(f"    {tensor}")
+                lines.append(f"    {tensor}")
         else:
-            click.echo("  trained parameters: not recorded (none, or a run of an older version)")
+            lines.append("  trained parameters: not recorded (none, or a run of an older version)")
         for key, value in facts.items():
             if key not in ("seconds", "trained") and isinstance(value, (int, float, str)):
-                click.echo(f"  {key}: {value}")
+                lines.append(f"  {key}: {value}")
     if "run" in done:
-        click.echo("\n" + summary(store.read_json(keep.directory / store.METRICS)))
+        lines.append("\n" + summary(store.read_json(keep.directory / store.METRICS)))
     else:
-        click.echo("\nnot finished: the same bench run command goes on")
+        lines.append("\nnot finished: the same bench run command goes on")
+    return lines
 
 
 def _section(title: str, label: str, settings: Any, paper: Mapping[str, Any] = MappingProxyType({})) -> None:

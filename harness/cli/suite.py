@@ -69,6 +69,7 @@ def run(
 
     NAME is a suite of bench suite list, or a file of that form.
     """
+    from harness import store
     from harness import suite as suites
     from harness.progress import Progress
 
@@ -77,6 +78,8 @@ def run(
     if dry_run:
         _print(planned)
         return
+    if output:
+        store.make_folder(Path(output))
     words = ["--category", category, "--runs", runs, "--device", device, "--threads", str(threads)]
     words += ["--data-dir", data_dir] if data_dir else []
     words += ["--no-mlflow"] if no_mlflow else []

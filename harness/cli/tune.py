@@ -56,6 +56,7 @@ def tune(
     from harness.progress import Progress
     from harness.report.tables import table
 
+    store.check_output(record)
     recipe = plugins.get("method", method)
     where = f"{space}" if space else f"method {method}"
     ranges = tuning.check_space(read_yaml(Path(space)) if space else recipe.get("search"), where)

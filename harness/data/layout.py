@@ -31,7 +31,7 @@ def read_json(path: Path, problems: Problems) -> dict[str, Any] | None:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         problems.error(path, None, "the file is missing", REGENERATE)
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # also a number of thousands of digits, and nesting without end
         problems.error(path, None, f"not valid JSON ({error})", f"the file may be cut off: {REGENERATE}")
     else:
         if isinstance(content, dict):
@@ -44,7 +44,9 @@ def numbered(content: dict[str, Any], path: Path, problems: Problems) -> list[An
     """The values of an object whose keys are "0" … "n-1", in that order."""
     missing = [str(i) for i in range(len(content)) if str(i) not in content]
     if missing:
-        strange = [k for k in content if not k.isdigit() or int(k) >= len(content)]
+        strange = [
+            k[:60] for k in content if not (k.isascii() and k.isdigit() and len(k) < 10 and int(k) < len(content))
+        ]
         found = f", but has '{strange[0]}'" if strange else ""
         problems.error(
             path,

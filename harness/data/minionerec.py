@@ -10,9 +10,10 @@ import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from annotated_types import Ge
 
 from harness.components import setting
 from harness.data.dataset import MAX_HISTORY, Dataset, Items, Samples
@@ -40,7 +41,7 @@ _DIGITS = 19  # longer numbers are no item ids
 class MiniOneRecSettings:
     """Settings of the layout."""
 
-    max_history: int = setting(MAX_HISTORY, "longest history allowed, in items")
+    max_history: Annotated[int, Ge(1)] = setting(MAX_HISTORY, "longest history allowed, in items")
 
 
 class MiniOneRecReader:
@@ -153,7 +154,7 @@ class MiniOneRecReader:
             rows = json.loads("[" + ",".join(cells) + "]")
             if len(rows) != len(cells):
                 raise ValueError
-        except ValueError:
+        except (ValueError, RecursionError):
             rows = [self._literal(path, i, cell, problems) for i, cell in enumerate(cells)]
         limit = self.settings.max_history
         for i, row in enumerate(rows):

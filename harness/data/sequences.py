@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
+
+from annotated_types import Ge
 
 from harness.components import setting
 from harness.data.dataset import MAX_HISTORY, Dataset, Samples
@@ -22,7 +25,7 @@ _INTER = ".inter.json"
 class SequencesSettings:
     """Settings of the layout."""
 
-    max_history: int = setting(MAX_HISTORY, "longest history, in items; older ones are cut")
+    max_history: Annotated[int, Ge(1)] = setting(MAX_HISTORY, "longest history, in items; older ones are cut")
     index: str = setting("", "which .index.VARIANT.json holds the SIDs; empty: the first by name")
 
 

@@ -10,9 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from annotated_types import Ge
 
 from harness.components import setting
 from harness.data.dataset import Dataset, Histories, Items, Samples
@@ -126,7 +127,7 @@ class SyntheticSettings:
     successors: int = setting(4, "clusters that follow a cluster (or a pair of clusters)")
     skew: float = setting(0.9, "Zipf exponent of popularity, of clusters and within a cluster")
     collisions: float = setting(0.01, "share of items that share the SID of another")
-    seed: int = setting(0, "seed of the generator (not of the run)")
+    seed: Annotated[int, Ge(0)] = setting(0, "seed of the generator (not of the run)")
 
 
 class SyntheticReader:

@@ -44,7 +44,7 @@ class SftSettings:
     epochs: float = setting(10, "at most this many passes over the mixture (10)")
     batch: int = setting(16, "rows a device and step (16)")
     accumulation: int = setting(1, "micro batches a step (16: 1,024 rows on 4 devices)")
-    learning_rate: float = setting(3e-4, "peak learning rate (3e-4)")
+    learning_rate: Annotated[float, Ge(0)] = setting(3e-4, "peak learning rate (3e-4)")
     schedule: str = setting("cosine", "learning-rate schedule (cosine, as its log says)")
     warmup: float = setting(20, "warm-up, in steps; below 1 a share of the training (20)")
     weight_decay: float = setting(0.0, "AdamW's weight decay (0)")
@@ -98,6 +98,8 @@ class SftTrainer:
         settings, prompts = self.settings, self.prompts(context)
         if context.backbone is None and context.previous is None:
             raise BenchError("stage sft needs a backbone; add --set backbone=nano")
+        if settings.select != "loss":
+            context.needs_probed(settings.select, "stage sft")
         if settings.packed and prompts.style == "instruction":
             raise BenchError(
                 "sft.packed needs the compact prompts, where history and answer are one chain; set sft.packed=false"

@@ -9,7 +9,7 @@ import time
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from annotated_types import Gt, Le
+from annotated_types import Ge, Gt, Le
 from trl import GRPOConfig
 
 from harness import training
@@ -66,7 +66,7 @@ class Settings:
     sync_reference: bool = setting(False, "move the reference towards the policy (yes)")
     sync_steps: int = setting(512, "steps between two syncs (512)", SYNCED)
     sync_mixup: float = setting(0.6, "share of the policy in a synced reference (0.6)", SYNCED)
-    learning_rate: float = setting(1e-5, "peak learning rate (1e-5)")
+    learning_rate: Annotated[float, Ge(0)] = setting(1e-5, "peak learning rate (1e-5)")
     schedule: str = setting("cosine", "learning-rate schedule (cosine)")
     warmup: float = setting(0.03, "warm-up, in steps; below 1 a share of the training (0.03)")
     weight_decay: float = setting(0.0, "AdamW's weight decay (0)")
@@ -112,6 +112,7 @@ class GrpoTrainer:
         settings, semantic_ids = self.settings, context.needs_semantic_ids("stage grpo")
         if context.previous is None:
             raise BenchError("stage grpo needs a stage before it; put an SFT stage first")
+        context.needs_probed(settings.select, "stage grpo")
         if settings.sync_reference and getattr(getattr(context.backbone, "settings", None), "lora_rank", 0):
             raise BenchError(
                 "grpo.sync_reference does not go with LoRA adapters; set it to false, or backbone.lora_rank=0"

@@ -41,7 +41,7 @@ class Settings:
     epochs: float = setting(1.0, "passes over the train samples (3)")
     batch: int = setting(64, "samples a device and step (4, and 32 by accumulation on 4 devices)")
     accumulation: int = setting(1, "micro batches a step")
-    learning_rate: float = setting(1e-5, "peak learning rate (1e-5)")
+    learning_rate: Annotated[float, Ge(0)] = setting(1e-5, "peak learning rate (1e-5)")
     schedule: str = setting("cosine", "learning-rate schedule (cosine)")
     warmup: float = setting(0.05, "warm-up, in steps; below 1 a share of the training (0.05)")
     weight_decay: float = setting(0.0, "AdamW's weight decay (0)")
@@ -87,6 +87,7 @@ class SdpoTrainer:
         """There must be a stage before, and more answers than negatives."""
         if context.previous is None:
             raise BenchError("stage sdpo needs a stage before it, its start and reference; put an SFT stage first")
+        context.needs_probed(self.settings.select, "stage sdpo")
         if self.settings.answer == "sid":
             most = len(context.needs_semantic_ids("stage sdpo").distinct) - 1
         else:

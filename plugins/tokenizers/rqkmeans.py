@@ -53,9 +53,9 @@ class RqKmeansTokenizer:
         codes = np.zeros((len(texts), self.settings.levels), dtype=np.int32)
         for level in progress.over(range(self.settings.levels), self.settings.levels, "rqkmeans", "level"):
             clusters = min(self.settings.codes, len(np.unique(residual, axis=0)))
-            means = KMeans(clusters, n_init=1, max_iter=self.settings.iterations, random_state=seed + level).fit(
-                residual
-            )
+            means = KMeans(
+                clusters, n_init=1, max_iter=self.settings.iterations, random_state=(seed + level) % 2**32
+            ).fit(residual)
             codes[:, level] = means.labels_
             residual = residual - means.cluster_centers_[means.labels_]
         return SemanticIds(codes, f"rqkmeans ({self.settings.embedder})")
