@@ -201,7 +201,7 @@ def _check(run: Run, semantic_ids: SemanticIds | None, backbone: Any, decoder: A
 def _begin(run: Run, semantic_ids: SemanticIds | None) -> None:
     """Write the resolved configuration and the manifest's first facts."""
     keep, dataset = run.store, run.dataset
-    if keep.finished("begin"):
+    if keep.finished("begin") is not None:
         if keep.manifest.get("order") != ORDER:
             _drop_unfinished(run)
         return
