@@ -332,9 +332,12 @@ def _fit(run: Run, stage: Stage, trainer: Any, context: Context) -> None:
 
 
 def _valid(run: Run, stage: Stage, context: Context, model: Any) -> dict[str, float]:
-    """A stage's valid metrics, which runs are chosen by: the probe's, or out of sample where it was fitted on valid."""
-    honest = (run.store.finished(f"{stage.name}/fit") or {}).get(OUT)
-    return dict(honest) if honest else context.probe(model)
+    """A stage's valid metrics, which runs are chosen by: the probe's, or out of sample where it was fitted on valid.
+
+    None at all where such a stage was taken over for another decoder: what was out of sample is not of that one.
+    """
+    facts = run.store.finished(f"{stage.name}/fit") or {}
+    return dict(facts[OUT]) if OUT in facts else context.probe(model)
 
 
 def _decode(
@@ -434,8 +437,11 @@ def _take_over(run: Run, origin: Origin, trainers: list[Any]) -> None:
     for number, stage in enumerate(run.config.stages[:copied], start=1):
         with store.replace_folder(keep.stage(number, stage.name)) as folder:
             shutil.copytree(other.stage(number, stage.name), folder, dirs_exist_ok=True)
+            spent = (other.finished(f"{stage.name}/fit") or {}).get("seconds", 0.0)
+            store.Clock(folder).save(spent)  # what a stage that goes on has cost so far
         if number <= done:
-            keep.finish(f"{stage.name}/fit", **other.finished(f"{stage.name}/fit") or {})
+            facts = other.finished(f"{stage.name}/fit") or {}
+            keep.finish(f"{stage.name}/fit", **facts | ({} if same_decoder or OUT not in facts else {OUT: {}}))
         if number <= done and same_decoder:  # else the model is taken over, and decoded anew
             rankings = measure.rankings_of(other, stage.name, run.dataset.test, recorded.semantic_ids(other))
             with store.replace_file(keep.rankings(stage.name)) as path:

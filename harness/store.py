@@ -149,7 +149,11 @@ class Clock:
         """Keep them, at most once a second."""
         if time.monotonic() - self.noted > 1:
             self.noted = time.monotonic()
-            write_json(self.path, {"seconds": round(self.seconds, 1)})
+            self.save(self.seconds)
+
+    def save(self, seconds: float) -> None:
+        """Keep this number of them."""
+        write_json(self.path, {"seconds": round(seconds, 1)})
 
 
 def append_log(stage: Path, numbers: dict[str, float], step: int) -> None:

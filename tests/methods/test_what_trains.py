@@ -238,6 +238,9 @@ def test_going_on_trains_with_what_is_recorded_or_is_refused(tmp_path):
             "sft.batch=16", "sft.eval_every=0.5", "sft.tasks={next_sid: 1.0}", "sft.log_every=1", "sft.average=0",
             "sft.patience=0", "sft.weight_decay=0"]  # fmt: skip
     first, _ = run_whole(tmp_path / "first", "lcrec", [*sets, "sft.epochs=1"])
+    manifest = json.loads((first / "manifest.json").read_text())
+    manifest["done"]["sft/fit"]["seconds"] = 1000.0
+    (first / "manifest.json").write_text(json.dumps(manifest))
     origin = ["--from-run", str(first)]
     rates = {}
     for rate in (2e-3, 1e-1):
@@ -245,6 +248,7 @@ def test_going_on_trains_with_what_is_recorded_or_is_refused(tmp_path):
         run, _ = run_whole(folder, "lcrec", [*sets, "sft.epochs=2", f"sft.learning_rate={rate}"], *origin)
         rates[rate] = dict(read_log(run / "stages/1-sft")["learning_rate"])
         facts = json.loads((run / "manifest.json").read_text())["done"]["from"]
+        assert json.loads((run / "metrics.json").read_text())["stages"]["sft"]["train"]["seconds"] > 1000
         assert facts["goes_on"] and ("learning_rate" in facts["changed"]) == (rate != 2e-3)
     last = max(rates[1e-1])
     assert rates[1e-1][last - 1] == pytest.approx(50 * rates[2e-3][last - 1])
