@@ -64,7 +64,6 @@ class TigerTrainer:
     def check(self, context: Context) -> None:
         """There must be SIDs, and room for the masks of the catalogue softmax."""
         codes = context.needs_semantic_ids("tiger").codes
-        context.needs_probed("NDCG@10", "stage tiger")
         if self.settings.softmax == "catalogue":
             prefixes = len(np.unique(codes[:, :-1], axis=0))
             gib = prefixes * sum(len(np.unique(column)) for column in codes.T) / 2**30

@@ -35,6 +35,21 @@ def setting(default: Any, help: str, only: tuple[str, Callable[[Any], bool]] | N
     return field(default=default, metadata=metadata)
 
 
+def needs_probed(probe: Callable[[Any], dict[str, float]], name: str, who: str) -> None:
+    """Refuse a choice by a valid metric for which the decoder gives too few candidates.
+
+    Raises:
+        BenchError: names who chooses, the metric and the settings to raise.
+    """
+    if name not in getattr(probe, "gives", (name,)):
+        from harness.errors import BenchError
+
+        raise BenchError(
+            f"{who} chooses by valid {name}, and the probe has fewer than {name.partition('@')[2]} candidates; "
+            "raise decoder.beams and probe.beams, or decoder.k"
+        )
+
+
 @dataclass(frozen=True)
 class NoSettings:
     """For a component without settings."""
@@ -90,16 +105,6 @@ class Context:
         folder = self.directory / part
         folder.mkdir(parents=True, exist_ok=True)
         return replace(self, directory=folder, previous=None)
-
-    def needs_probed(self, name: str, who: str) -> None:
-        """Refuse a stage that chooses by a valid metric for which the decoder gives too few candidates."""
-        if name not in getattr(self.probe, "gives", (name,)):
-            from harness.errors import BenchError
-
-            raise BenchError(
-                f"{who} chooses by valid {name}, and the probe has fewer than {name.partition('@')[2]} candidates; "
-                "raise decoder.beams and probe.beams, or decoder.k"
-            )
 
     def needs_semantic_ids(self, who: str) -> SemanticIds:
         """The semantic IDs, or the error that says how to get them."""

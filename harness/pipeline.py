@@ -18,7 +18,7 @@ import numpy as np
 import yaml
 
 from harness import identity, measure, recorded, store
-from harness.components import Context, RunInfo
+from harness.components import Context, RunInfo, needs_probed
 from harness.config import Component, RunConfig, Stage
 from harness.data.dataset import Dataset
 from harness.errors import BenchError
@@ -166,8 +166,10 @@ def search(run: Run) -> dict[str, float]:
         semantic_ids = _tokenize(run, tokenizer)
         _begin(run, semantic_ids)
         _check(run, semantic_ids, backbone, decoder, trainers)
-        _context(run, run.config.stages[-1], len(trainers), None, semantic_ids, backbone).needs_probed(
-            "NDCG@10", "a search"
+        needs_probed(
+            _context(run, run.config.stages[-1], len(trainers), None, semantic_ids, backbone).probe,
+            "NDCG@10",
+            "a search",
         )
         with run.tracker.run(run, semantic_ids):
             previous: Path | None = None

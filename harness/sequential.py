@@ -22,7 +22,7 @@ from safetensors.torch import load_file, save_file
 
 from harness import losses
 from harness.batching import LengthBuckets
-from harness.components import Context, setting
+from harness.components import Context, needs_probed, setting
 from harness.data.dataset import Histories
 from harness.errors import BenchError, NotFinite
 from harness.store import replace_file
@@ -134,7 +134,6 @@ class SequentialTrainer:
         """There must be something to rank."""
         if len(context.items) < 2:
             raise BenchError("a model of item ids needs at least two items")
-        context.needs_probed("NDCG@10", f"stage {context.directory.name}")
 
     def fit(self, context: Context) -> dict[str, Any]:
         """Train; leave the best weights by valid in the stage directory."""
@@ -179,7 +178,11 @@ def train(context: Context, model: Any, settings: LoopSettings, as_model: Callab
 
     Returns:
         Facts for the record: epochs, best epoch, best valid NDCG@10, parameters, train seconds.
+
+    Raises:
+        BenchError: the probe has too few candidates for the NDCG@10 that the weights are chosen by.
     """
+    needs_probed(context.probe, "NDCG@10", f"stage {context.directory.name}")
     device = context.device
     n = len(context.train)
     items = torch.from_numpy(left_padded(context.train.histories, len(context.items)))

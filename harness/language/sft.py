@@ -19,7 +19,7 @@ from transformers import Trainer, TrainingArguments
 
 from harness import training
 from harness.batching import LengthBuckets
-from harness.components import Context, setting
+from harness.components import Context, needs_probed, setting
 from harness.data.dataset import Samples
 from harness.decoding.split import SplitModel, split
 from harness.decoding.trie import Trie
@@ -99,7 +99,7 @@ class SftTrainer:
         if context.backbone is None and context.previous is None:
             raise BenchError("stage sft needs a backbone; add --set backbone=nano")
         if settings.select != "loss":
-            context.needs_probed(settings.select, "stage sft")
+            needs_probed(context.probe, settings.select, "stage sft")
         if settings.packed and prompts.style == "instruction":
             raise BenchError(
                 "sft.packed needs the compact prompts, where history and answer are one chain; set sft.packed=false"

@@ -13,7 +13,7 @@ from annotated_types import Ge, Gt, Le
 from trl import GRPOConfig
 
 from harness import training
-from harness.components import Context, setting
+from harness.components import Context, needs_probed, setting
 from harness.decoding.trie import Trie
 from harness.errors import BenchError
 from harness.generative import GenerativeModel, encode
@@ -112,7 +112,7 @@ class GrpoTrainer:
         settings, semantic_ids = self.settings, context.needs_semantic_ids("stage grpo")
         if context.previous is None:
             raise BenchError("stage grpo needs a stage before it; put an SFT stage first")
-        context.needs_probed(settings.select, "stage grpo")
+        needs_probed(context.probe, settings.select, "stage grpo")
         if settings.sync_reference and getattr(getattr(context.backbone, "settings", None), "lora_rank", 0):
             raise BenchError(
                 "grpo.sync_reference does not go with LoRA adapters; set it to false, or backbone.lora_rank=0"

@@ -16,7 +16,7 @@ from annotated_types import Ge, Gt, Le
 from transformers import Trainer, TrainingArguments
 
 from harness import training
-from harness.components import Context, setting
+from harness.components import Context, needs_probed, setting
 from harness.decoding.beam import beam_search
 from harness.decoding.layout import pad_left
 from harness.decoding.shared_prompt import completion_log_probs
@@ -87,7 +87,7 @@ class SdpoTrainer:
         """There must be a stage before, and more answers than negatives."""
         if context.previous is None:
             raise BenchError("stage sdpo needs a stage before it, its start and reference; put an SFT stage first")
-        context.needs_probed(self.settings.select, "stage sdpo")
+        needs_probed(context.probe, self.settings.select, "stage sdpo")
         if self.settings.answer == "sid":
             most = len(context.needs_semantic_ids("stage sdpo").distinct) - 1
         else:
