@@ -59,6 +59,11 @@ class Component:
         name = f"{self.name}:{self.location}" if self.location else self.name
         return {"name": name, **dataclasses.asdict(self.settings)}
 
+    def make(self, plugins: Plugins) -> Any:
+        """The component itself."""
+        factory = plugins.get(self.kind, self.name)
+        return factory(self.settings, self.location) if self.kind == "backbone" else factory(self.settings)
+
 
 @dataclass(frozen=True)
 class Stage:
@@ -115,6 +120,14 @@ class RunConfig:
 def hashed(settings: dict[str, Any], more: dict[str, Any]) -> str:
     """Eight hex digits over all of a configuration that changes results, and `more`."""
     return hashlib.sha256(json.dumps(told(settings) | more, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def identified(data: str, given: str | None, origin: str | None, files: dict[str, str] | None) -> dict[str, Any]:
+    """What a run's hash is over beside its settings: data, given SIDs, the run gone on from, content of local files.
+
+    Without any files the hash is what it was before files counted.
+    """
+    return {"data": data, "given": given, "origin": origin} | ({"files": files} if files else {})
 
 
 def told(settings: dict[str, Any]) -> dict[str, Any]:

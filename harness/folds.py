@@ -16,6 +16,7 @@ __all__ = ["FOLDS", "OUT", "PROBED", "chosen_by_others", "folds", "measured", "o
 
 FOLDS = 5
 PROBED = ("HR@1", "HR@10", "NDCG@10")
+"""The valid metrics of a stage; all but the first also by item."""
 
 
 def folds(samples: Samples, seed: int) -> np.ndarray:

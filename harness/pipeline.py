@@ -19,23 +19,22 @@ import yaml
 
 from harness import identity, measure, recorded, store
 from harness.components import Context, RunInfo, needs_probed
-from harness.config import Component, RunConfig, Stage
+from harness.config import Component, RunConfig, Stage, identified
 from harness.data.dataset import Dataset
 from harness.errors import BenchError
-from harness.folds import OUT
+from harness.folds import PROBED
 from harness.plugins import Plugins
 from harness.progress import Progress
 from harness.provenance import peak_memory_gib, provenance
 from harness.rankings import Rankings
-from harness.record import BY_ITEM, Record
+from harness.record import BY_ITEM, OUT, Record
 from harness.report import document
 from harness.semantic_ids import SemanticIds
 from harness.store import Store
 from harness.tracking import Tracker
 
-PROBED = {"HR@1": 1, "HR@10": 10, "NDCG@10": 10}
-"""What a probe gives, and how many candidates that takes."""
 CANDIDATES = 50
+"""As many as a decoder gives that does not say."""
 ORDER = 2
 """The version of the order of samples: 2 is canonical; 1, the file's, is not noted."""
 
@@ -85,11 +84,9 @@ def directory(
     reads (a plugin's code, a model's or an encoder's folder; see :mod:`harness.identity`).
     """
     given = dataset.given.fingerprint if dataset.given is not None else None
-    more: dict[str, Any] = {"origin": str(from_run) if from_run else None}
-    files = identity.files(config, dataset, plugins)
-    if files:  # without any, the hash is what it was before files counted
-        more["files"] = files
-    name = f"seed{config.seed}-{config.hash(data=dataset.fingerprint, given=given, **more)}"
+    origin = str(from_run) if from_run else None
+    told = identified(dataset.fingerprint, given, origin, identity.files(config, dataset, plugins))
+    name = f"seed{config.seed}-{config.hash(**told)}"
     return root / config.category / config.method / name
 
 
@@ -114,12 +111,7 @@ def execute(run: Run, from_run: Origin | None = None) -> dict[str, Any]:
 
 def _make(run: Run) -> tuple[Any, Any, Any, list[Any]]:
     def make(component: Component | None) -> Any:
-        if component is None:
-            return None
-        factory = run.plugins.get(component.kind, component.name)
-        if component.kind == "backbone":
-            return factory(component.settings, component.location)
-        return factory(component.settings)
+        return component.make(run.plugins) if component is not None else None
 
     config = run.config
     trainers = [make(stage.trainer) for stage in config.stages]
@@ -367,17 +359,17 @@ def _probe(run: Run, semantic_ids: SemanticIds | None) -> Callable[[Any], dict[s
     width = getattr(narrow, "beams", 0) or getattr(narrow, "k", 0) or CANDIDATES
 
     def probe(model: Any) -> dict[str, float]:
-        probed = run.plugins.get("decoder", decoder.name)(narrow)
+        probed = dataclasses.replace(decoder, settings=narrow).make(run.plugins)
         rankings = _decode(probed, model, valid.histories, semantic_ids, run, quiet)
         protocol = "sid" if semantic_ids is not None else "item"
         numbers = run.plugins.get("metric", protocol)(rankings, valid.targets, semantic_ids)
         found = {name: numbers[name] for name in PROBED if name in numbers}
         if protocol == "sid":  # what runs of other semantic IDs are compared by
             numbers = run.plugins.get("metric", "item")(rankings, valid.targets, semantic_ids)
-            found |= {f"{name} {BY_ITEM}": numbers[name] for name in ("HR@10", "NDCG@10") if name in numbers}
+            found |= {f"{name} {BY_ITEM}": numbers[name] for name in PROBED[1:] if name in numbers}
         return found
 
-    probe.gives = {name for name, least in PROBED.items() if width >= least}  # type: ignore[attr-defined]
+    probe.gives = {name for name in PROBED if width >= int(name.partition("@")[2])}  # type: ignore[attr-defined]
     return probe
 
 
@@ -397,7 +389,7 @@ def _take_over(run: Run, origin: Origin, trainers: list[Any]) -> None:
     keep = run.store
     known = keep.finished("from")
     if known is not None:
-        if source.is_dir() and known.get("content", identity.content(source)) != identity.content(source):
+        if source.is_dir() and "content" in known and known["content"] != identity.content(source):
             raise BenchError(
                 f"--from-run {source} is another run now than the one that {keep.directory} went on from; give its new "
                 "place another name, or delete that folder"
@@ -428,8 +420,11 @@ def _take_over(run: Run, origin: Origin, trainers: list[Any]) -> None:
     done = next((i for i, (a, b) in enumerate(zip(theirs, ours, strict=False)) if a != b), len(theirs))
     if done == len(ours) and same_decoder:
         raise BenchError(f"--from-run {source} has the same settings; change one, e.g. --set grpo.epochs=3")
-    if not origin.anew and done < len(theirs):
-        _can_go_on(source, ours[done], theirs[done], trainers[done], other)
+    goes_on = not origin.anew and done < len(theirs)
+    changed: dict[str, Any] = {}
+    if goes_on:
+        changed = {k: [theirs[done].get(k), v] for k, v in ours[done].items() if v != theirs[done].get(k)}
+        _can_go_on(source, changed, ours[done], theirs[done], trainers[done], other)
         if not same_decoder:
             raise BenchError(
                 f"--from-run {source}: under another decoder or probe the checkpoints of {ours[done]['name']} were "
@@ -445,16 +440,14 @@ def _take_over(run: Run, origin: Origin, trainers: list[Any]) -> None:
             facts = other.finished(f"{stage.name}/fit") or {}
             keep.finish(f"{stage.name}/fit", **facts | ({} if same_decoder or OUT not in facts else {OUT: {}}))
         if number <= done and same_decoder:  # else the model is taken over, and decoded anew
-            rankings = measure.rankings_of(other, stage.name, run.dataset.test, recorded.semantic_ids(other))
+            semantic_ids = recorded.semantic_ids(other)
+            rankings = measure.rankings_of(other, stage.name, run.dataset.test, semantic_ids)
             with store.replace_file(keep.rankings(stage.name)) as path:
-                rankings.write(path, recorded.semantic_ids(other), run.dataset.test)
+                rankings.write(path, semantic_ids, run.dataset.test)
             keep.finish(f"{stage.name}/decode", **other.finished(f"{stage.name}/decode") or {})
     continued = run.config.stages[done].name if done < len(ours) else None
-    goes_on = not origin.anew and done < len(theirs)
     taken = ", ".join(stage.name for stage in run.config.stages[:done]) or "no stage"
     left = [stage.name for stage in run.config.stages[done:]]
-    changed = {key: [theirs[done].get(key), ours[done][key]] for key in ours[done]} if goes_on else {}
-    changed = {key: pair for key, pair in changed.items() if pair[0] != pair[1]}
     shown = ", ".join(f"{key} {old} → {new}" for key, (old, new) in changed.items())
     how = (
         [f"{left[0]} goes on from its checkpoint ({shown})"] if goes_on else [f"{left[0]} starts anew"] if left else []
@@ -467,7 +460,9 @@ def _take_over(run: Run, origin: Origin, trainers: list[Any]) -> None:
     )  # fmt: skip
 
 
-def _can_go_on(source: Path, ours: dict[str, Any], theirs: dict[str, Any], trainer: Any, other: Store) -> None:
+def _can_go_on(
+    source: Path, changed: dict[str, Any], ours: dict[str, Any], theirs: dict[str, Any], trainer: Any, other: Store
+) -> None:
     """Refuse what a stage that goes on from a checkpoint would not train with, but record.
 
     Raises:
@@ -475,8 +470,7 @@ def _can_go_on(source: Path, ours: dict[str, Any], theirs: dict[str, Any], train
             nothing left to train.
     """
     name, known = ours["name"], tuple(getattr(trainer, "continues", ()))
-    changed = sorted(key for key in ours if ours[key] != theirs.get(key))
-    odd = [key for key in changed if key not in known]
+    odd = sorted(key for key in changed if key not in known)
     way = f"--anew trains {name} from its beginning"
     if odd:
         can = f"only {', '.join(known)} may" if known else "it keeps no checkpoint to go on from"

@@ -94,15 +94,10 @@ def recorded_model(directory: Path, context: Context) -> Any:
         )
     config = settings(keep, context.plugins)
     number, stage = len(config.stages), config.stages[-1]
-    trainer = context.plugins.get("trainer", stage.trainer.name)(stage.trainer.settings)
-    backbone = None
-    if config.backbone is not None:
-        backbone = context.plugins.get("backbone", config.backbone.name)(
-            config.backbone.settings, config.backbone.location
-        )
+    trainer = stage.trainer.make(context.plugins)
     theirs = dataclasses.replace(
         context,
-        backbone=backbone,
+        backbone=config.backbone.make(context.plugins) if config.backbone is not None else None,
         directory=keep.stage(number, stage.name),
         previous=keep.stage(number - 1, config.stages[-2].name) if number > 1 else None,
         prompts=config.prompts,

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from harness import measure, store
-from harness.config import hashed
+from harness.config import hashed, identified
 from harness.consistency import problems
 from harness.data.dataset import Dataset
 from harness.errors import BenchError
@@ -174,8 +174,7 @@ def _derived(record: Record, dataset: Dataset, plugins: Plugins, semantic_ids: S
     if new and named and "origin" not in record.content:  # the place of a run gone on from is not in its record
         given = dataset.given.fingerprint if dataset.given is not None else None
         files = record.content["fingerprints"].get("files")
-        more = {"data": record.data, "given": given, "origin": None} | ({"files": files} if files else {})
-        if hashed(record.settings, more) != named[1]:
+        if hashed(record.settings, identified(record.data, given, None, files)) != named[1]:
             found.append(f"the settings are not those of run {record.content['run']}: their hash is another")
     return found
 

@@ -54,21 +54,21 @@ def run(directory: str) -> None:
 
     from harness import store
     from harness.errors import BenchError
-    from harness.report.tables import summary
 
     keep = store.Store(Path(directory))
     if not keep.manifest:
         raise BenchError(f"{directory} is not the directory of a run; bench run prints it")
     try:
-        lines = _of_run(keep, summary)
+        lines = _of_run(keep)
     except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
         raise BenchError(f"{directory} is damaged, or no run of bench ({type(error).__name__}: {error})") from None
     click.echo("\n".join(lines))
 
 
-def _of_run(keep: Any, summary: Any) -> list[str]:
+def _of_run(keep: Any) -> list[str]:
     """What is said of a run, line by line."""
     from harness import recorded, store
+    from harness.report.tables import summary
 
     manifest, lines = keep.manifest, []
     done = manifest.get("done", {})

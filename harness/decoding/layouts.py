@@ -18,7 +18,7 @@ from weakref import WeakKeyDictionary
 import torch
 
 from harness.decoding.layout import pad_left
-from harness.decoding.split import SplitModel, still
+from harness.decoding.split import SplitModel, bare, still, weight_type
 from harness.errors import BenchError
 
 TOLERANCE = 1e-3
@@ -80,21 +80,13 @@ def of(model: Any, longest: int) -> Verdict:
     return known
 
 
-def bare(model: Any) -> Any:
-    """The model within a compiled one or a wrapper of several processes."""
-    for inner in ("_orig_mod", "module"):
-        if isinstance(getattr(model, inner, None), torch.nn.Module):
-            return bare(getattr(model, inner))
-    return model
-
-
 def examine(model: Any, longest: int) -> Verdict:
     """Try a model in both layouts with rows of up to `longest` tokens (rounded up, within its positions)."""
     config = model.config
     most = next((n for n in (getattr(config, k, None) for k in _POSITIONS) if isinstance(n, int) and n > 0), None)
     size = max(longest, -(-(longest + 2) // STEP) * STEP)
     size = min(size, most) if most and most >= longest else size
-    reduced = next(p for p in model.parameters() if p.is_floating_point()).dtype in (torch.float16, torch.bfloat16)
+    reduced = weight_type(model) in (torch.float16, torch.bfloat16)
     if reduced and sum(p.numel() for p in model.parameters()) <= SMALL:
         model, reduced = copy.deepcopy(model).float(), False
     with torch.no_grad(), still(model):

@@ -175,7 +175,7 @@ class SplitModel:
         config = getattr(self.model, "config", None)
         if getattr(config, "_attn_implementation", "sdpa") == "sdpa":
             return allowed
-        kind = next(p for p in self.model.parameters() if p.is_floating_point()).dtype
+        kind = weight_type(self.model)
         return torch.zeros(allowed.shape, dtype=kind, device=allowed.device).masked_fill(
             ~allowed, torch.finfo(kind).min
         )
@@ -254,9 +254,23 @@ def _tried(model: Any, body: Any, head: nn.Linear) -> bool:
     return same_states and torch.allclose(logits.float(), loud[:, -logits.shape[1] :], rtol=1e-2)
 
 
+def bare(model: Any) -> Any:
+    """The model within a compiled one or a wrapper of several processes."""
+    for inner in ("_orig_mod", "module"):
+        if isinstance(getattr(model, inner, None), nn.Module):
+            return bare(getattr(model, inner))
+    return model
+
+
+def weight_type(model: Any) -> torch.dtype:
+    """The precision of a model's weights: that of the first that is no integer."""
+    found: torch.dtype = next(p for p in model.parameters() if p.is_floating_point()).dtype
+    return found
+
+
 def _keeps(model: Any) -> bool:
     """Whether a model computes the logits of some places only, where that is asked for."""
-    inner = getattr(model, "module", getattr(model, "_orig_mod", model))
+    inner = bare(model)
     inner = inner.get_base_model() if hasattr(inner, "get_base_model") else inner
     return "logits_to_keep" in inspect.signature(inner.forward).parameters
 

@@ -21,7 +21,7 @@ from harness import training
 from harness.batching import LengthBuckets
 from harness.components import Context, needs_probed, setting
 from harness.data.dataset import Samples
-from harness.decoding.split import SplitModel, split
+from harness.decoding.split import SplitModel, split, weight_type
 from harness.decoding.trie import Trie
 from harness.errors import BenchError, NotFinite
 from harness.generative import sid_token_ids
@@ -125,8 +125,7 @@ class SftTrainer:
 
         model, text_tokenizer = self._built = self._fresh(context, prompts)
         name = type(model).__name__
-        kind = next(p for p in model.parameters() if p.is_floating_point()).dtype
-        if kind == torch.float16 and context.device == "cpu":
+        if weight_type(model) == torch.float16 and context.device == "cpu":
             raise BenchError("backbone.dtype = float16 does not train on a CPU; set backbone.dtype=float32 or bfloat16")
         check_tokens(text_tokenizer, self.sid_tokens(context))
         generative = self.generative(prompts, model, text_tokenizer)

@@ -121,7 +121,7 @@ class AssistantTrainer:
         """The last stage of the assistant's own recipe."""
         recipe = context.plugins.get("method", self.settings.method)
         stage = resolve(recipe, "-", context.seed, [], context.plugins).stages[-1]
-        return context.plugins.get("trainer", stage.trainer.name)(stage.trainer.settings)
+        return stage.trainer.make(context.plugins)
 
     def _scorer(self, model: Any) -> ItemScorer:
         if not hasattr(model, "score"):
