@@ -10,25 +10,25 @@ NEURAL = ("gru4rec", "caser", "sasrec", "sasrec-bce", "hstu", "tiger")
 def bench_trainers():
     """The trainers of the baselines."""
     return {
-        "popularity": "baselines.popularity:PopularityTrainer",
-        "recency": "baselines.recency:RecencyTrainer",
-        "markov": "baselines.markov:MarkovTrainer",
-        "skip-markov": "baselines.skip_markov:SkipMarkovTrainer",
-        "itemknn": "baselines.itemknn:ItemKnnTrainer",
-        "ease": "baselines.ease:EaseTrainer",
-        "tfidf": "baselines.tfidf:TfidfTrainer",
-        "hybrid": "baselines.hybrid:HybridTrainer",
-        "gru4rec": "baselines.gru4rec:Gru4RecTrainer",
-        "caser": "baselines.caser:CaserTrainer",
-        "sasrec": "baselines.sasrec:SasRecTrainer",
-        "hstu": "baselines.hstu:HstuTrainer",
-        "tiger": "baselines.tiger:TigerTrainer",
+        "popularity": ".popularity:PopularityTrainer",
+        "recency": ".recency:RecencyTrainer",
+        "markov": ".markov:MarkovTrainer",
+        "skip-markov": ".skip_markov:SkipMarkovTrainer",
+        "itemknn": ".itemknn:ItemKnnTrainer",
+        "ease": ".ease:EaseTrainer",
+        "tfidf": ".tfidf:TfidfTrainer",
+        "hybrid": ".hybrid:HybridTrainer",
+        "gru4rec": ".gru4rec:Gru4RecTrainer",
+        "caser": ".caser:CaserTrainer",
+        "sasrec": ".sasrec:SasRecTrainer",
+        "hstu": ".hstu:HstuTrainer",
+        "tiger": ".tiger:TigerTrainer",
     }
 
 
 @hookimpl
 def bench_methods():
     """Their recipes."""
-    from harness.config import shipped
+    from harness.recipes import shipped
 
     return [shipped("methods", f"{name}.yaml") for name in (*FLOORS, *NEURAL)]

@@ -13,10 +13,10 @@ from annotated_types import Ge, Lt
 from torch import nn
 from torch.nn import functional
 
-from harness.components import setting
-from harness.dropout import dropout
-from harness.losses import Output
-from harness.sequential import ItemLossSettings, ItemModel, SequentialTrainer
+from harness.item_models.losses import Output
+from harness.item_models.model import ItemLossSettings, ItemModel, SequentialTrainer
+from harness.networks.dropout import dropout
+from harness.settings import setting
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,12 @@ from annotated_types import Gt
 from scipy import linalg
 from scipy.sparse import csr_matrix
 
-from baselines.item_to_item import Share, VoteSettings, VoteTrainer, user_item
-from harness.components import Context, setting
+from harness.components import Context
 from harness.data.dataset import Samples
 from harness.errors import BenchError
+from harness.settings import setting
+
+from .shared.item_to_item import Share, VoteSettings, VoteTrainer, user_item
 
 MOST_ITEMS = 40_000
 """Beyond this many items the dense inverse takes more than 25 GB."""

@@ -12,13 +12,15 @@ from typing import Annotated, Any
 import numpy as np
 from annotated_types import Ge
 
-from baselines.item_to_item import ItemToItem, Share
-from baselines.skip_markov import Settings as SkipMarkovSettings
-from baselines.skip_markov import SkipMarkovTrainer
-from baselines.tfidf import Settings as TfidfSettings
-from baselines.tfidf import TfidfTrainer, TitleMatch, needs_titles
-from harness.components import Context, setting
+from harness.components import Context
 from harness.data.dataset import Histories
+from harness.settings import setting
+
+from .shared.item_to_item import ItemToItem, Share
+from .skip_markov import Settings as SkipMarkovSettings
+from .skip_markov import SkipMarkovTrainer
+from .tfidf import Settings as TfidfSettings
+from .tfidf import TfidfTrainer, TitleMatch, needs_titles
 
 
 @dataclass(frozen=True)

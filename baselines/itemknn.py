@@ -13,9 +13,10 @@ import numpy as np
 from annotated_types import Ge
 from scipy.sparse import csr_matrix
 
-from baselines.item_to_item import Share, VoteSettings, VoteTrainer, user_item
-from harness.components import setting
 from harness.data.dataset import Samples
+from harness.settings import setting
+
+from .shared.item_to_item import Share, VoteSettings, VoteTrainer, user_item
 
 
 @dataclass(frozen=True)

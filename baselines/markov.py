@@ -12,9 +12,10 @@ from typing import Annotated
 from annotated_types import Ge
 from scipy.sparse import csr_matrix
 
-from baselines.item_to_item import VoteSettings, VoteTrainer, smoothed_shares, transitions
-from harness.components import setting
 from harness.data.dataset import Samples
+from harness.settings import setting
+
+from .shared.item_to_item import VoteSettings, VoteTrainer, smoothed_shares, transitions
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
-from harness.components import Context, NoSettings
+from harness.components import Context
 from harness.data.dataset import Histories
-from harness.store import replace_file
+from harness.files import replace_file
+from harness.settings import NoSettings
 
 
 class PopularityTrainer:

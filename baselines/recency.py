@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from scipy.sparse import csr_matrix, identity
 
-from baselines.item_to_item import VoteTrainer
 from harness.data.dataset import Samples
+
+from .shared.item_to_item import VoteTrainer
 
 
 class RecencyTrainer(VoteTrainer):

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 
 from scipy.sparse import csr_matrix
 
-from baselines.item_to_item import Natural, Share, VoteTrainer, smoothed_shares, transitions
-from baselines.markov import Settings as MarkovSettings
-from harness.components import setting
 from harness.data.dataset import Samples
+from harness.settings import setting
+
+from .markov import Settings as MarkovSettings
+from .shared.item_to_item import Natural, Share, VoteTrainer, smoothed_shares, transitions
 
 
 @dataclass(frozen=True)

@@ -13,12 +13,14 @@ import numpy as np
 from safetensors.numpy import load_file, save_file
 from scipy.sparse import csr_matrix
 
-from baselines.item_to_item import FILE, Share, VoteSettings, popularity_shares, visits
-from harness.components import Context, setting
+from harness.components import Context
 from harness.data.dataset import Histories, Items
+from harness.data.texts import title_vectors
 from harness.errors import BenchError
-from harness.store import replace_file
-from harness.texts import title_vectors
+from harness.files import replace_file
+from harness.settings import setting
+
+from .shared.item_to_item import FILE, Share, VoteSettings, popularity_shares, visits
 
 
 @dataclass(frozen=True)

@@ -14,14 +14,15 @@ import numpy as np
 import torch
 from annotated_types import Ge, Lt
 
-from harness import sequential
-from harness.components import Context, setting
+from harness.components import Context
 from harness.data.dataset import Histories
+from harness.data.semantic_ids import SemanticIds
 from harness.decoding.encoder_decoder import SharedEncoder
-from harness.dropout import replace_dropout
 from harness.errors import BenchError
-from harness.semantic_ids import SemanticIds
-from harness.sequential import LoopSettings
+from harness.item_models import checkpoint, loop
+from harness.item_models.loop import LoopSettings
+from harness.networks.dropout import replace_dropout
+from harness.settings import setting
 
 PAD = 0
 """Padding of the encoder's input, and the token that starts the decoder, as T5 has it."""
@@ -77,12 +78,12 @@ class TigerTrainer:
         """Train; leave the best weights by valid in the stage directory."""
         model = self._fresh(context)
         semantic_ids = context.needs_semantic_ids("tiger")
-        return sequential.train(context, model, self.settings, lambda m: SidTranslator(m, semantic_ids))
+        return loop.train(context, model, self.settings, lambda m: SidTranslator(m, semantic_ids))
 
     def load(self, context: Context) -> SidTranslator:
         """The trained model."""
         model = self._fresh(context)
-        sequential.load_weights(model, context.directory)
+        checkpoint.load_weights(model, context.directory)
         return SidTranslator(model.eval(), context.needs_semantic_ids("tiger"))
 
     def _fresh(self, context: Context) -> Tiger:
@@ -90,7 +91,7 @@ class TigerTrainer:
         if self.settings.collision_level:
             codes = with_collision_level(codes)
         longest = context.train.histories.items.shape[1]
-        return sequential.seeded(lambda: Tiger(codes, longest, self.settings), context.seed).to(context.device)
+        return loop.seeded(lambda: Tiger(codes, longest, self.settings), context.seed).to(context.device)
 
 
 class Tiger(torch.nn.Module):
@@ -155,7 +156,7 @@ class Tiger(torch.nn.Module):
 
 
 class SidTranslator:
-    """A trained :class:`Tiger` as decoders of SIDs take it (:class:`harness.generative.Generator`)."""
+    """A trained :class:`Tiger` as decoders of SIDs take it (:class:`harness.decoding.generator.Generator`)."""
 
     def __init__(self, model: Tiger, semantic_ids: SemanticIds):
         self.model = SharedEncoder(model.t5, model.embed)

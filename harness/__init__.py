@@ -1,13 +1,32 @@
 """The core of genrec-bench: it owns the way from data to table, and imports no plugin.
 
-A plugin needs one name from here: ``from harness import hookimpl``.
+A plugin needs one name from here: ``from harness import hookimpl``. A script or notebook has :func:`run`,
+:func:`evaluate`, :func:`load_dataset` and :func:`load_run` (see :mod:`harness.api`).
 """
 
+from typing import TYPE_CHECKING, Any
+
 import pluggy
+
+from harness import moved
+
+if TYPE_CHECKING:
+    from harness.api import evaluate, load_dataset, load_run, run
 
 __version__ = "0.1.0"
 
 hookimpl = pluggy.HookimplMarker("bench")
 """Marks a function as the implementation of a hook of :mod:`harness.hookspecs`."""
 
-__all__ = ["__version__", "hookimpl"]
+__all__ = ["__version__", "evaluate", "hookimpl", "load_dataset", "load_run", "run"]
+
+moved.install()
+
+
+def __getattr__(name: str) -> Any:
+    """The Python API, imported when it is first asked for: the command line stays instant."""
+    if name in ("evaluate", "load_dataset", "load_run", "run"):
+        from harness import api
+
+        return getattr(api, name)
+    raise AttributeError(f"module 'harness' has no attribute '{name}'")

@@ -1,69 +1,97 @@
 """The protocols that plugins fulfil, and the values that pass between them.
 
-Every component is a class with a ``Settings`` dataclass (see :func:`setting`) and is made as
+Every component is a class with a ``Settings`` dataclass (see :func:`~harness.settings.setting`) and is made as
 ``Component(settings)``; the harness validates the settings against that dataclass before it does.
 Nothing here knows a concrete method.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+from harness.errors import BenchError
+from harness.evaluation.measure import Evaluated
+from harness.settings import NoSettings, setting
 
 if TYPE_CHECKING:
     import numpy as np
 
     from harness.data.dataset import Dataset, Histories, Items, Samples
-    from harness.plugins import Plugins
+    from harness.data.rankings import Rankings
+    from harness.data.semantic_ids import SemanticIds
     from harness.progress import Progress
-    from harness.rankings import Rankings
-    from harness.semantic_ids import SemanticIds
 
-
-def setting(default: Any, help: str, only: tuple[str, Callable[[Any], bool]] | None = None) -> Any:
-    """A field of a ``Settings`` dataclass: its default and one line on its meaning (units, source).
-
-    Args:
-        only: when it is read at all, in words and as a test of the settings, such as
-            ``("loss is not full", lambda s: s.loss != "full")``. Setting it otherwise is an error.
-    """
-    metadata: dict[str, Any] = {"help": help} | ({"only": only} if only else {})
-    if isinstance(default, (dict, list)):
-        return field(default_factory=lambda: type(default)(default), metadata=metadata)
-    return field(default=default, metadata=metadata)
-
-
-def needs_probed(probe: Callable[[Any], dict[str, float]], name: str, who: str) -> None:
-    """Refuse a choice by a valid metric for which the decoder gives too few candidates.
-
-    Raises:
-        BenchError: names who chooses, the metric and the settings to raise.
-    """
-    if name not in getattr(probe, "gives", (name,)):
-        from harness.errors import BenchError
-
-        raise BenchError(
-            f"{who} chooses by valid {name}, and the probe has fewer than {name.partition('@')[2]} candidates; "
-            "raise decoder.beams and probe.beams, or decoder.k"
-        )
-
-
-@dataclass(frozen=True)
-class NoSettings:
-    """For a component without settings."""
+__all__ = [
+    "Backbone", "Context", "DatasetReader", "Decoder", "Evaluated", "ItemScorer", "Metric", "NoSettings", "Part",
+    "Parts", "RunInfo", "Tokenizer", "Trainer", "setting",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
 class RunInfo:
-    """What lifecycle hooks see of a run."""
+    """What lifecycle hooks see of a run.
+
+    Attributes:
+        figures: whether its report is to have figures.
+    """
 
     method: str
     category: str
     seed: int
     directory: Path
     config: dict[str, Any]
+    figures: bool = True
+
+
+class Part(Protocol):
+    """What a stage's recipe names under ``parts``, as the stage gets it: another method's trainer, or a recorded run.
+
+    Attributes:
+        name: the method, trainer or run that it is.
+        recorded: whether it is a finished run, whose model is there before anything is trained.
+    """
+
+    name: str
+    recorded: bool
+
+    def check(self, context: Context) -> None:
+        """Let it refuse settings that do not fit the data."""
+        ...
+
+    def fit(self, context: Context, probe: Callable[[Any], dict[str, float]] | None = None) -> dict[str, Any]:
+        """Train it in a folder of its own within the stage's; a recorded run is trained already.
+
+        Args:
+            probe: its own valid metric, in place of the stage's.
+        """
+        ...
+
+    def load(self, context: Context) -> Any:
+        """Its model."""
+        ...
+
+
+class Parts(Protocol):
+    """The parts of a stage, by the keys that its recipe gives them."""
+
+    def __getitem__(self, key: str) -> Part: ...
+
+    def __contains__(self, key: object) -> bool: ...
+
+    def keys(self) -> Any:
+        """The keys, in the recipe's order."""
+        ...
+
+    def made(self, setting: str) -> Mapping[str, Any]:
+        """The components that a setting names, made with their own settings (``components=`` of the setting)."""
+        ...
+
+    def recorded(self, directory: str | Path, context: Context) -> Any:
+        """The model of the last stage of a finished run on the same data, as its own decoder takes it."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -71,24 +99,24 @@ class Context:
     """All that a stage may see: train and valid samples, never a test sample.
 
     Attributes:
+        dataset: the category, without its test samples.
+        semantic_ids: those of the run, or None.
+        backbone: the causal-LM builder of the recipe, or None.
+        parts: what the stage's recipe names for it to build on.
+        prompts: the prompt style of the recipe, shared by all stages and the test.
         directory: the stage's own directory, where it keeps checkpoints and leaves its model; it holds
             another run's checkpoints where that run is continued (``--from-run``).
         previous: the directory of the stage before, or None.
-        backbone: the causal-LM builder of the recipe, or None.
-        prompts: the prompt style of the recipe, shared by all stages and the test.
         probe: decodes valid samples with the recipe's decoder and returns its metrics,
             e.g. ``{"HR@10": .1, "NDCG@10": .05}`` (SID protocol).
         log: records numbers at a step (to MLflow and the terminal).
         progress: the terminal's progress bars.
-        plugins: the registry, for stages that build on other components (rewards, another method's trainer).
-        data: the fingerprint of the dataset.
     """
 
-    items: Items
-    train: Samples
-    valid: Samples
+    dataset: Dataset
     semantic_ids: SemanticIds | None
     backbone: Backbone | None
+    parts: Parts
     prompts: str
     directory: Path
     previous: Path | None
@@ -97,8 +125,29 @@ class Context:
     probe: Callable[[Any], dict[str, float]]
     log: Callable[[dict[str, float], int], None]
     progress: Progress
-    plugins: Plugins
-    data: str
+
+    @property
+    def items(self) -> Items:
+        """The catalogue."""
+        return self.dataset.items
+
+    @property
+    def train(self) -> Samples:
+        """The train samples."""
+        return self.dataset.train
+
+    @property
+    def valid(self) -> Samples:
+        """The valid samples."""
+        return self.dataset.valid
+
+    @property
+    def plugins(self) -> Any:
+        """Gone: a stage that builds on another component names it in its recipe."""
+        raise BenchError(
+            "context.plugins is gone: name what the stage builds on under its parts in the recipe, such as "
+            "parts: {assistant: sasrec}, and use context.parts['assistant'] (docs/plugins.md)"
+        )
 
     def within(self, part: str) -> Context:
         """The context of a part of the stage: a folder of its own, and no stage before."""
@@ -109,8 +158,6 @@ class Context:
     def needs_semantic_ids(self, who: str) -> SemanticIds:
         """The semantic IDs, or the error that says how to get them."""
         if self.semantic_ids is None:
-            from harness.errors import BenchError
-
             raise BenchError(f"{who} needs semantic IDs and has none; give --tokenizer given or --tokenizer rqkmeans")
         return self.semantic_ids
 
@@ -128,7 +175,7 @@ class DatasetReader(Protocol):
         ...
 
     def read(self, root: Path | None, category: str, problems: Any) -> Dataset:
-        """The dataset; what is wrong with the files is added to `problems`."""
+        """The dataset; what is wrong with the files is added to `problems` (:mod:`harness.data.problems`)."""
         ...
 
 
@@ -171,6 +218,7 @@ class Trainer(Protocol):
     that do not fit the data, and is called for every stage before the first one trains. It may have ``continues``,
     the names of settings that may differ where a stage goes on from its checkpoint (``--from-run``): every step after
     it must read them, and ``epochs`` must be more. Without it every change trains the stage from its beginning.
+    ``small``, a dict of its settings, makes it small enough for the dry pass before a run (:mod:`harness.runs.rehearsal`).
     """
 
     Settings: ClassVar[type]
@@ -189,7 +237,7 @@ class Trainer(Protocol):
     def load(self, context: Context) -> Any:
         """The trained model of ``context.directory``, as the recipe's decoder takes it.
 
-        A :class:`~harness.generative.GenerativeModel`, an :class:`ItemScorer`, or what a plugin's decoder wants.
+        A :class:`~harness.decoding.generator.GenerativeModel`, an :class:`ItemScorer`, or what a plugin's decoder wants.
         """
         ...
 
@@ -219,8 +267,5 @@ class Decoder(Protocol):
         ...
 
 
-Metric = Callable[["Rankings", "np.ndarray", "SemanticIds | None"], dict[str, Any]]
-"""``metric(rankings, targets [n] item ids, semantic_ids)`` → entries of the stage's record in ``metrics.json``."""
-
-Analysis = Callable[["Rankings", "Dataset", "SemanticIds | None"], "dict[str, Any] | None"]
-"""``analysis(rankings, dataset, semantic_ids)`` → an entry of the stage's record, once the rankings are made."""
+Metric = Callable[[Evaluated], "dict[str, Any] | float | int | None"]
+"""``metric(evaluated)`` → an entry of the stage's record in ``metrics.json``; None where there is nothing to say."""

@@ -18,6 +18,10 @@ class NotFinite(BenchError):
     """A loss, a gradient or a score that is no number: the model has diverged."""
 
 
+class ContractError(BenchError):
+    """A component does not keep what :mod:`harness.components` promises: a fault of its code, not of data."""
+
+
 def unknown(kind: str, name: str, known: Iterable[str], mend: str = "") -> BenchError:
     """The error for a name that does not exist, with the nearest names that do."""
     known = sorted(set(known))

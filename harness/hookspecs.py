@@ -1,9 +1,9 @@
 """Every hook of the harness: this file is the plugin API.
 
 A plugin implements any of these with ``from harness import hookimpl``. The registration hooks return
-what the plugin offers: components, or their places as ``"package.module:Class"`` strings, which are
-imported only when a run needs them, so that every command stays instant. A name that two plugins
-claim is an error that names both.
+what the plugin offers: components, or their places as ``"package.module:Class"`` strings (``".module:Class"`` within the
+plugin's own package), which are imported only when a run needs them, so that every command stays instant. A name that
+two plugins claim is an error that names both. All of pluggy holds: ``specname``, ``tryfirst``, ``trylast``, wrappers.
 """
 
 import pluggy
@@ -38,22 +38,27 @@ def bench_decoders():
 
 @hookspec
 def bench_metrics():
-    """Return ``{name: function}`` of metrics: rankings and targets → numbers (:data:`harness.components.Metric`)."""
-
-
-@hookspec
-def bench_analyses():
-    """Return ``{name: function}`` of analyses: rankings and dataset → numbers (:data:`harness.components.Analysis`)."""
+    """Return ``{name: function}`` of metrics: an evaluated split → numbers (:data:`harness.components.Metric`)."""
 
 
 @hookspec
 def bench_rewards():
-    """Return ``{name: function or class}`` of rewards: groups of completions → numbers (:mod:`harness.groups`)."""
+    """Return ``{name: function or class}`` of rewards: groups of completions → numbers (:mod:`harness.components`)."""
 
 
 @hookspec
 def bench_methods():
     """Return a list of recipes: paths of YAML files in the form of ``configs/methods``, or dicts of that form."""
+
+
+@hookspec
+def bench_reported():
+    """Return a list of paths of YAML files with published numbers, in the form of ``leaderboard/reported``."""
+
+
+@hookspec
+def bench_loaded(plugins):
+    """Observe that all plugins are loaded; ``plugins.registry(kind)`` is what they offer."""
 
 
 @hookspec

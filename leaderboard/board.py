@@ -12,14 +12,15 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from harness import reported
-from harness.config import GROUPS
+from harness.cli.tables import PROTOCOLS
 from harness.errors import BenchError
-from harness.measure import BAYES
-from harness.record import Record
-from harness.report.systems import Recipe, System, recipes
-from harness.report.tables import PROTOCOLS
-from harness.statistics import changes, holm, significance
+from harness.evaluation.measure import BAYES
+from harness.evaluation.statistics import changes, holm, significance
+from harness.recipes import GROUPS
+
+from . import reported
+from .record import Record
+from .report.systems import Recipe, System, recipes
 
 COLUMNS = (
     "HR@1", "HR@3", "HR@5", "HR@10", "HR@20", "HR@50", "NDCG@3", "NDCG@5", "NDCG@10", "NDCG@20", "NDCG@50", "MRR",
@@ -64,7 +65,7 @@ class Row:
 
     @property
     def group(self) -> str:
-        """One of :data:`harness.config.GROUPS`."""
+        """One of :data:`harness.recipes.GROUPS`."""
         return self.system.recipe.first.group
 
     @property

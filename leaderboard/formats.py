@@ -9,9 +9,11 @@ from collections.abc import Sequence
 from itertools import groupby
 from typing import Any
 
-from harness.measure import BAYES
-from harness.report.tables import PROTOCOLS, caption, count, duration, reported_table, table, title
-from leaderboard.board import ALPHA, COLUMNS, GROUP_TITLES, TESTED, Board, Row, Table, shown_value
+from harness.cli.tables import PROTOCOLS, duration, table
+from harness.evaluation.measure import BAYES
+
+from .board import ALPHA, COLUMNS, GROUP_TITLES, TESTED, Board, Row, Table, shown_value
+from .report.tables import caption, count, reported_table, title
 
 SPREAD = ("HR@10", "NDCG@10")
 REPORTED = ("HR@1", "HR@3", "HR@5", "HR@10", "HR@20", "HR@50", "NDCG@3", "NDCG@5", "NDCG@10")

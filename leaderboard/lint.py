@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness import reported
-from harness.consistency import problems
 from harness.errors import BenchError
-from harness.record import Record, read_all
-from harness.store import SEMANTIC_IDS
-from leaderboard import RESULTS
+from harness.runs.run_directory import SEMANTIC_IDS
+
+from . import RESULTS, reported
+from .plausibility import problems
+from .record import Record, read_all
 
 SUFFIXES = (".json", ".yaml", ".yml")
 

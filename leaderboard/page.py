@@ -10,16 +10,18 @@ import io
 import json
 from collections.abc import Sequence
 from html import escape
-from importlib import resources
+from pathlib import Path
 from typing import Any
 
-from harness.record import Record
-from harness.report import figures
-from harness.report.document import reported_pairs
-from harness.report.systems import System
-from harness.report.tables import PROTOCOLS, caption
-from leaderboard.board import COLUMNS, GROUP_TITLES, Board, Row
-from leaderboard.formats import SPREAD, mark, under
+from harness.cli.tables import PROTOCOLS
+
+from .board import COLUMNS, GROUP_TITLES, Board, Row
+from .formats import SPREAD, mark, under
+from .record import Record
+from .report import figures
+from .report.document import reported_pairs
+from .report.systems import System
+from .report.tables import caption
 
 
 def html(boards: Sequence[Board], draw: bool = True) -> str:
@@ -39,7 +41,7 @@ def html(boards: Sequence[Board], draw: bool = True) -> str:
 
 
 def _asset(name: str) -> str:
-    return resources.files("leaderboard").joinpath("assets", name).read_text(encoding="utf-8")
+    return (Path(__file__).parent / "assets" / name).read_text(encoding="utf-8")
 
 
 def _category(board: Board, draw: bool) -> dict[str, Any]:

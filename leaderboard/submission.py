@@ -9,15 +9,17 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from harness import recorded, store
-from harness.data import catalogue
+from harness import files
+from harness.data import categories
 from harness.data.dataset import Dataset
+from harness.data.rankings import Rankings
 from harness.errors import BenchError
 from harness.plugins import Plugins
-from harness.rankings import Rankings
-from harness.record import Record, read_all
-from harness.store import Store
-from leaderboard.verify import Verdict, evidence_folder, verify
+from harness.runs import finished, run_directory
+from harness.runs.run_directory import RunDirectory
+
+from .record import Record, read_all
+from .verify import Verdict, evidence_folder, verify
 
 
 def export(record: Record, output: Path, with_rankings: bool = False) -> Path:
@@ -28,14 +30,14 @@ def export(record: Record, output: Path, with_rankings: bool = False) -> Path:
     """
     path = output / record.category / record.file_name
     if with_rankings:
-        keep = Store(record.place)
-        semantic_ids = recorded.semantic_ids(keep)
-        with store.replace_folder(evidence_folder(Record(record.content, path))) as folder:
+        run = RunDirectory(record.place)
+        semantic_ids = finished.semantic_ids(run)
+        with files.replace_folder(evidence_folder(Record(record.content, path))) as folder:
             for stage in record.stages:
-                rankings = Rankings.read(keep.rankings(stage), semantic_ids)
+                rankings = Rankings.read(run.rankings(stage), semantic_ids)
                 rankings.write(folder / f"test-{stage}.parquet", semantic_ids, slim=True)
             if semantic_ids is not None and semantic_ids.source != "given":
-                shutil.copyfile(keep.directory / store.SEMANTIC_IDS, folder / store.SEMANTIC_IDS)
+                shutil.copyfile(run.path / run_directory.SEMANTIC_IDS, folder / run_directory.SEMANTIC_IDS)
     record.write(path)
     return path
 
@@ -63,6 +65,6 @@ def verify_all(
         settings = record.settings.get("dataset") or {}
         key = f"{record.category} {sorted(settings.items())}"
         if key not in datasets:
-            datasets[key] = catalogue.read_if_here(plugins, record.category, data_dir, settings)
+            datasets[key] = categories.read_if_here(plugins, record.category, data_dir, settings)
         verdicts.append(verify(record, datasets[key], plugins, Path(rankings) if rankings else None))
     return verdicts

@@ -13,16 +13,18 @@ from typing import Any
 
 import numpy as np
 
-from harness import measure, store
-from harness.config import hashed, identified
-from harness.consistency import problems
 from harness.data.dataset import Dataset
+from harness.data.rankings import Rankings
+from harness.data.semantic_ids import SemanticIds
 from harness.errors import BenchError
+from harness.evaluation import measure
+from harness.evaluation.segments import BOUGHT
 from harness.plugins import Plugins
-from harness.rankings import Rankings
-from harness.record import TOLERANCE, Record, contradictions
-from harness.segments import BOUGHT
-from harness.semantic_ids import SemanticIds
+from harness.runs import run_directory
+from harness.runs.config import hashed, identified
+
+from .plausibility import problems
+from .record import TOLERANCE, Record, contradictions
 
 UNCHECKED = ("train", "decode", "valid")
 WHOLE = ("sid", "item", "intervals", "invalid", "levels", "ranks", "segments", "rankings")
@@ -204,7 +206,7 @@ def _semantic_ids(record: Record, dataset: Dataset, folder: Path) -> SemanticIds
     if dataset.given is not None and dataset.given.fingerprint == record.sids:
         return dataset.given
     mend = f"{record.category} does not ship those of {record.place}: export the run again with --with-rankings"
-    return SemanticIds.read(folder / store.SEMANTIC_IDS, mend, record.sids)
+    return SemanticIds.read(folder / run_directory.SEMANTIC_IDS, mend, record.sids)
 
 
 def _differences(said: dict[str, Any], found: dict[str, Any], prefix: str = "") -> list[str]:

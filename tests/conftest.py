@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from harness import plugins as plugin_manager
-from harness.data import catalogue
+from harness.data import categories
 
 TINY_DATA = {"items": 80, "users": 150, "mean_length": 6, "collisions": 0.1}
 TINY_SETTINGS = [
@@ -53,12 +53,12 @@ def plugins():
 
 @pytest.fixture(scope="session")
 def tiny(plugins):
-    return catalogue.read(plugins, "Synthetic", None, TINY_DATA)
+    return categories.read(plugins, "Synthetic", None, TINY_DATA)
 
 
 @pytest.fixture(scope="session")
 def industrial(plugins):
-    return catalogue.read(plugins, "Industrial_and_Scientific", os.environ["BENCH_DATA"], {})
+    return categories.read(plugins, "Industrial_and_Scientific", os.environ["BENCH_DATA"], {})
 
 
 @pytest.fixture(scope="session")

@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import yaml
 
-from harness import pipeline, store
-from harness.rankings import Rankings
-from harness.record import Record
-from harness.store import Store
+from harness import files
+from harness.runs import run_directory, pipeline
+from harness.data.rankings import Rankings
+from leaderboard.record import Record
+from harness.runs.run_directory import RunDirectory
 from tests.conftest import TINY_DATA
 
 HARDWARE = {"processor": "test", "cores": 2, "device": "cpu", "memory GiB": 1.0}
@@ -23,15 +24,15 @@ def make_run(
     semantic_ids = semantic_ids or dataset.given
     folder = root / category / method / f"seed{seed}-{len(str(settings))}{'-'.join(stages)}"
     folder.mkdir(parents=True)
-    keep = Store(folder)
+    keep = RunDirectory(folder)
     config = {
         "name": method, "summary": summary, "group": group, "reported": reported, "category": "Synthetic", "seed": seed,
         "prompts": "compact", "tokenizer": {"name": "given"}, "backbone": None,
         "stages": [{"name": stage, "trainer": f"{method}-{stage}", **(settings or {})} for stage in stages],
         "decoder": {"name": "beam", "beams": 50}, "dataset": TINY_DATA, "probe": {"samples": 0, "beams": 10},
     }  # fmt: skip
-    store.write_text(folder / store.CONFIG, yaml.safe_dump(config))
-    store.write_text(folder / store.SEMANTIC_IDS, semantic_ids.to_json())
+    files.write_text(folder / run_directory.CONFIG, yaml.safe_dump(config))
+    files.write_text(folder / run_directory.SEMANTIC_IDS, semantic_ids.to_json())
     keep.note(
         method=method, category=category, seed=seed, group=group, caption=dataset.caption,
         fingerprints={"data": dataset.fingerprint, "semantic_ids": semantic_ids.fingerprint},
@@ -41,7 +42,7 @@ def make_run(
     )  # fmt: skip
     for number, stage in enumerate(stages, start=1):
         rankings = skilled(dataset, semantic_ids, skill + 0.1 * (number - 1), seed, kind)
-        with store.replace_file(keep.rankings(stage)) as path:
+        with files.replace_file(keep.rankings(stage)) as path:
             rankings.write(path, semantic_ids, dataset.test)
         keep.finish(f"{stage}/fit", seconds=seconds, parameters=1_000_000, **{"best step": 20})
         keep.finish(f"{stage}/decode", seconds=2.0, valid={"NDCG@10": valid}, **{"peak memory GiB": 0.5})
@@ -54,7 +55,7 @@ def make_run(
                 "eval_HR@10": step / 300,
             }
             more = {"reward": step / 100, "kl": step / 1000} if stage == "grpo" else {}
-            store.append_log(keep.stage(number, stage), numbers | more, step)
+            run_directory.append_log(keep.stage(number, stage), numbers | more, step)
     keep.finish("begin")
     keep.finish("run")
     pipeline.measure_again(keep, _plugins(), None, draw)

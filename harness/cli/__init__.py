@@ -8,7 +8,7 @@ import sys
 import click
 
 from harness import __version__
-from harness.cli import data, leaderboard, plugins, report, results, run, show, suite, tune
+from harness.cli import data, plugins, run, show, tune
 from harness.cli.common import LazyPlugins, plugin_options
 
 
@@ -39,17 +39,8 @@ def cli(ctx: click.Context, debug: bool, **_: object) -> None:
     """
 
 
-cli.add_command(run.run)
-cli.add_command(suite.suite)
-cli.add_command(tune.tune)
-cli.add_command(data.data)
-cli.add_command(plugins.methods)
-cli.add_command(show.show)
-cli.add_command(plugins.plugins)
-cli.add_command(report.report)
-cli.add_command(report.compare)
-cli.add_command(leaderboard.leaderboard)
-cli.add_command(results.results)
+for command in (run.run, tune.tune, data.data, plugins.methods, show.show, plugins.plugins):
+    cli.add_command(command)
 
 
 def main() -> None:

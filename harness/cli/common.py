@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -117,37 +116,3 @@ def resumable() -> Iterator[None]:
     except KeyboardInterrupt:
         click.echo("\nInterrupted; the same command goes on where it was.", err=True)
         sys.exit(130)
-
-
-def quieten() -> None:
-    """Keep libraries' chatter off the terminal: the harness has its own progress."""
-    import logging
-    import warnings
-
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
-    warnings.filterwarnings("ignore", category=FutureWarning)
-    warnings.filterwarnings("ignore", category=UserWarning, module="torch|trl|transformers|accelerate")
-    for name in ("transformers", "accelerate", "trl", "datasets"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    from transformers.utils import logging as transformers_logging
-
-    transformers_logging.disable_progress_bar()
-    transformers_logging.set_verbosity_error()
-
-
-def prepare_device(device: str, threads: int) -> str:
-    """The torch device of ``--device``, after setting the number of CPU threads."""
-    import torch
-
-    from harness.errors import BenchError
-
-    if threads:
-        torch.set_num_threads(threads)
-    if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise BenchError(f"--device {device}: this torch finds no CUDA device; use --device cpu")
-    if device.split(":")[0] not in ("cpu", "cuda"):
-        raise BenchError(f"--device {device}: known are auto, cpu and cuda")
-    return device

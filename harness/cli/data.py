@@ -22,9 +22,9 @@ def data() -> None:
 @with_plugins
 def list_(plugins: Plugins, data_dir: str | None) -> None:
     """List the categories: name, layout, and where each was found."""
-    from harness.data import catalogue
+    from harness.data import categories
 
-    for category in catalogue.find(plugins, data_dir):
+    for category in categories.find(plugins, data_dir):
         click.echo(f"{category.name:<32} {category.layout:<12} {category.root or 'embedded (generated)'}")
 
 
@@ -35,10 +35,10 @@ def list_(plugins: Plugins, data_dir: str | None) -> None:
 @with_plugins
 def show(plugins: Plugins, category: str, overrides: tuple[str, ...], data_dir: str | None) -> None:
     """Users, items, rows, histories, repeats, cold targets, SIDs and the fingerprint of a category."""
-    from harness.data import catalogue
-    from harness.report.tables import HR, table
+    from harness.cli.tables import HR, table
+    from harness.data import categories
 
-    dataset = catalogue.read(plugins, category, data_dir, _settings(overrides))
+    dataset = categories.read(plugins, category, data_dir, _settings(overrides))
     facts = dataset.facts()
     click.echo(f"{category} ({dataset.layout} layout{'; ' + dataset.caption if dataset.caption else ''})")
     click.echo(f"users {facts['users']:,}, items {facts['items']:,}\n")
@@ -51,7 +51,7 @@ def show(plugins: Plugins, category: str, overrides: tuple[str, ...], data_dir: 
     if dataset.given is not None:
         click.echo("\nsemantic IDs: " + ", ".join(f"{k} {v}" for k, v in dataset.given.report().items()))
     if dataset.oracle is not None:
-        from harness.measure import BAYES, bayes_optimal
+        from harness.evaluation.measure import BAYES, bayes_optimal
 
         optimal = bayes_optimal(plugins, dataset, dataset.given)
         columns = [*HR, "NDCG@10", "MRR"]
@@ -71,13 +71,13 @@ def validate(plugins: Plugins, category: str, overrides: tuple[str, ...], data_d
     """Check a category's files; every problem with file and row. Exit code 2 where there is an error."""
     import sys
 
-    from harness.data import catalogue
+    from harness.data import categories
     from harness.data.problems import Problems
     from harness.errors import BenchError
 
     problems = Problems()
     try:
-        dataset = catalogue.read(plugins, category, data_dir, _settings(overrides), problems)
+        dataset = categories.read(plugins, category, data_dir, _settings(overrides), problems)
     except BenchError:
         if not problems.errors:
             raise

@@ -32,7 +32,7 @@ def plugins(plugins: Plugins) -> None:
 @with_plugins
 def methods(plugins: Plugins) -> None:
     """List the methods, a line each."""
-    from harness.config import GROUPS
+    from harness.recipes import GROUPS
 
     found = [recipe for recipe, _ in plugins.registry("method").values()]
     width = max((len(recipe["name"]) for recipe in found), default=0)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -14,9 +13,7 @@ from harness.cli.common import (
     debug_mode,
     device_options,
     mlflow_option,
-    prepare_device,
     quiet_option,
-    quieten,
     resumable,
     runs_option,
     set_option,
@@ -25,9 +22,6 @@ from harness.cli.common import (
 
 if TYPE_CHECKING:
     from harness.plugins import Plugins
-
-
-SEED = 42
 
 
 @click.command()
@@ -41,6 +35,11 @@ SEED = 42
 @runs_option
 @click.option("--from-run", metavar="DIR", help="Go on from a finished run's checkpoints (with a --set that differs).")
 @click.option("--anew", is_flag=True, help="With --from-run: the first stage that differs starts from its beginning.")
+@click.option(
+    "--redo", default="", metavar="STAGE",
+    help="Train this stage (or tokenizer) anew, and all after it; changed: whatever was made by other code.",
+)
+@click.option("--keep", is_flag=True, help="Take results that other code made, and mark the record.")
 @device_options
 @mlflow_option
 @click.option("--no-figures", is_flag=True, help="Draw no figures beside the report (bench report draws them later).")
@@ -48,68 +47,29 @@ SEED = 42
 @with_plugins
 def run(
     plugins: Plugins, method: str | None, config: str | None, category: str, seed: int | None, tokenizer: str | None,
-    overrides: tuple[str, ...], data_dir: str | None, runs: str, from_run: str | None, anew: bool, device: str,
-    threads: int, no_mlflow: bool, no_figures: bool, quiet: bool,
+    overrides: tuple[str, ...], data_dir: str | None, runs: str, from_run: str | None, anew: bool, redo: str,
+    keep: bool, device: str, threads: int, no_mlflow: bool, no_figures: bool, quiet: bool,
 ) -> None:  # fmt: skip
     """Train, decode and measure a method; the same command again goes on where it was.
 
     Everything is recorded under runs/<category>/<method>/ and in MLflow.
     """
-    from harness import pipeline
-    from harness.config import resolve, tuned
-    from harness.data import catalogue
+    from harness import api
+    from harness.cli.tables import caption_of_run, summary
     from harness.errors import BenchError
-    from harness.progress import Progress
-    from harness.record import Record
-    from harness.report.tables import caption, summary
-    from harness.store import Store
-    from harness.tracking import Tracker
+    from harness.runs.machine import quieten
 
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise BenchError("a run is one process so far; start bench itself, not through a launcher of several processes")
     if (method is None) == (config is None):
         raise BenchError("give --method NAME (bench methods lists them) or --config FILE")
-    overrides = (f"tokenizer={tokenizer}", *overrides) if tokenizer else overrides
-    found: tuple[str, ...] = ()
-    if config:
-        recipe, kept = _recipe(config)
-    else:
-        recipe, kept = plugins.get("method", str(method)), None
-        found = tuned(str(method), category)
-    chosen_seed = next(value for value in (seed, kept, SEED) if value is not None)
-    resolved = resolve(recipe, category, chosen_seed, overrides, plugins, tuned=found)
-    dataset = catalogue.read(plugins, category, data_dir, resolved.dataset)
-    progress = Progress(quiet)
-    if anew and not from_run:
-        raise BenchError("--anew says how to go on from a run; give --from-run DIR too")
-    origin = pipeline.Origin(Path(from_run), anew) if from_run else None
-    directory = pipeline.directory(Path(runs), resolved, dataset, origin, plugins)
     if not debug_mode():
         quieten()
-    chosen = prepare_device(device, threads)
-    this = pipeline.Run(
-        resolved,
-        dataset,
-        plugins,
-        Store(directory),
-        progress,
-        chosen,
-        Tracker(Path(runs), not no_mlflow),
-        not no_figures,
-    )
-    progress.say(
-        f"{resolved.method} on {category} ({dataset.caption or 'as read'}), seed {resolved.seed} → {directory}"
-    )
     with resumable():
-        result = pipeline.execute(this, origin)
-    click.echo(summary(result))
-    click.echo(f"\n{caption([Record.of_run(directory)])}\nreport: {directory / 'report.md'}")
-
-
-def _recipe(file: str) -> tuple[dict[str, Any], Any]:
-    """A recipe and its seed (None: it names none), also from a run's resolved ``config.yaml``."""
-    from harness.config import read_recipe, read_yaml
-
-    content = read_yaml(Path(file))
-    recipe = {k: v for k, v in content.items() if k not in ("category", "seed") and v not in (None, "")}
-    return read_recipe(recipe), content.get("seed")
+        done = api.run(
+            method if method is not None else Path(str(config)), category, seed=seed,
+            settings=[f"tokenizer={tokenizer}", *overrides] if tokenizer else overrides, data_dir=data_dir, runs=runs,
+            from_run=from_run, anew=anew, redo=redo, keep=keep, device=device, threads=threads, mlflow=not no_mlflow,
+            figures=not no_figures, quiet=quiet, plugins=plugins,
+        )  # fmt: skip
+    click.echo(summary(done.result))
+    report = done.directory / "report.md"
+    click.echo(f"\n{caption_of_run(done.manifest)}\nreport: {report if report.exists() else 'none was written'}")

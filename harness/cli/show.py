@@ -27,7 +27,7 @@ def show() -> None:
 @with_plugins
 def method(plugins: Plugins, name: str, overrides: tuple[str, ...]) -> None:
     """The resolved recipe of a method: every setting, its value and its meaning."""
-    from harness.config import resolve
+    from harness.runs.config import resolve
 
     recipe = plugins.get("method", name)
     config = resolve(recipe, "-", 0, overrides, plugins)
@@ -52,25 +52,26 @@ def run(directory: str) -> None:
     """What a run is: its data, its stages, what each trained (parameters, rows), and its main metrics."""
     from pathlib import Path
 
-    from harness import store
     from harness.errors import BenchError
+    from harness.runs import run_directory
 
-    keep = store.Store(Path(directory))
-    if not keep.manifest:
+    folder = run_directory.RunDirectory(Path(directory))
+    if not folder.manifest:
         raise BenchError(f"{directory} is not the directory of a run; bench run prints it")
     try:
-        lines = _of_run(keep)
+        lines = _of_run(folder)
     except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
         raise BenchError(f"{directory} is damaged, or no run of bench ({type(error).__name__}: {error})") from None
     click.echo("\n".join(lines))
 
 
-def _of_run(keep: Any) -> list[str]:
+def _of_run(folder: Any) -> list[str]:
     """What is said of a run, line by line."""
-    from harness import recorded, store
-    from harness.report.tables import summary
+    from harness import files
+    from harness.cli.tables import summary
+    from harness.runs import finished, run_directory
 
-    manifest, lines = keep.manifest, []
+    manifest, lines = folder.manifest, []
     done = manifest.get("done", {})
     lines.append(f"{manifest['method']} on {manifest['category']} ({manifest['caption'] or 'as read'})")
     lines.append(f"seed {manifest['seed']}, code {manifest['revision']}, data {manifest['fingerprints']['data'][:12]}")
@@ -78,7 +79,7 @@ def _of_run(keep: Any) -> list[str]:
         lines.append(f"{what}: {hashed}")
     if "from" in done:
         lines.append(f"from {done['from']['run']}")
-    for name in recorded.stage_names(keep):
+    for name in finished.stage_names(folder):
         facts = done.get(f"{name}/fit")
         if facts is None:
             lines.append(f"\n{name}: not trained yet")
@@ -95,7 +96,7 @@ def _of_run(keep: Any) -> list[str]:
             if key not in ("seconds", "trained") and isinstance(value, (int, float, str)):
                 lines.append(f"  {key}: {value}")
     if "run" in done:
-        lines.append("\n" + summary(store.read_json(keep.directory / store.METRICS)))
+        lines.append("\n" + summary(files.read_json(folder.path / run_directory.METRICS)))
     else:
         lines.append("\nnot finished: the same bench run command goes on")
     return lines

@@ -13,9 +13,7 @@ from harness.cli.common import (
     debug_mode,
     device_options,
     mlflow_option,
-    prepare_device,
     quiet_option,
-    quieten,
     resumable,
     runs_option,
     set_option,
@@ -50,20 +48,24 @@ def tune(
 
     The same command again goes on where it was, and counts the trials already done.
     """
-    from harness import store, tuning
-    from harness.config import read_yaml, resolve, tuned, unread
-    from harness.data import catalogue
+    from harness import files
+    from harness.cli.tables import table
+    from harness.data import categories
+    from harness.files import read_yaml
     from harness.progress import Progress
-    from harness.report.tables import table
+    from harness.recipes import tuned
+    from harness.runs import tuning
+    from harness.runs.config import resolve, unread
+    from harness.runs.machine import prepare_device, quieten
 
-    store.check_output(record)
+    files.check_output(record)
     recipe = plugins.get("method", method)
     where = f"{space}" if space else f"method {method}"
     ranges = tuning.check_space(read_yaml(Path(space)) if space else recipe.get("search"), where)
     found_before = tuned(method, category)
     config = resolve(recipe, category, seed, overrides, plugins, tuned=found_before)
     overrides = (*found_before, *overrides)
-    dataset = catalogue.read(plugins, category, data_dir, config.dataset)
+    dataset = categories.read(plugins, category, data_dir, config.dataset)
     if not debug_mode():
         quieten()
     progress = Progress(quiet)
@@ -103,7 +105,7 @@ def tune(
     click.echo("\nbest: " + " ".join(f"--set {k}={_short(v)}" for k, v in best.items() if k not in silent))
     click.echo(f"record: {directory / tuning.RECORD}\nrecipe: {directory / 'tuned.yaml'} (bench run --config …)")
     if record:
-        store.write_json(Path(record), found)
+        files.write_json(Path(record), found)
         click.echo(f"record: {record}")
 
 

@@ -13,8 +13,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from harness.rankings import Rankings
-from harness.semantic_ids import SemanticIds
+from harness.data.rankings import Rankings
+from harness.data.semantic_ids import SemanticIds
 
 MAX_HISTORY = 10
 """The benchmark's limit: the last 10 items of a history (MiniOneRec, arXiv 2510.24431)."""
@@ -40,13 +40,20 @@ class Histories:
     Attributes:
         items: ``[n, max_history]`` int32, oldest first, padded on the right with -1.
         lengths: ``[n]`` int32, at least 1.
+        users: ``[n]`` int32, the number of each history's user among the train users (from 0, the same number in every
+            split), -1 for a user that train does not know; None where histories are of nobody in particular.
     """
 
     items: np.ndarray
     lengths: np.ndarray
+    users: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.lengths)
+
+    def take(self, rows: np.ndarray) -> Histories:
+        """The histories of those rows."""
+        return Histories(self.items[rows], self.lengths[rows], self.users[rows] if self.users is not None else None)
 
     @classmethod
     def of(cls, histories: list[list[int]], longest: int | None = None) -> Histories:
@@ -91,7 +98,7 @@ class Samples:
 
     def take(self, rows: np.ndarray) -> Samples:
         """The samples of those rows."""
-        histories = Histories(self.histories.items[rows], self.histories.lengths[rows])
+        histories = self.histories.take(rows)
         places = self.rows[rows] if self.rows is not None and (np.diff(rows) > 0).all() else None
         return Samples(self.users[rows], histories, self.targets[rows], places)
 
@@ -195,6 +202,17 @@ class Dataset:
     def __post_init__(self) -> None:
         for name, samples in self.splits.items():
             object.__setattr__(self, name, samples.in_order())
+        if any(samples.histories.users is None for samples in self.splits.values()):
+            known, first = np.unique(self.train.users, return_index=True)
+            numbers = self.train.user_numbers[first]
+            for name, samples in self.splits.items():
+                histories = replace(samples.histories, users=_numbers(samples.users, known, numbers))
+                object.__setattr__(self, name, replace(samples, histories=histories))
+
+    @property
+    def n_users(self) -> int:
+        """How many users train knows."""
+        return int(self.train.user_numbers.max(initial=-1)) + 1
 
     @property
     def splits(self) -> dict[str, Samples]:
@@ -246,3 +264,11 @@ class Dataset:
                 shared = self.given.group_sizes[self.given.of_item[samples.targets]] > 1
                 facts["splits"][name]["target on a shared SID"] = int(shared.sum())
         return facts
+
+
+def _numbers(users: np.ndarray, known: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+    """The number of each user ``[n]`` among sorted known names, -1 where the name is not known."""
+    if not len(known):
+        return np.full(len(users), -1, dtype=np.int32)
+    place = np.minimum(np.searchsorted(known, users), len(known) - 1)
+    return np.where(known[place] == users, numbers[place], -1).astype(np.int32)

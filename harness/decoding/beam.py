@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from harness.decoding.layout import feed, open_places, pick
+from harness.decoding.padding import feed, open_places, pick
 from harness.decoding.split import level_log_probs, split
 from harness.decoding.trie import Level, Trie
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from harness.decoding.beam import DEAD, top
-from harness.decoding.layout import feed, open_places, pick
+from harness.decoding.padding import feed, open_places, pick
 from harness.decoding.split import split
 
 LEAVE = 0.25

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from harness.decoding.layout import causal, positions
+from harness.decoding.padding import causal, positions
 from harness.decoding.rowwise import plain_states
 from harness.decoding.split import SplitModel
 from harness.decoding.trie import Trie

@@ -19,8 +19,8 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import nn
 
-from harness.decoding.layout import causal, positions
-from harness.trained import modes_kept
+from harness.decoding.padding import causal, positions
+from harness.networks.trained import modes_kept
 
 SHARED_TOKENS = 256
 """Prompts' common beginning is computed apart where that saves at least this many positions a batch."""
@@ -94,9 +94,9 @@ class SplitModel:
 
     def by_rows(self, longest: int) -> bool:
         """Whether rows of that many tokens go one by one, since the model cannot read a tree of them."""
-        from harness.decoding import layouts
+        from harness.decoding import trial
 
-        return layouts.of(self.model, max(longest, self.longest)).by_rows
+        return trial.of(self.model, max(longest, self.longest)).by_rows
 
     def compile(self) -> None:
         """Compile the forward pass (torch.compile, shapes left open)."""

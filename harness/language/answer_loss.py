@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from harness.decoding.split import SplitModel
 from harness.decoding.trie import Trie
-from harness.training import IGNORED
+from harness.language.training_rows import IGNORED
 
 
 class AnswerLoss:

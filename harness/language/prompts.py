@@ -14,14 +14,14 @@ from typing import Any
 
 import numpy as np
 
-from harness import training
 from harness.components import Context
-from harness.data.dataset import Histories, Items, Samples
+from harness.data.dataset import Items, Samples
+from harness.data.semantic_ids import SemanticIds
+from harness.decoding.generator import GenerativeModel
 from harness.errors import BenchError, unknown
-from harness.generative import GenerativeModel
+from harness.language import models
 from harness.language.templates import INTRODUCTION, ONE_WORDING
 from harness.language.titles import TitleModel, Titles
-from harness.semantic_ids import SemanticIds
 
 Wordings = Mapping[str, tuple[tuple[str, str], ...]]
 
@@ -104,7 +104,7 @@ class Prompts:
         """A causal LM as decoders take it: asked for the next SID in this wording."""
         return GenerativeModel(
             model, text_tokenizer, self.semantic_ids, self.next_sid, cutoff,
-            renormalise=training.sid_softmax(model) == "catalogue",
+            renormalise=models.sid_softmax(model) == "catalogue",
         )  # fmt: skip
 
     def titled(self, model: Any, text_tokenizer: Any, cutoff: int) -> TitleModel:
@@ -169,7 +169,7 @@ class Prompts:
     def _of_samples(
         self, task: str, rows: np.ndarray, samples: Samples, most_text: int, rng: np.random.Generator
     ) -> list[Example]:
-        histories = Histories(samples.histories.items[rows], samples.histories.lengths[rows]).lists()
+        histories = samples.histories.take(rows).lists()
         titles = self.items.titles
         examples = []
         for history, target in zip(histories, samples.targets[rows].tolist(), strict=True):
@@ -222,7 +222,7 @@ class Prompts:
 def title_model_before(context: Context, cutoff: int) -> TitleModel:
     """The model that writes titles which the stage before has trained."""
     assert context.previous is not None  # as a stage's check has made sure
-    model, text_tokenizer = training.load_model(context.previous, context.device, context.backbone)
+    model, text_tokenizer = models.load_model(context.previous, context.device, context.backbone)
     return Prompts.with_or_without_sids(context).titled(model.eval(), text_tokenizer, cutoff)
 
 

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from harness.data.dataset import Histories, Items
+from harness.decoding.generator import batches, encode
 from harness.errors import BenchError
-from harness.generative import batches, encode
 
 BATCH_TOKENS = 16384
 BEAMS = 4
@@ -121,7 +121,7 @@ class TitleModel:
         """
         import torch
 
-        from harness.decoding.layout import pad_left
+        from harness.decoding.padding import pad_left
         from harness.decoding.split import SplitModel
 
         rows = self._encoded([text.strip() for text in texts])
@@ -145,7 +145,7 @@ class TitleModel:
     def write(self, histories: Histories, beams: int = BEAMS) -> list[list[str]]:
         """The `beams` best texts for each history, best first, by plain beam search: nothing holds them to titles."""
         from harness.decoding.free import write
-        from harness.decoding.layout import pad_left
+        from harness.decoding.padding import pad_left
 
         prompts = self.encode(histories)
         longest = self.tokens.shape[1]

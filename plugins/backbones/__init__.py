@@ -6,4 +6,4 @@ from harness import hookimpl
 @hookimpl
 def bench_backbones():
     """``nano`` (built from a config) and ``hf:PATH`` (loaded)."""
-    return {"nano": "plugins.backbones.nano:NanoBackbone", "hf": "plugins.backbones.hf:HfBackbone"}
+    return {"nano": ".nano:NanoBackbone", "hf": ".hf:HfBackbone"}

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from harness.components import setting
 from harness.errors import BenchError
+from harness.settings import setting
 
 ADAPTED = ("lora_rank is above 0", lambda s: s.lora_rank > 0)
 
@@ -55,7 +55,7 @@ class HfBackbone:
     def restrict(self, model: Any, text_tokenizer: Any, tokens: list[str], seed: int) -> Any:
         """A model of which only what the settings say is trained: the rows of those tokens, LoRA adapters, or all."""
         if self.settings.freeze:
-            from harness.trained import train_rows_only
+            from harness.networks.trained import train_rows_only
 
             train_rows_only(model, text_tokenizer.convert_tokens_to_ids(tokens))
         return _adapted(model, self.settings, seed) if self.settings.lora_rank else model
@@ -69,7 +69,7 @@ class HfBackbone:
         import torch
         from transformers import AutoConfig, AutoModelForCausalLM
 
-        from harness.training import load_tokenizer
+        from harness.language.models import load_tokenizer
 
         s = self.settings
         options = self.loading

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from harness.components import setting
 from harness.errors import BenchError
+from harness.settings import setting
 
 
 @dataclass(frozen=True)

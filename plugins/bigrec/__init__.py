@@ -7,14 +7,14 @@ from harness import hookimpl
 def bench_trainers():
     """SFT on titles, and the weight of popularity in grounding."""
     return {
-        "title-sft": "plugins.bigrec.sft:TitleSft",
-        "bigrec-grounding": "plugins.bigrec.grounding:GroundingTrainer",
+        "title-sft": ".title_sft:TitleSft",
+        "bigrec-grounding": ".grounding:GroundingTrainer",
     }
 
 
 @hookimpl
 def bench_methods():
     """The nano recipe."""
-    from harness.config import shipped
+    from harness.recipes import shipped
 
     return [shipped("methods", "bigrec.yaml")]

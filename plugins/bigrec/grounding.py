@@ -8,14 +8,16 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from annotated_types import Ge
 
-from harness import store
-from harness.components import Context, setting
+from harness import files
+from harness.components import Context
 from harness.data.dataset import Histories
+from harness.data.rankings import Rankings
 from harness.errors import BenchError
-from harness.folds import OUT, folds, measured, out_of_sample
+from harness.evaluation.folds import folds, measured, out_of_sample
+from harness.evaluation.validation import OUT
 from harness.language.prompts import title_model_before
 from harness.language.titles import TitleModel, grounded
-from harness.rankings import Rankings
+from harness.settings import setting
 
 FOUND = "grounding.json"
 
@@ -84,13 +86,13 @@ class GroundingTrainer:
         values = measured(tried, valid.targets, context.semantic_ids)
         found = dict(zip(settings.gammas, values["item"][settings.select].mean(axis=1).tolist(), strict=True))
         best = max(found, key=lambda gamma: found[gamma])
-        store.write_json(context.directory / FOUND, {"gamma": best, "tried": {str(g): v for g, v in found.items()}})
+        files.write_json(context.directory / FOUND, {"gamma": best, "tried": {str(g): v for g, v in found.items()}})
         facts = {"gamma": best, f"valid {settings.select} by item": found[best], "without popularity": found.get(0.0)}
         return facts | {OUT: out_of_sample(values, folds(valid, context.seed), settings.select, "item")}
 
     def load(self, context: Context) -> Grounded:
         """The model before, grounded with the chosen γ."""
-        gamma = store.read_json(context.directory / FOUND)["gamma"]
+        gamma = files.read_json(context.directory / FOUND)["gamma"]
         return Grounded(
             title_model_before(context, self.settings.cutoff), self._popularity(context), gamma, self.settings.beams
         )

@@ -6,18 +6,18 @@ from harness import hookimpl
 @hookimpl
 def bench_trainers():
     """The text-free assistant and its weight."""
-    return {"d3-assistant": "plugins.d3.assistant:AssistantTrainer"}
+    return {"d3-assistant": ".assistant:AssistantTrainer"}
 
 
 @hookimpl
 def bench_decoders():
     """Beams over titles."""
-    return {"title-beam": "plugins.d3.decoder:TitleBeamDecoder"}
+    return {"title-beam": ".decoder:TitleBeamDecoder"}
 
 
 @hookimpl
 def bench_methods():
     """The nano recipe."""
-    from harness.config import shipped
+    from harness.recipes import shipped
 
     return [shipped("methods", "d3.yaml")]

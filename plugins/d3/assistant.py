@@ -2,34 +2,35 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from harness import recorded, store
-from harness.components import Context, ItemScorer, setting
-from harness.config import resolve
+from harness import files
+from harness.components import Context, ItemScorer
 from harness.data.dataset import Histories
+from harness.decoding.items import rank_items
 from harness.errors import BenchError
-from harness.folds import OUT, folds, measured, out_of_sample
+from harness.evaluation.folds import folds, measured, out_of_sample
+from harness.evaluation.target_ranks import TargetRanks
+from harness.evaluation.validation import OUT, validation_score
 from harness.language.prompts import title_model_before
 from harness.language.titles import TitleModel, Titles
 from harness.progress import Progress
+from harness.settings import setting
+
+from .decoder import Settings as BeamSettings
+from .decoder import TitleBeamDecoder
 
 FOUND = "assistant.json"
+PART = "assistant"
 
 
 @dataclass(frozen=True)
 class Settings:
     """Settings of the assistant (in brackets: the paper's)."""
 
-    method: str = setting(
-        "sasrec", "method whose recipe is trained here as the assistant (SASRec)", ("run is empty", lambda s: not s.run)
-    )
-    run: str = setting("", "a recorded run of an item-scoring method to use in its place; empty: none")
     alphas: list[float] = setting(
         [0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0],
         "weights of the language model tried on valid; 0: the assistant alone, 1: no assistant (1, as shipped)",
@@ -55,9 +56,20 @@ class AssistedTitles:
 
 
 class AssistantTrainer:
-    """Stage trainer ``d3-assistant``."""
+    """Stage trainer ``d3-assistant``; its part ``assistant`` is the method, or recorded run, that scores items."""
 
     Settings = Settings
+    small = {"alphas": [0.5, 1.0], "samples": 40}
+
+    @staticmethod
+    def upgrade(values: dict[str, Any]) -> dict[str, Any]:
+        """Settings of older recipes and runs: ``method`` and ``run`` named what is a part now."""
+        values = dict(values)
+        method, run = values.pop("method", None), values.pop("run", None)
+        parts = dict(values.get("parts") or {"assistant": "sasrec"})
+        if run or method:
+            parts["assistant"] = f"run:{run}" if run else method
+        return values | {"parts": parts}
 
     def __init__(self, settings: Settings):
         self.settings = settings
@@ -72,60 +84,46 @@ class AssistantTrainer:
             raise BenchError("stage assistant needs a stage before it that trains on titles")
         if len(Titles.of(context.items).texts) < 10:
             raise BenchError("stage assistant weighs by a metric at 10, and the catalogue has fewer titles")
-        if self.settings.run:
-            self._scorer(recorded.recorded_model(Path(self.settings.run), context))
-        else:
-            trainer = self._trainer(context)
-            if hasattr(trainer, "check"):
-                trainer.check(context.within("assistant"))
+        context.parts[PART].check(context)
+        if context.parts[PART].recorded:
+            self._scorer(context)
 
     def fit(self, context: Context) -> dict[str, Any]:
         """Train the assistant on train, then choose its weight on valid."""
         settings = self.settings
-        facts: dict[str, Any] = {}
-        if not settings.run:
-            inner = dataclasses.replace(context.within("assistant"), probe=self._item_probe(context))
-            facts = {f"assistant {k}": v for k, v in self._trainer(context).fit(inner).items()}
+        trained = context.parts[PART].fit(context, self._item_probe(context))
+        facts: dict[str, Any] = {f"assistant {k}": v for k, v in trained.items()}
         valid = context.valid.drawn(settings.samples, context.seed)
         model = self._model(context, 1.0)
-        decoder = context.plugins.get("decoder", "title-beam")
         titles = len(model.titles.titles.texts)
         found = []
         for alpha in settings.alphas:
             model.alpha = alpha
-            options = decoder.Settings(beams=min(20, titles), k=min(20, titles), assistant=alpha < 1)
-            found.append(decoder(options).decode(model, valid.histories, None, context.device, Progress(quiet=True)))
-            number = context.plugins.get("metric", "item")(found[-1], valid.targets, None)[settings.select]
+            decoder = TitleBeamDecoder(BeamSettings(beams=min(20, titles), k=min(20, titles), assistant=alpha < 1))
+            found.append(decoder.decode(model, valid.histories, None, context.device, Progress(quiet=True)))
+            number = TargetRanks.of(found[-1], valid.targets, None, "item").means()[settings.select]
             context.log({f"eval_{settings.select}": number, "alpha": alpha}, len(found))
         values = measured(found, valid.targets, context.semantic_ids)
         means = values["item"][settings.select].mean(axis=1).tolist()
         best = settings.alphas[int(np.argmax(means))]
         tried = {str(alpha): mean for alpha, mean in zip(settings.alphas, means, strict=True)}
-        store.write_json(context.directory / FOUND, {"alpha": best, "tried": tried})
+        files.write_json(context.directory / FOUND, {"alpha": best, "tried": tried})
         facts |= {"alpha": best, f"valid {settings.select} by item": tried[str(best)]}
         return facts | {OUT: out_of_sample(values, folds(valid, context.seed), settings.select, "item")}
 
     def load(self, context: Context) -> AssistedTitles:
         """The model before, with its assistant."""
-        return self._model(context, store.read_json(context.directory / FOUND)["alpha"])
+        return self._model(context, files.read_json(context.directory / FOUND)["alpha"])
 
     def _model(self, context: Context, alpha: float) -> AssistedTitles:
         writer = title_model_before(context, self.settings.cutoff)
-        if self.settings.run:
-            assistant = recorded.recorded_model(Path(self.settings.run), context)
-        else:
-            assistant = self._trainer(context).load(context.within("assistant"))
-        return AssistedTitles(writer, self._scorer(assistant), alpha, self.settings.temperature)
+        return AssistedTitles(writer, self._scorer(context), alpha, self.settings.temperature)
 
-    def _trainer(self, context: Context) -> Any:
-        """The last stage of the assistant's own recipe."""
-        recipe = context.plugins.get("method", self.settings.method)
-        stage = resolve(recipe, "-", context.seed, [], context.plugins).stages[-1]
-        return stage.trainer.make(context.plugins)
-
-    def _scorer(self, model: Any) -> ItemScorer:
+    @staticmethod
+    def _scorer(context: Context) -> ItemScorer:
+        model = context.parts[PART].load(context)
         if not hasattr(model, "score"):
-            name = self.settings.run or self.settings.method
+            name = context.parts[PART].name
             raise BenchError(f"assistant {name} makes no model that scores items; use sasrec or another item-id method")
         scorer: ItemScorer = model
         return scorer
@@ -133,15 +131,10 @@ class AssistantTrainer:
     @staticmethod
     def _item_probe(context: Context) -> Any:
         """The assistant's own valid metric: the whole catalogue ranked."""
-        decoder, metric = context.plugins.get("decoder", "rank"), context.plugins.get("metric", "item")
 
         def probe(model: Any) -> dict[str, float]:
-            k = min(50, len(context.items))
-            quiet = Progress(quiet=True)
-            rankings = decoder(decoder.Settings(k=k)).decode(
-                model, context.valid.histories, None, context.device, quiet
-            )
-            numbers = metric(rankings, context.valid.targets, None)
-            return {name: numbers[name] for name in ("HR@1", "HR@10", "NDCG@10")}
+            n, valid, quiet = len(context.items), context.valid, Progress(quiet=True)
+            rankings = rank_items(model, valid.histories, n, min(50, n), None, quiet)
+            return validation_score(rankings, valid.targets, None)
 
         return probe

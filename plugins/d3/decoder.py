@@ -13,14 +13,14 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from harness.components import setting
 from harness.data.dataset import Histories, Items
+from harness.data.rankings import Rankings
+from harness.data.semantic_ids import SemanticIds
+from harness.decoding.generator import batches
 from harness.errors import BenchError
-from harness.generative import batches
 from harness.language.titles import TitleModel, ranked_items
 from harness.progress import Progress
-from harness.rankings import Rankings
-from harness.semantic_ids import SemanticIds
+from harness.settings import setting
 
 FLOOR = 1e-20  # of a probability, as the paper's code has it
 
@@ -81,8 +81,8 @@ class TitleBeamDecoder:
         import torch
 
         from harness.decoding.beam import beam_search
-        from harness.decoding.layout import pad_left
         from harness.decoding.mixture import group_probabilities
+        from harness.decoding.padding import pad_left
         from harness.decoding.trie import Trie
 
         settings = self.settings
@@ -100,7 +100,7 @@ class TitleBeamDecoder:
                 tokens, mask = pad_left([prompts[row] for row in rows], writer.pad, device)
                 mix, order = None, None
                 if assisted and settings.assistant:
-                    part = Histories(histories.items[rows], histories.lengths[rows])
+                    part = histories.take(rows)
                     order = assisted.scores(part)
                     by_title = group_probabilities(order, writer.titles.of_item, len(writer.titles.texts))
                     mix = Mixer(trie, torch.from_numpy(by_title).to(device), assisted.alpha)

@@ -7,9 +7,9 @@ from harness import hookimpl
 def bench_decoders():
     """The shipped decoders."""
     return {
-        "beam": "plugins.decoders.search:BeamDecoder",
-        "exact": "plugins.decoders.search:ExactDecoder",
-        "mixture": "plugins.decoders.mixture:MixtureDecoder",
-        "hf-generate": "plugins.decoders.generate:GenerateDecoder",
-        "rank": "plugins.decoders.rank:RankDecoder",
+        "beam": ".sids:BeamDecoder",
+        "exact": ".sids:ExactDecoder",
+        "mixture": ".mixture_decoder:MixtureDecoder",
+        "hf-generate": ".generate:GenerateDecoder",
+        "rank": ".rank:RankDecoder",
     }

@@ -12,14 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from harness.components import setting
 from harness.data.dataset import Histories
+from harness.data.rankings import Rankings
+from harness.data.semantic_ids import SemanticIds
+from harness.decoding.generator import GenerativeModel, batches
+from harness.decoding.search import SidDecoder, needs_generative
 from harness.errors import BenchError
-from harness.generative import GenerativeModel, batches
 from harness.progress import Progress
-from harness.rankings import Rankings
-from harness.semantic_ids import SemanticIds
-from plugins.decoders.search import SidDecoder, needs_generative
+from harness.settings import setting
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class GenerateDecoder(SidDecoder):
         import torch
         from transformers import GenerationConfig
 
-        from harness.decoding.layout import pad_left
+        from harness.decoding.padding import pad_left
 
         if not isinstance(needs_generative(model, "hf-generate"), GenerativeModel):
             raise BenchError("decoder hf-generate takes a causal language model; set decoder=beam")

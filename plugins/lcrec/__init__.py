@@ -11,12 +11,12 @@ from harness import hookimpl
 @hookimpl
 def bench_trainers():
     """The SFT stage in LC-Rec's wordings."""
-    return {"lcrec-sft": "plugins.lcrec.sft:LcRecSft"}
+    return {"lcrec-sft": ".alignment:LcRecSft"}
 
 
 @hookimpl
 def bench_methods():
     """The nano recipe."""
-    from harness.config import shipped
+    from harness.recipes import shipped
 
     return [shipped("methods", "lcrec.yaml")]

@@ -1,4 +1,4 @@
-"""Metrics and analyses: rankings and targets → the entries of a stage's record."""
+"""Metrics beside the core's own: intervals, invalid predictions, and where among levels and segments hits stand."""
 
 from harness import hookimpl
 
@@ -7,18 +7,8 @@ from harness import hookimpl
 def bench_metrics():
     """The entries of a stage's record in ``metrics.json``."""
     return {
-        "sid": "plugins.metrics.ranking:sid_protocol",
-        "item": "plugins.metrics.ranking:item_protocol",
-        "invalid": "plugins.metrics.ranking:invalid",
-        "intervals": "plugins.metrics.ranking:intervals",
-        "levels": "plugins.metrics.levels:levels",
-    }
-
-
-@hookimpl
-def bench_analyses():
-    """Entries that look at the samples too."""
-    return {
-        "segments": "plugins.metrics.samples:segments",
-        "ranks": "plugins.metrics.samples:ranks",
+        "invalid": ".intervals:invalid",
+        "intervals": ".intervals:intervals",
+        "levels": ".by_level:levels",
+        "segments": ".by_segment:segments",
     }

@@ -8,11 +8,10 @@ from harness import hookimpl
 
 @hookimpl
 def bench_trainers():
-    """SFT, GRPO, and a memory beside the trained model."""
+    """SFT and GRPO."""
     return {
-        "minionerec-sft": "plugins.minionerec.sft:MiniOneRecSft",
-        "minionerec-grpo": "plugins.minionerec.grpo:GrpoTrainer",
-        "minionerec-memory": "plugins.minionerec.memory:MemoryTrainer",
+        "minionerec-sft": ".sft:MiniOneRecSft",
+        "minionerec-grpo": ".grpo:GrpoTrainer",
     }
 
 
@@ -23,13 +22,13 @@ def bench_rewards():
         "rule": "rule", "ndcg_rule": "ranking_only", "ranking": "ranking", "ranking_only": "ranking_only",
         "position": "position", "semantic": "Semantic", "cf": "Cf",
     }  # fmt: skip
-    return {name: f"plugins.minionerec.rewards:{place}" for name, place in places.items()}
+    return {name: f".rewards:{place}" for name, place in places.items()}
 
 
 @hookimpl
 def bench_methods():
-    """The nano default, the same with a memory, and the settings of the published replication."""
-    from harness.config import shipped
+    """The nano default, and the settings of the published replication."""
+    from harness.recipes import shipped
 
-    names = ("minionerec", "minionerec-memory", "minionerec-qwen2.5-1.5b")
+    names = ("minionerec", "minionerec-qwen2.5-1.5b")
     return [shipped("methods", f"{name}.yaml") for name in names]

@@ -12,7 +12,7 @@ import numpy as np
 from scipy.sparse import csr_matrix
 
 from harness.data.dataset import Items
-from harness.texts import title_vectors
+from harness.data.texts import title_vectors
 
 CELLS = 2**22
 """Similarities held at once; bounds memory."""

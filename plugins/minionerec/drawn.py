@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 
 from harness.data.dataset import Items, Samples
-from harness.generative import encode, sid_token_ids
+from harness.decoding.generator import encode, sid_token_ids
 from harness.language.prompts import DRAWN_TASKS, Prompts, drawn_share
-from harness.training import IGNORED, Row
-from plugins.minionerec.alike import TitleNeighbours, recent
+from harness.language.training_rows import IGNORED, Row
+
+from .alike import TitleNeighbours, recent
 
 
 class DrawnRows:

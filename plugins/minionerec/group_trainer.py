@@ -17,15 +17,16 @@ import numpy as np
 import torch
 from trl import GRPOTrainer
 
-from harness import training
+from harness.data.semantic_ids import SemanticIds
 from harness.decoding.beam import Beams, beam_search
-from harness.decoding.layout import pad_left
+from harness.decoding.padding import pad_left
 from harness.decoding.sampling import sample
 from harness.decoding.shared_prompt import completion_log_probs
 from harness.decoding.trie import Trie
-from harness.groups import Groups, Rewards
-from harness.semantic_ids import SemanticIds
-from plugins.minionerec.advantages import group_advantages, sibling_advantages
+from harness.language import finetuning
+from harness.language.rewards import Groups, Rewards
+
+from .advantages import group_advantages, sibling_advantages
 
 REFERENCE = "reference.safetensors"
 BATCH_SUMS = ("dapo",)
@@ -90,18 +91,19 @@ class GroupSampler(torch.utils.data.Sampler):
                 yield from group
 
 
-class SharedPromptGRPOTrainer(training.ProbeSelection, GRPOTrainer):
+class SharedPromptGRPOTrainer(finetuning.ProbeSelection, GRPOTrainer):
     """TRL's trainer with rollouts from the trie and each prompt computed once a group.
 
-    The stage sets `trie`, `semantic_ids`, `rewards`, `plan` and `catalogue` (whether probabilities are
-    over the tokens that continue a SID, not over the whole vocabulary).
+    Attributes:
+        catalogue: whether probabilities are over the tokens that continue a SID, not over the whole vocabulary.
     """
 
-    trie: Trie
-    semantic_ids: SemanticIds
-    rewards: Rewards
-    plan = Plan()
-    catalogue = False
+    def __init__(
+        self, *, trie: Trie, semantic_ids: SemanticIds, rewards: Rewards, plan: Plan, catalogue: bool, **trainer: Any
+    ):
+        self.trie, self.semantic_ids, self.rewards, self.plan = trie, semantic_ids, rewards, plan
+        self.catalogue = catalogue
+        super().__init__(**trainer)
 
     def _get_train_sampler(self, dataset: Any = None) -> GroupSampler:
         block = self.args.generation_batch_size // self.num_generations

@@ -9,32 +9,36 @@ import time
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from annotated_types import Ge, Gt, Le
+from annotated_types import Gt, Le
 from trl import GRPOConfig
 
-from harness import training
-from harness.components import Context, needs_probed, setting
+from harness.components import Context
+from harness.decoding.generator import GenerativeModel, encode
 from harness.decoding.trie import Trie
 from harness.errors import BenchError
-from harness.generative import GenerativeModel, encode
-from harness.groups import Rewards
+from harness.evaluation.validation import needs_probed
+from harness.language import checkpoints, finetuning, models
 from harness.language.prompts import DESCRIBED, SID_TASKS, Example, Prompts
-from harness.trained import trained
-from plugins.minionerec.group_trainer import Plan, SharedPromptGRPOTrainer, unused
+from harness.language.rewards import Rewards
+from harness.networks.trained import trained
+from harness.settings import setting
+
+from .group_trainer import Plan, SharedPromptGRPOTrainer, unused
 
 SYNCED = ("sync_reference is true", lambda s: s.sync_reference)
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(finetuning.FineTuningSettings):
     """Settings of the GRPO stage (in brackets: the replication's value)."""
 
     tasks: dict[str, float] = setting(
         {"next_sid": 1.0}, "share of each task's rows among the prompts; answers are SIDs"
     )
     rewards: str | dict[str, float | dict[str, Any]] = setting(
-        "ranking", "a reward, or rewards with weights or settings: {rule: 1, cf: {weight: 0.1, run: DIR}} (ranking)"
-    )
+        "ranking", "a reward, or rewards with weights or settings: {rule: 1, cf: {weight: 0.1, run: DIR}} (ranking)",
+        components="reward",
+    )  # fmt: skip
     advantage: Literal["group", "sibling"] = setting(
         "group", "sibling: half of it among the branches of each level, as Sibling-GRPO has (group)"
     )
@@ -66,12 +70,7 @@ class Settings:
     sync_reference: bool = setting(False, "move the reference towards the policy (yes)")
     sync_steps: int = setting(512, "steps between two syncs (512)", SYNCED)
     sync_mixup: float = setting(0.6, "share of the policy in a synced reference (0.6)", SYNCED)
-    learning_rate: Annotated[float, Ge(0)] = setting(1e-5, "peak learning rate (1e-5)")
-    schedule: str = setting("cosine", "learning-rate schedule (cosine)")
     warmup: float = setting(0.03, "warm-up, in steps; below 1 a share of the training (0.03)")
-    weight_decay: float = setting(0.0, "AdamW's weight decay (0)")
-    max_grad_norm: float = setting(0.3, "gradient clipping (0.3)")
-    cutoff: int = setting(512, "longest prompt, in tokens; the last ones are kept (512)")
     text_characters: int = setting(500, "descriptions are cut to this length, in characters", DESCRIBED)
     eval_every: Annotated[float, Gt(0), Le(1)] = setting(
         0.1, "probe and checkpoint at this share of the training; 1: at its end (0.1)"
@@ -80,8 +79,6 @@ class Settings:
         "NDCG@10", "valid metric that picks the best checkpoint, the start included"
     )
     rollout_tokens: int = setting(32768, "positions of a rollout computed at once; bounds memory")
-    precision: Literal["float32", "bfloat16"] = setting("float32", "autocast precision (bfloat16)")
-    gradient_checkpointing: bool = setting(False, "recompute activations to save memory")
     deepspeed: str = setting("", "path of a DeepSpeed config; empty: none (ZeRO-2)")
     log_every: int = setting(10, "steps between logged numbers")
 
@@ -90,7 +87,9 @@ class GrpoTrainer:
     """Stage trainer ``minionerec-grpo``."""
 
     Settings = Settings
-    continues = training.CONTINUES
+    continues = finetuning.CONTINUES
+    small = {"epochs": 0.2, "batch": 64, "generations": 4, "accumulation": 1, "eval_every": 1.0, "log_every": 1,
+             "precision": "float32", "deepspeed": ""}  # fmt: skip
 
     def __init__(self, settings: Settings):
         self.settings = settings
@@ -140,13 +139,13 @@ class GrpoTrainer:
         settings = self.settings
         prompts = Prompts.of(context)
         tokens = [*prompts.special_tokens, *prompts.semantic_ids.tokens]
-        model, text_tokenizer = training.model_before(context, tokens)
+        model, text_tokenizer = models.model_before(context, tokens)
         what = trained(model)
-        training.disable_dropout(model)  # ratio and KL compare the policy with itself, not with its noise
+        models.disable_dropout(model)  # ratio and KL compare the policy with itself, not with its noise
         if settings.softmax != "as trained":
-            training.set_sid_softmax(model, settings.softmax)
+            models.set_sid_softmax(model, settings.softmax)
         generative = prompts.generative(model.eval(), text_tokenizer, settings.cutoff)
-        start = training.start_metric(context, generative)
+        start = checkpoints.start_metric(context, generative)
         examples = self._examples(context, prompts)
         rows = {
             "prompt": [e.prompt for e in examples],
@@ -158,32 +157,39 @@ class GrpoTrainer:
         rewards = self._rewards(context)
         rewards.prepare(context)
         trainer = SharedPromptGRPOTrainer(
+            context=context,
+            as_model=lambda policy: prompts.generative(policy, text_tokenizer, settings.cutoff),
+            trie=Trie(generative.sid_tokens, context.device),
+            semantic_ids=prompts.semantic_ids,
+            rewards=rewards,
+            catalogue=generative.renormalise,
+            plan=self._plan(),
             model=model,
             reward_funcs=[unused],
             args=GRPOConfig(**self._arguments(context)),
             train_dataset=Dataset.from_dict(rows),
             eval_dataset=Dataset.from_dict({k: v[:1] for k, v in rows.items()}),
             processing_class=text_tokenizer,
-            callbacks=[training.Observer(context, "grpo")],
+            callbacks=[finetuning.Observer(context, "grpo")],
         )
-        trainer.context, trainer.rewards = context, rewards
-        trainer.trie, trainer.semantic_ids = Trie(generative.sid_tokens, context.device), prompts.semantic_ids
-        trainer.catalogue = generative.renormalise
-        trainer.plan = Plan(
+        started = time.monotonic()
+        finetuning.train(trainer, context)
+        facts = checkpoints.keep_best(trainer, text_tokenizer, context, start, settings.select)
+        seconds = round(time.monotonic() - started, 1)
+        return facts | {"prompts": len(examples), "trained": what, "train seconds": seconds}
+
+    def _plan(self) -> Plan:
+        """How groups are made and used."""
+        settings = self.settings
+        return Plan(
             rollout=settings.rollout, rollout_tokens=settings.rollout_tokens, refill=settings.refill,
             sibling_share=settings.sibling_share if settings.advantage == "sibling" else 0.0,
             skip_idle=settings.idle == "skip" or settings.beta == 0,
         )  # fmt: skip
-        trainer.as_model = lambda policy: prompts.generative(policy, text_tokenizer, settings.cutoff)
-        started = time.monotonic()
-        training.train(trainer, context)
-        facts = training.keep_best(trainer, text_tokenizer, context, start, settings.select)
-        seconds = round(time.monotonic() - started, 1)
-        return facts | {"prompts": len(examples), "trained": what, "train seconds": seconds}
 
     def load(self, context: Context) -> GenerativeModel:
         """The trained model."""
-        model, text_tokenizer = training.load_model(context.directory, context.device, context.backbone)
+        model, text_tokenizer = models.load_model(context.directory, context.device, context.backbone)
         prompts = Prompts.of(context)
         return prompts.generative(model.eval(), text_tokenizer, self.settings.cutoff)
 
@@ -193,11 +199,11 @@ class GrpoTrainer:
 
     def _rewards(self, context: Context) -> Rewards:
         wanted = self.settings.rewards
-        return Rewards({wanted: 1.0} if isinstance(wanted, str) else wanted, context, "grpo.rewards")
+        return Rewards({wanted: 1.0} if isinstance(wanted, str) else wanted, context.parts.made("rewards"), "grpo.rewards")
 
     def _arguments(self, context: Context) -> dict[str, Any]:
         settings = self.settings
-        return training.arguments(
+        return finetuning.arguments(
             context, settings, per_device_train_batch_size=settings.batch,
             gradient_accumulation_steps=settings.accumulation, steps_per_generation=settings.accumulation,
             num_generations=settings.generations, num_generations_eval=settings.generations,

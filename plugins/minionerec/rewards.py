@@ -1,20 +1,20 @@
 """Rewards of a group of completions, as MiniOneRec defines them (arXiv 2510.24431, §3.3 and its code).
 
-A group is the completions of one prompt in the order of their rank; see :mod:`harness.groups`.
+A group is the completions of one prompt in the order of their rank; see :mod:`harness.language.rewards`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from harness.components import Context, setting
+from harness.components import Context
 from harness.errors import BenchError
-from harness.groups import Groups
+from harness.language.rewards import Groups
+from harness.settings import setting
 
 
 def rule(groups: Groups) -> torch.Tensor:
@@ -63,7 +63,7 @@ class Semantic:
 
     def prepare(self, context: Context) -> None:
         """Embed the catalogue."""
-        from harness.texts import embed, item_texts
+        from harness.data.texts import embed, item_texts
 
         texts = item_texts(context.items)
         if not any(texts):
@@ -101,9 +101,7 @@ class Cf:
 
     def prepare(self, context: Context) -> None:
         """Load the run's model."""
-        from harness.recorded import recorded_model
-
-        self._scorer = recorded_model(Path(self.settings.run), context)
+        self._scorer = context.parts.recorded(self.settings.run, context)
         if not hasattr(self._scorer, "score"):
             raise BenchError(f"reward cf: {self.settings.run} is a run of a method that scores no items; use sasrec")
 

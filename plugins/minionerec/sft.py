@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from harness import training
 from harness.components import Context
 from harness.errors import BenchError
+from harness.language import training_rows
 from harness.language.prompts import DRAWN_TASKS, Prompts
-from harness.language.sft import SftTrainer
-from plugins.minionerec.drawn import DrawnRows
+from harness.language.sft_trainer import SftTrainer
+
+from .drawn import DrawnRows
 
 
 class MiniOneRecSft(SftTrainer):
@@ -23,7 +24,7 @@ class MiniOneRecSft(SftTrainer):
         if self.settings.tasks.get("alike") and not any(context.items.titles):
             raise BenchError("sft.tasks.alike needs item titles and this category has none; set it to 0")
 
-    def _drawn(self, context: Context, prompts: Prompts, text_tokenizer: Any) -> training.Drawn | None:
+    def _drawn(self, context: Context, prompts: Prompts, text_tokenizer: Any) -> training_rows.Drawn | None:
         settings = self.settings
         rates = {task: rate for task, rate in settings.tasks.items() if task in DRAWN_TASKS and rate}
         if not rates:

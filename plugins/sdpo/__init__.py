@@ -6,12 +6,12 @@ from harness import hookimpl
 @hookimpl
 def bench_trainers():
     """The preference stage; the SFT stage before it is a recipe's own."""
-    return {"sdpo": "plugins.sdpo.stage:SdpoTrainer"}
+    return {"sdpo": ".stage:SdpoTrainer"}
 
 
 @hookimpl
 def bench_methods():
     """The nano recipe."""
-    from harness.config import shipped
+    from harness.recipes import shipped
 
     return [shipped("methods", "sdpo.yaml")]

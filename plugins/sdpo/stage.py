@@ -12,26 +12,29 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
-from annotated_types import Ge, Gt, Le
+from annotated_types import Ge, Gt
 from transformers import Trainer, TrainingArguments
 
-from harness import training
-from harness.components import Context, needs_probed, setting
+from harness.components import Context
 from harness.decoding.beam import beam_search
-from harness.decoding.layout import pad_left
+from harness.decoding.generator import batches
+from harness.decoding.padding import pad_left
 from harness.decoding.shared_prompt import completion_log_probs
 from harness.decoding.trie import Trie
 from harness.errors import BenchError
-from harness.generative import batches
+from harness.evaluation.validation import needs_probed
+from harness.language import checkpoints, finetuning, models
 from harness.language.prompts import Prompts
 from harness.language.titles import TitleModel, Titles
-from harness.trained import trained
-from plugins.sdpo.loss import sdpo_loss
-from plugins.sdpo.negatives import Kind, drawn, hard
+from harness.networks.trained import trained
+from harness.settings import setting
+
+from .loss import sdpo_loss
+from .negatives import Kind, drawn, hard
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(finetuning.FineTuningSettings):
     """Settings of the preference stage (in brackets: the paper's code)."""
 
     answer: Literal["sid", "title"] = setting("sid", "what is preferred: the item's SID, or its title (title)")
@@ -41,23 +44,10 @@ class Settings:
     epochs: float = setting(1.0, "passes over the train samples (3)")
     batch: int = setting(64, "samples a device and step (4, and 32 by accumulation on 4 devices)")
     accumulation: int = setting(1, "micro batches a step")
-    learning_rate: Annotated[float, Ge(0)] = setting(1e-5, "peak learning rate (1e-5)")
-    schedule: str = setting("cosine", "learning-rate schedule (cosine)")
-    warmup: float = setting(0.05, "warm-up, in steps; below 1 a share of the training (0.05)")
-    weight_decay: float = setting(0.0, "AdamW's weight decay (0)")
-    max_grad_norm: float = setting(0.3, "gradient clipping (0.3)")
-    cutoff: int = setting(512, "longest prompt, in tokens; the last ones are kept (512)")
-    eval_every: Annotated[float, Gt(0), Le(1)] = setting(
-        0.1, "probe and checkpoint at this share of the training; 1: at its end"
-    )
     select: Literal["NDCG@10", "HR@10"] = setting(
         "NDCG@10", "valid metric that picks the best checkpoint, the start included (its lowest loss)"
     )
     batch_tokens: int = setting(16384, "positions computed at once for the reference; bounds memory")
-    precision: Literal["float32", "bfloat16"] = setting("float32", "autocast precision (bfloat16)")
-    gradient_checkpointing: bool = setting(False, "recompute activations to save memory")
-    deepspeed: str = setting("", "path of a DeepSpeed config; empty: none")
-    log_every: int = setting(20, "steps between logged numbers")
 
 
 @dataclass(frozen=True)
@@ -78,7 +68,9 @@ class SdpoTrainer:
     """Stage trainer ``sdpo``."""
 
     Settings = Settings
-    continues = training.CONTINUES
+    continues = finetuning.CONTINUES
+    small = {"epochs": 0.2, "batch": 64, "accumulation": 1, "negatives": 2, "eval_every": 1.0, "precision": "float32",
+             "deepspeed": ""}  # fmt: skip
 
     def __init__(self, settings: Settings):
         self.settings = settings
@@ -100,17 +92,21 @@ class SdpoTrainer:
     def fit(self, context: Context) -> dict[str, Any]:
         """Train; leave the best model by valid in the stage directory, be it the start."""
         settings = self.settings
-        model, text_tokenizer = training.model_before(context, self._tokens(context))
+        model, text_tokenizer = models.model_before(context, self._tokens(context))
         what = trained(model)
-        training.disable_dropout(model)  # policy and reference must agree where nothing was learned
+        models.disable_dropout(model)  # policy and reference must agree where nothing was learned
         generative = self._generative(context, model.eval(), text_tokenizer)
-        start = training.start_metric(context, generative)
+        start = checkpoints.start_metric(context, generative)
         answers = Answers.of(generative, context.device)
         rows = self._rows(context, generative, answers)
         trainer = _SdpoTrainer(
+            context=context,
+            as_model=lambda policy: self._generative(context, policy, text_tokenizer),
+            beta=settings.beta,
+            answers=answers,
             model=model,
             args=TrainingArguments(
-                **training.arguments(
+                **finetuning.arguments(
                     context, settings, per_device_train_batch_size=settings.batch, greater_is_better=True,
                     gradient_accumulation_steps=settings.accumulation, metric_for_best_model=f"eval_{settings.select}",
                 )
@@ -118,19 +114,17 @@ class SdpoTrainer:
             train_dataset=rows,
             eval_dataset=rows[:1],
             data_collator=lambda batch: collate(batch, generative.pad),
-            callbacks=[training.Observer(context, "sdpo")],
+            callbacks=[finetuning.Observer(context, "sdpo")],
         )  # fmt: skip
-        trainer.context, trainer.beta, trainer.known = context, settings.beta, answers
-        trainer.as_model = lambda policy: self._generative(context, policy, text_tokenizer)
         started = time.monotonic()
-        training.train(trainer, context)
-        facts = training.keep_best(trainer, text_tokenizer, context, start, settings.select)
+        finetuning.train(trainer, context)
+        facts = checkpoints.keep_best(trainer, text_tokenizer, context, start, settings.select)
         seconds = round(time.monotonic() - started, 1)
         return facts | {"rows": len(rows), "trained": what, "train seconds": seconds}
 
     def load(self, context: Context) -> Any:
         """The trained model."""
-        model, text_tokenizer = training.load_model(context.directory, context.device, context.backbone)
+        model, text_tokenizer = models.load_model(context.directory, context.device, context.backbone)
         return self._generative(context, model.eval(), text_tokenizer)
 
     def _tokens(self, context: Context) -> list[str]:
@@ -258,11 +252,12 @@ def collate(rows: list[Preference], pad: int) -> dict[str, torch.Tensor]:
     }
 
 
-class _SdpoTrainer(training.ProbeSelection, Trainer):
+class _SdpoTrainer(finetuning.ProbeSelection, Trainer):
     """Transformers' trainer with the softmax preference loss."""
 
-    beta = 1.0
-    known: Answers
+    def __init__(self, *, beta: float, answers: Answers, **trainer: Any):
+        self.beta, self.known = beta, answers
+        super().__init__(**trainer)
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None

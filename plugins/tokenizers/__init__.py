@@ -7,6 +7,6 @@ from harness import hookimpl
 def bench_tokenizers():
     """``given`` and ``rqkmeans``."""
     return {
-        "given": "plugins.tokenizers.given:GivenTokenizer",
-        "rqkmeans": "plugins.tokenizers.rqkmeans:RqKmeansTokenizer",
+        "given": ".given:GivenTokenizer",
+        "rqkmeans": ".rqkmeans:RqKmeansTokenizer",
     }

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from harness.components import setting
 from harness.data.dataset import Dataset
+from harness.data.semantic_ids import SemanticIds
 from harness.errors import BenchError
 from harness.progress import Progress
-from harness.semantic_ids import SemanticIds
+from harness.settings import setting
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from harness.components import setting
 from harness.data.dataset import Dataset
+from harness.data.semantic_ids import SemanticIds
+from harness.data.texts import embed, item_texts
 from harness.errors import BenchError
 from harness.progress import Progress
-from harness.semantic_ids import SemanticIds
-from harness.texts import embed, item_texts
+from harness.settings import setting
 
 
 @dataclass(frozen=True)

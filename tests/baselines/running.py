@@ -3,12 +3,12 @@
 from dataclasses import dataclass
 from typing import Any
 
-from harness import pipeline
-from harness.config import resolve
-from harness.data import catalogue
+from harness.runs import pipeline
+from harness.runs.config import resolve
+from harness.data import categories
 from harness.progress import Progress
-from harness.store import Store
-from harness.tracking import Tracker
+from harness.runs.run_directory import RunDirectory
+from harness.runs.tracking import Tracker
 
 
 @dataclass
@@ -23,12 +23,12 @@ class Finished:
 
 def run(plugins, method, folder, settings=(), category="Synthetic", data_dir=None, seed=0):
     config = resolve(plugins.get("method", method), category, seed, settings, plugins)
-    data = catalogue.read(plugins, category, data_dir, config.dataset)
+    data = categories.read(plugins, category, data_dir, config.dataset)
     this = pipeline.Run(
         config,
         data,
         plugins,
-        Store(folder / f"{method}-{seed}"),
+        RunDirectory(folder / f"{method}-{seed}"),
         Progress(quiet=True),
         "cpu",
         Tracker(folder, False),

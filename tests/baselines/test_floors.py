@@ -9,7 +9,8 @@ import pytest
 from scipy.sparse import csr_matrix
 from sklearn.neighbors import NearestNeighbors
 
-from baselines import FLOORS, ease, hybrid, item_to_item, itemknn, markov, recency, skip_markov, tfidf
+from baselines import FLOORS, ease, hybrid, itemknn, markov, recency, skip_markov, tfidf
+from baselines.shared import item_to_item
 from harness.components import Context
 from harness.data.dataset import Items, Samples
 from harness.errors import BenchError

@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional
 
 from baselines import caser, gru4rec, hstu, sasrec
-from harness import sequential
+from harness.item_models import loop, model
 from harness.data.dataset import Samples
 
 N = 30
@@ -23,7 +23,7 @@ MODELS = {
 
 
 def build(name, seed=0, **settings):
-    model = sequential.seeded(lambda: MODELS[name](**settings), seed)
+    model = loop.seeded(lambda: MODELS[name](**settings), seed)
     for parameter in model.parameters():  # away from zero: biases and pads must matter where they are read
         with torch.no_grad(), torch.random.fork_rng():
             torch.manual_seed(parameter.numel())
@@ -38,7 +38,7 @@ def some_histories():
 
 
 def scorer(model):
-    return sequential.Scorer(model, N, "cpu")
+    return model.Scorer(model, N, "cpu")
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -92,7 +92,7 @@ def test_an_item_of_the_past_does_not_see_the_future():
 
 def test_sasrecs_block_is_torchs_encoder_layer():
     settings = sasrec.Settings(hidden=16, heads=4, intermediate=24)
-    block = sequential.seeded(lambda: sasrec.Block(settings), 1).eval()
+    block = loop.seeded(lambda: sasrec.Block(settings), 1).eval()
     layer = nn.TransformerEncoderLayer(16, 4, 24, 0.0, "relu", batch_first=True, norm_first=True).eval()
     with torch.no_grad():
         parts = (block.query, block.key, block.value)
@@ -112,7 +112,7 @@ def test_sasrecs_block_is_torchs_encoder_layer():
 
 def test_the_papers_sasrec_block_written_as_loops():
     """Queries alone are normalised, and both residuals add the normalised stream (the authors' code)."""
-    block = sequential.seeded(lambda: sasrec.Block(sasrec.Settings(hidden=8, heads=1, intermediate=8, norm="paper")), 1)
+    block = loop.seeded(lambda: sasrec.Block(sasrec.Settings(hidden=8, heads=1, intermediate=8, norm="paper")), 1)
     block.eval()
     stream = torch.randn(1, 4, 8, generator=torch.Generator().manual_seed(3))
     found = block(stream, torch.ones(4, 4, dtype=torch.bool).tril()[None, None], 4)[0]
@@ -131,7 +131,7 @@ def test_the_papers_sasrec_block_written_as_loops():
 
 def test_hstus_layer_written_as_loops():
     settings = hstu.Settings(hidden=8, heads=2, head_width=3)
-    layer = sequential.seeded(lambda: hstu.Layer(settings, 10), 4).eval()
+    layer = loop.seeded(lambda: hstu.Layer(settings, 10), 4).eval()
     layer.bias.data.normal_()
     stream = torch.randn(2, 5, 8, generator=torch.Generator().manual_seed(5))
     lower = torch.ones(5, 5, dtype=torch.bool).tril()[None, None].expand(2, -1, -1, -1)

@@ -7,15 +7,15 @@ import pytest
 import torch
 
 from baselines import tiger
-from harness import sequential
+from harness.item_models import loop
 from harness.data.dataset import Samples
 from harness.decoding.beam import beam_search
 from harness.decoding.encoder_decoder import SharedEncoder
-from harness.decoding.layout import pad_left
+from harness.decoding.padding import pad_left
 from harness.decoding.trie import Trie
 from harness.errors import BenchError
 from harness.progress import Progress
-from harness.semantic_ids import SemanticIds
+from harness.data.semantic_ids import SemanticIds
 from plugins.decoders.generate import GenerateDecoder
 from plugins.decoders.search import BeamDecoder, BeamSettings, ExactDecoder, ExactSettings
 from tests.baselines.running import run
@@ -31,7 +31,7 @@ def small(**settings):
         hidden=24, layers=2, heads=2, head_width=8, intermediate=32, **{"softmax": "vocabulary", **settings}
     )
     codes = tiger.with_collision_level(CODES) if chosen.collision_level else CODES
-    model = sequential.seeded(lambda: tiger.Tiger(codes, 10, chosen), 3).eval()
+    model = loop.seeded(lambda: tiger.Tiger(codes, 10, chosen), 3).eval()
     for parameter in model.parameters():  # far from uniform, and with a relative bias that matters
         with torch.no_grad(), torch.random.fork_rng():
             torch.manual_seed(parameter.numel())

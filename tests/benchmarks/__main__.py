@@ -17,8 +17,8 @@ from pathlib import Path
 import torch
 
 from harness import plugins as plugin_manager
-from harness.data import catalogue
-from harness.provenance import hardware, revision, versions
+from harness.data import categories
+from harness.runs.provenance import hardware, revision, versions
 from tests.benchmarks import decoding, training
 from tests.benchmarks.docs import speed_table
 from tests.benchmarks.timing import paired, peak_gib, random_model, row
@@ -35,7 +35,7 @@ def main() -> None:
     parser.add_argument("--large", action="store_true", help="also models of 20 M parameters")
     parser.add_argument("--output", help="write the rows as JSON")
     options = parser.parse_args()
-    dataset = catalogue.read(plugin_manager.load(), options.category, options.data_dir, {})
+    dataset = categories.read(plugin_manager.load(), options.category, options.data_dir, {})
     sizes = ["1 M", "20 M"] if options.large else ["1 M"]
     wanted = [options.only] if options.only else list(PARTS)
     rows = [found for part in wanted for found in PARTS[part](dataset, options.users, sizes)]

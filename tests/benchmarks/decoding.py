@@ -10,14 +10,14 @@ import numpy as np
 import torch
 
 from baselines import tiger
-from harness import sequential
+from harness.item_models import loop
 from harness.data.dataset import Histories
-from harness.decoding import layouts
+from harness.decoding import trial
 from harness.decoding.beam import beam_search
 from harness.decoding.free import write
-from harness.decoding.layout import pad_left
+from harness.decoding.padding import pad_left
 from harness.decoding.trie import Trie
-from harness.generative import GenerativeModel
+from harness.decoding.generator import GenerativeModel
 from harness.progress import Progress
 from plugins.decoders.generate import GenerateDecoder, continuations
 from plugins.decoders.rank import _top
@@ -63,7 +63,7 @@ def trial_row(model: GenerativeModel, histories: Histories, style: str) -> dict[
         for _ in range(2):
             usual.decode(model, part, model.semantic_ids, "cpu", quiet)
 
-    fast, slow = paired(lambda: found.append(layouts.examine(model.model, longest + 1)), decode)
+    fast, slow = paired(lambda: found.append(trial.examine(model.model, longest + 1)), decode)
     label = f"a backbone tried, {style} prompts ({longest} tokens), {parameters(model)} / two decodes of one prompt"
     return row(label, fast, slow, "s", slow / fast, f"{found[-1].layout}, to {found[-1].tree:.0e}")
 
@@ -120,7 +120,7 @@ def translator_row(dataset, users: int) -> dict[str, object]:
     from transformers.modeling_outputs import BaseModelOutput
 
     settings = tiger.Settings(softmax="vocabulary")
-    model = sequential.seeded(lambda: tiger.Tiger(dataset.given.codes, 10, settings), 0).eval()
+    model = loop.seeded(lambda: tiger.Tiger(dataset.given.codes, 10, settings), 0).eval()
     generator = tiger.SidTranslator(model, dataset.given)
     part = dataset.test.take(np.random.default_rng(0).permutation(len(dataset.test))[:users]).histories
     levels, found = generator.sid_tokens.shape[1], {}

@@ -16,14 +16,14 @@ import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from harness import plugins as plugin_manager
-from harness import training as stages
-from harness.data import catalogue
+from harness.language import training_rows
+from harness.data import categories
 from harness.decoding.split import SplitModel
 from harness.decoding.trie import Trie
 from harness.language.answer_loss import AnswerLoss
 from harness.language.prompts import Prompts
-from harness.language.rows import example_rows
-from harness.provenance import hardware, revision, versions
+from harness.language.packing import example_rows
+from harness.runs.provenance import hardware, revision, versions
 from plugins.backbones.nano import NanoBackbone, Settings
 from tests.benchmarks import decoding, training
 from tests.benchmarks.docs import speed_table
@@ -44,7 +44,7 @@ def main() -> None:
     parser.add_argument("--users", type=int, default=64)
     parser.add_argument("--output")
     options = parser.parse_args()
-    dataset = catalogue.read(plugin_manager.load(), "Synthetic", None, {})
+    dataset = categories.read(plugin_manager.load(), "Synthetic", None, {})
     device, reduced = options.device, options.device != "cpu"
     model = shaped(dataset, options.size, device)
     precision = "bfloat16" if reduced else "float32"
@@ -79,11 +79,11 @@ def sft_row(generative, dataset, device: str, reduced: bool, batch: int = 16) ->
     prompts = Prompts("instruction", dataset.items, dataset.given)
     examples = prompts.examples({"next_sid": 1.0}, dataset.train, 500, 0)["next_sid"][:batch]
     rows = example_rows(examples, prompts, generative.text_tokenizer, 512)
-    inputs = {k: v.to(device) for k, v in stages.collate(rows, generative.pad).items()}
+    inputs = {k: v.to(device) for k, v in training_rows.collate(rows, generative.pad).items()}
     loss = AnswerLoss(Trie(generative.sid_tokens, device), "vocabulary")
     model, found = generative.model, {}
     lm = SplitModel(model)
-    count = int((inputs["labels"] != stages.IGNORED).sum())
+    count = int((inputs["labels"] != training_rows.IGNORED).sum())
 
     def step(name, value):
         model.train()

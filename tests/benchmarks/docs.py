@@ -12,9 +12,11 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-from harness import reported, suite
-from harness.record import Record, read_all
-from harness.report.tables import caption, duration, table
+from harness.runs import suite
+from leaderboard import reported
+from leaderboard.record import Record, read_all
+from harness.cli.tables import duration, table
+from leaderboard.report.tables import caption
 from leaderboard.board import Row, build
 
 ROOT = Path(__file__).parents[2]

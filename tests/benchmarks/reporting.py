@@ -16,13 +16,13 @@ from typing import Any
 
 import numpy as np
 
-from harness import measure
+from harness.evaluation import measure
 from harness import plugins as plugin_manager
-from harness.data import catalogue
-from harness.provenance import hardware, revision
-from harness.ranks import TargetRanks
-from harness.record import Record, read_all
-from harness.statistics import bootstrap, paired
+from harness.data import categories
+from harness.runs.provenance import hardware, revision
+from harness.evaluation.target_ranks import TargetRanks
+from leaderboard.record import Record, read_all
+from harness.evaluation.statistics import bootstrap, paired
 from leaderboard import formats, page
 from leaderboard.board import boards
 from tests.benchmarks.docs import reporting_table
@@ -39,7 +39,7 @@ def main() -> None:
     parser.add_argument("--output", help="write the rows as JSON")
     options = parser.parse_args()
     plugins = plugin_manager.load()
-    dataset = catalogue.read(plugins, options.category, options.data_dir, {})
+    dataset = categories.read(plugins, options.category, options.data_dir, {})
     rankings = skilled(dataset, dataset.given, 0.15, 1)
     ranks = TargetRanks.of(rankings, dataset.test.targets, dataset.given, "item")
     n = f"{len(dataset.test):,}"

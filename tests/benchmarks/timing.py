@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from harness import training
-from harness.generative import GenerativeModel
+from harness.language import models
+from harness.decoding.generator import GenerativeModel
 from harness.language.prompts import Prompts
 from plugins.backbones.nano import NanoBackbone, Settings
 
@@ -53,7 +53,7 @@ def random_model(dataset: Any, style: str, size: str, softmax: str = "vocabulary
         dataset.given.tokens, prompts.special_tokens, texts, 0
     )
     model.get_input_embeddings().weight.data.mul_(8)
-    training.set_sid_softmax(model, softmax)
+    models.set_sid_softmax(model, softmax)
     return prompts.generative(model.eval(), text_tokenizer, 512)
 
 

@@ -11,15 +11,16 @@ from datasets import Dataset
 from trl import GRPOConfig, GRPOTrainer
 
 from baselines import sasrec
-from harness import sequential, training
+from harness.item_models import loop
+from harness.language import models
 from harness.decoding.beam import beam_search
-from harness.decoding.layout import pad_left
+from harness.decoding.padding import pad_left
 from harness.decoding.shared_prompt import completion_log_probs
 from harness.decoding.trie import Trie
-from harness.generative import GenerativeModel
-from harness.groups import Groups
+from harness.decoding.generator import GenerativeModel
+from harness.language.rewards import Groups
 from harness.language.prompts import Prompts
-from harness.language.rows import example_rows, packed_rows
+from harness.language.packing import example_rows, packed_rows
 from plugins.decoders.generate import continuations
 from plugins.minionerec.advantages import group_advantages
 from plugins.minionerec.group_trainer import Plan, SharedPromptGRPOTrainer, unused
@@ -96,7 +97,7 @@ def grpo_row(
 
     def make(kind, folder):
         model = AutoModelForCausalLM.from_pretrained(f"{folder}/model").to(device)  # TRL loads its reference from there
-        training.disable_dropout(model)
+        models.disable_dropout(model)
         arguments = GRPOConfig(
             output_dir=folder, per_device_train_batch_size=len(batch), num_generations=GROUP, beta=beta,
             max_completion_length=dataset.given.n_levels, report_to=[], use_cpu=device == "cpu", bf16=bf16,
@@ -197,9 +198,9 @@ def dropout_row(dataset) -> dict[str, object]:
 
     n = len(dataset.items)
     settings = sasrec.Settings(hidden=64, blocks=2)
-    model = sequential.seeded(lambda: sasrec.SasRec(n, 10, settings), 0).train()
+    model = loop.seeded(lambda: sasrec.SasRec(n, 10, settings), 0).train()
     rows = np.random.default_rng(0).permutation(len(dataset.train))[:256]
-    items = torch.from_numpy(sequential.left_padded(dataset.train.histories, n)[rows])
+    items = torch.from_numpy(loop.left_padded(dataset.train.histories, n)[rows])
     targets = torch.from_numpy(dataset.train.targets[rows].astype(np.int64))
     own = sasrec.dropout
 

@@ -5,7 +5,7 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from harness import config
+from harness import recipes
 from harness.cli import cli
 
 RUN = ["run", "--method", "minionerec", "--category", "Synthetic", "--no-mlflow"]
@@ -83,7 +83,7 @@ def test_show_method_tells_every_setting_and_its_meaning():
 @pytest.mark.parametrize("name", ["lcrec", "bigrec", "d3", "sdpo"])
 def test_what_a_method_s_own_paper_sets_stands_beside_the_setting(name):
     """Each value a recipe quotes is of a setting that there is, and replaces the bracket of its shared meaning."""
-    recipe = yaml.safe_load(config.shipped("methods", f"{name}.yaml").read_text())
+    recipe = yaml.safe_load(recipes.shipped("methods", f"{name}.yaml").read_text())
     lines = bench("show", "method", name).output.splitlines()
     for key, value in recipe["paper"].items():
         [line] = [line for line in lines if line.strip().startswith(f"{key} = ")]

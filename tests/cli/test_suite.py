@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from harness import suite
+from harness.runs import suite
 from harness.cli import cli
-from harness.record import read_all
+from leaderboard.record import read_all
 
 SIZES = ["dataset.items=60", "dataset.users=120"]
 SUITE = """
@@ -133,7 +133,7 @@ def test_every_shipped_suite_resolves(plugins):
 
 
 def test_a_row_goes_on_from_the_same_seeds_run_of_a_row_before_it(tmp_path, plugins):
-    from harness import suite as suites
+    from harness.runs import suite as suites
     from harness.errors import BenchError
 
     path, later = tmp_path / "s.yaml", "{method: minionerec-memory, from: minionerec}"

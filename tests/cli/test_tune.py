@@ -7,7 +7,7 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from harness import pipeline, tuning
+from harness.runs import pipeline, tuning
 from harness.cli import cli
 from harness.errors import BenchError
 

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from harness.dropout import Dropout, dropout, replace_dropout
+from harness.networks.dropout import Dropout, dropout, replace_dropout
 
 
 @pytest.mark.parametrize("rate", [0.1, 0.3, 0.5, 0.9])

@@ -7,12 +7,13 @@ import shutil
 import pytest
 from click.testing import CliRunner
 
-from harness import identity, store
+from harness import files
+from harness.runs import run_directory, identity
 from harness.cli import cli
-from harness.config import read_recipe
+from harness.recipes import read_recipe
 from harness.errors import BenchError
 from harness.plugins import Plugin
-from harness.record import Record
+from leaderboard.record import Record
 from leaderboard import verify
 from leaderboard.board import build
 from tests.commands import bench_run, run_whole
@@ -27,14 +28,14 @@ def bench(*words):
 
 def test_a_run_measures_against_its_own_sids_alone(tmp_path):
     run, before = run_whole(tmp_path, "markov", SIZES)
-    path = run / store.SEMANTIC_IDS
+    path = run / run_directory.SEMANTIC_IDS
     content = json.loads(path.read_text())
     first = content["index"]["0"]
     content["index"] = {key: [*sid[:1], *first[1:]] for key, sid in content["index"].items()}
     path.write_text(json.dumps(content))
     again = bench_run(tmp_path, "markov", SIZES)
     assert again.exit_code == 2 and "other semantic IDs than the run used" in again.output
-    assert json.loads((run / store.METRICS).read_text())["stages"] == before
+    assert json.loads((run / run_directory.METRICS).read_text())["stages"] == before
 
 
 def test_valid_numbers_of_other_draws_do_not_choose(tiny, tmp_path):
@@ -141,19 +142,19 @@ def test_the_last_seed_makes_semantic_ids(tmp_path):
 
 @pytest.mark.parametrize("content", ['{"name": "x"}', '{"done": {"run": {}}}', "[1]", '{"method": 1, "done": 3}', "{"])
 def test_show_run_of_a_damaged_or_foreign_folder_is_one_line(tmp_path, content):
-    (tmp_path / store.MANIFEST).write_text(content)
+    (tmp_path / run_directory.MANIFEST).write_text(content)
     done = bench("show", "run", tmp_path)
     assert done.exit_code == 2 and str(tmp_path) in done.output and len(done.output.strip().splitlines()) == 1
 
 
 def test_show_run_of_a_run_that_is_not_finished(tmp_path):
     run, _ = run_whole(tmp_path, "markov", SIZES)
-    manifest = json.loads((run / store.MANIFEST).read_text())
+    manifest = json.loads((run / run_directory.MANIFEST).read_text())
     manifest["done"] = {"begin": {}}
-    (run / store.MANIFEST).write_text(json.dumps(manifest))
+    (run / run_directory.MANIFEST).write_text(json.dumps(manifest))
     done = bench("show", "run", run)
     assert done.exit_code == 0 and "markov: not trained yet" in done.output and "goes on" in done.output
-    (run / store.CONFIG).write_text("a: 1")
+    (run / run_directory.CONFIG).write_text("a: 1")
     done = bench("show", "run", run)
     assert done.exit_code == 2 and "is damaged, or no run of bench" in done.output
 
@@ -161,7 +162,7 @@ def test_show_run_of_a_run_that_is_not_finished(tmp_path):
 def test_an_output_that_is_a_folder_is_one_line_before_the_work(tmp_path):
     (tmp_path / "dir.json").mkdir()
     with pytest.raises(BenchError, match="is a folder; name a file"):
-        store.write_text(tmp_path / "dir.json", "x")
+        files.write_text(tmp_path / "dir.json", "x")
     done = bench("tune", "--method", "markov", "--category", "Synthetic", "--runs", tmp_path / "t", "--trials", 1,
                  "--no-mlflow", "--record", tmp_path / "dir.json")  # fmt: skip
     assert done.exit_code == 2 and "is a folder" in done.output and not (tmp_path / "t").exists()
@@ -178,11 +179,11 @@ def test_a_recipe_of_wrong_types_is_one_line(key, value):
 
 def test_a_stage_that_an_older_version_left_unfinished_starts_anew(tmp_path):
     run, _ = run_whole(tmp_path, "gru4rec", [*SIZES, "gru4rec.epochs=1"])
-    expected = json.loads((run / store.METRICS).read_text())["stages"]["gru4rec"]["rankings"]
-    manifest = json.loads((run / store.MANIFEST).read_text())
+    expected = json.loads((run / run_directory.METRICS).read_text())["stages"]["gru4rec"]["rankings"]
+    manifest = json.loads((run / run_directory.MANIFEST).read_text())
     del manifest["order"]
     manifest["done"] = {"begin": {}}
-    (run / store.MANIFEST).write_text(json.dumps(manifest))
+    (run / run_directory.MANIFEST).write_text(json.dumps(manifest))
     (run / "stages/1-gru4rec/checkpoint.safetensors").write_bytes(b"of samples in another order")
     _, again = run_whole(tmp_path, "gru4rec", [*SIZES, "gru4rec.epochs=1"])
     assert again["gru4rec"]["rankings"] == expected

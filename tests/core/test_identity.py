@@ -5,7 +5,8 @@ import shutil
 import pytest
 from click.testing import CliRunner
 
-from harness import identity, store
+from harness import files
+from harness.runs import run_directory, identity
 from harness.cli import cli
 from harness.errors import BenchError
 from harness.plugins import load
@@ -108,24 +109,24 @@ def test_a_changed_plugin_or_what_it_imports_is_another_run(tmp_path, monkeypatc
         assert done.exit_code == 0, (done.output, done.exception)
         found.append(set((tmp_path / "runs").rglob("metrics.json")) - before)
     assert [len(new) for new in found] == [1, 1, 0]  # the third is the first again
-    first, second = (store.read_json(path)["stages"]["counts"]["rankings"] for [path] in map(list, found[:2]))
+    first, second = (files.read_json(path)["stages"]["counts"]["rankings"] for [path] in map(list, found[:2]))
     assert first != second
     [path] = found[0]
-    assert "plugin counts" in store.read_json(path.parent / store.MANIFEST)["fingerprints"]["files"]
+    assert "plugin counts" in files.read_json(path.parent / run_directory.MANIFEST)["fingerprints"]["files"]
 
 
 def test_a_run_without_local_files_has_the_hash_it_always_had(plugins):
-    from harness import pipeline
-    from harness.config import resolve
-    from harness.data import catalogue
+    from harness.runs import pipeline
+    from harness.runs.config import resolve
+    from harness.data import categories
 
     sizes = {"items": 60, "users": 60}
-    data = catalogue.read(plugins, "Synthetic", None, sizes)
+    data = categories.read(plugins, "Synthetic", None, sizes)
     sets = [f"dataset.{key}={value}" for key, value in sizes.items()]
     config = resolve(plugins.get("method", "markov"), "Synthetic", 1, sets, plugins)
     assert identity.files(config, data, plugins) == {}
     own = config.hash(data=data.fingerprint, given=data.given.fingerprint, origin=None)
-    assert pipeline.directory(store.Path("runs"), config, data, None, plugins).name == f"seed1-{own}"
+    assert pipeline.directory(directory.Path("runs"), config, data, None, plugins).name == f"seed1-{own}"
 
 
 def test_a_finished_run_says_that_nothing_was_run(tmp_path):
@@ -135,7 +136,7 @@ def test_a_finished_run_says_that_nothing_was_run(tmp_path):
              "--no-mlflow", "--no-figures", *(w for s in sets for w in ("--set", s))]  # fmt: skip
     said = CliRunner().invoke(cli, words)
     assert said.exit_code == 0 and "nothing is trained or decoded" in said.output
-    assert store.read_json(run / store.MANIFEST)["finished"] in said.output
+    assert files.read_json(run / run_directory.MANIFEST)["finished"] in said.output
 
 
 @pytest.mark.parametrize("seed", ["-1", str(2**32), "99999999999999999999"])
@@ -167,9 +168,9 @@ def test_a_folder_that_cannot_be_written_is_one_line(tmp_path, command):
 
 
 def test_a_broken_folder_leaves_none_that_it_made(tmp_path, monkeypatch):
-    monkeypatch.setattr(store.os, "access", lambda *_: False)
+    monkeypatch.setattr(directory.os, "access", lambda *_: False)
     with pytest.raises(BenchError, match="cannot be written"):
-        store.make_folder(tmp_path / "a/b/c")
+        files.make_folder(tmp_path / "a/b/c")
     assert not (tmp_path / "a").exists()
 
 

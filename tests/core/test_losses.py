@@ -5,9 +5,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from harness import losses
+from harness.item_models import losses
 from harness.errors import BenchError
-from harness.losses import Output
+from harness.item_models.losses import Output
 
 N, D = 12, 6
 

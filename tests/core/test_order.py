@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 import yaml
 
-from harness import measure, store
+from harness.evaluation import measure
+from harness.runs import run_directory
 from harness.data.dataset import Dataset, Samples
 from harness.errors import BenchError
-from harness.rankings import Rankings
-from harness.store import Store
+from harness.data.rankings import Rankings
+from harness.runs.run_directory import RunDirectory
 from tests.recorded import make_run, skilled
 
 USERS = ["bob", "bob", "ann", "cy", "cy"]
@@ -74,7 +75,7 @@ def test_rankings_are_read_in_the_order_of_the_samples(tiny, tmp_path):
 
 def without_keys(run, tiny, rows):
     """The rankings file of a run as older versions wrote it: no keys, samples in the order of the test file's rows."""
-    path = Store(run).rankings("sft")
+    path = RunDirectory(run).rankings("sft")
     found = Rankings.read(path, tiny.given, tiny.test)
     back = np.argsort(rows)
     dataclasses.replace(found, ids=found.ids[back], scores=found.scores[back], keys=None).write(path, tiny.given)
@@ -82,32 +83,32 @@ def without_keys(run, tiny, rows):
 
 def test_a_file_of_an_older_version_is_held_to_the_ranks_recorded_with_it(tiny, plugins, tmp_path):
     run = make_run(tmp_path, tiny, stages=("sft",))
-    before = json.loads((run / store.METRICS).read_text())["stages"]["sft"]
+    before = json.loads((run / run_directory.METRICS).read_text())["stages"]["sft"]
     without_keys(run, tiny, tiny.test.rows)
-    again = measure.again(Store(run), plugins, None)["stages"]["sft"]
+    again = measure.again(RunDirectory(run), plugins, None)["stages"]["sft"]
     assert again["sid"] == before["sid"] and again["ranks"] == before["ranks"]
     without_keys(run, tiny, np.random.default_rng(2).permutation(len(tiny.test)))  # of a file re-sorted since
     with pytest.raises(BenchError, match="whose order has changed since"):
-        measure.again(Store(run), plugins, None)
+        measure.again(RunDirectory(run), plugins, None)
 
 
 def test_seconds_of_a_stage_are_those_of_all_its_processes(tmp_path):
-    clock = store.Clock(tmp_path)
+    clock = run_directory.Clock(tmp_path)
     clock.started -= 100
     clock.noted -= 100
     clock.note()
-    again = store.Clock(tmp_path)
+    again = run_directory.Clock(tmp_path)
     assert 100 <= again.seconds < 105
-    (tmp_path / store.CLOCK).write_text("{")
-    assert store.Clock(tmp_path).seconds < 5
+    (tmp_path / run_directory.CLOCK).write_text("{")
+    assert run_directory.Clock(tmp_path).seconds < 5
 
 
 def test_the_optimum_looks_at_no_more_than_the_history(plugins):
     """With histories of one item the generator follows from one item too, so that its optimum is one."""
-    from harness.data import catalogue
+    from harness.data import categories
 
     sizes = {"items": 40, "users": 3000, "max_history": 1, "first_order": 0.0, "second_order": 0.9, "repeat": 0.0}
-    data = catalogue.read(plugins, "Synthetic", None, sizes)
+    data = categories.read(plugins, "Synthetic", None, sizes)
     found = data.oracle.rankings(data.train.histories, "item", 10)
     hits = (found.ids[:, :1] == data.train.targets[:, None]).mean()
     counted = np.zeros((40, 40))
@@ -121,7 +122,7 @@ def test_a_configuration_keeps_its_seed(tiny, plugins, tmp_path):
 
     sets = [f"dataset.{k}={v}" for k, v in {"items": 60, "users": 60}.items()]
     run, _ = run_whole(tmp_path / "a", "markov", sets)
-    config = run / store.CONFIG
+    config = run / run_directory.CONFIG
     assert yaml.safe_load(config.read_text())["seed"] == 1
     from click.testing import CliRunner
 

@@ -15,14 +15,15 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from harness import pipeline
+from harness.runs import pipeline
 from harness.cli import cli
-from harness.config import resolve, tuned
-from harness.data import catalogue
+from harness.recipes import tuned
+from harness.runs.config import resolve
+from harness.data import categories
 from harness.errors import BenchError
 from harness.progress import Progress
-from harness.store import Store
-from harness.tracking import Tracker
+from harness.runs.run_directory import RunDirectory
+from harness.runs.tracking import Tracker
 from tests.conftest import TINY_DATA, TINY_SETTINGS
 
 CUTOFFS = ["1", "3", "5", "10", "20", "50"]
@@ -315,7 +316,7 @@ def test_no_component_sees_a_test_target(plugins, tiny, tmp_path, monkeypatch):
         recipe = plugins.get("method", "markov")
         config = resolve(recipe, "Synthetic", 1, [], plugins)
         run = pipeline.Run(
-            config, data, plugins, Store(tmp_path / name), Progress(quiet=True), "cpu", Tracker(tmp_path, False)
+            config, data, plugins, RunDirectory(tmp_path / name), Progress(quiet=True), "cpu", Tracker(tmp_path, False)
         )
         contexts = []
         original = pipeline._context
@@ -336,7 +337,7 @@ def test_no_component_sees_a_test_target(plugins, tiny, tmp_path, monkeypatch):
 
 
 def test_a_decoder_that_breaks_its_contract_is_stopped(plugins, tiny, tmp_path, monkeypatch):
-    from harness.rankings import Rankings
+    from harness.data.rankings import Rankings
 
     def cheat(self, model, histories, *_):
         n = len(histories)
@@ -344,7 +345,7 @@ def test_a_decoder_that_breaks_its_contract_is_stopped(plugins, tiny, tmp_path, 
 
     monkeypatch.setattr(plugins.get("decoder", "rank"), "decode", cheat)
     config = resolve(plugins.get("method", "popularity"), "Synthetic", 1, [], plugins)
-    run = pipeline.Run(config, tiny, plugins, Store(tmp_path / "r"), Progress(True), "cpu", Tracker(tmp_path, False))
+    run = pipeline.Run(config, tiny, plugins, RunDirectory(tmp_path / "r"), Progress(True), "cpu", Tracker(tmp_path, False))
     with pytest.raises(BenchError, match="a candidate twice for sample 0"):
         pipeline.execute(run)
     assert not (tmp_path / "r/metrics.json").exists()
@@ -358,9 +359,9 @@ def test_a_failure_before_training_leaves_no_directory(plugins, tmp_path, monkey
 
 
 def test_a_full_disk_leaves_a_resumable_run(finished, tmp_path, monkeypatch):
-    from harness import store
+    from harness.runs import run_directory
 
-    real = store.os.replace
+    real = directory.os.replace
 
     def full(source, target):
         if "rankings" in str(target):
@@ -368,7 +369,7 @@ def test_a_full_disk_leaves_a_resumable_run(finished, tmp_path, monkeypatch):
         real(source, target)
 
     with monkeypatch.context() as patch:
-        patch.setattr(store.os, "replace", full)
+        patch.setattr(directory.os, "replace", full)
         failed = CliRunner().invoke(cli, words(tmp_path / "runs"))
         assert isinstance(failed.exception, OSError)
     assert not list((tmp_path / "runs").rglob("*.parquet*"))
@@ -377,8 +378,8 @@ def test_a_full_disk_leaves_a_resumable_run(finished, tmp_path, monkeypatch):
 
 
 def test_two_processes_do_not_work_on_one_run(plugins, tmp_path):
-    store = Store(tmp_path / "r")
-    with store.lock(), pytest.raises(BenchError, match="another process"), Store(tmp_path / "r").lock():
+    store = RunDirectory(tmp_path / "r")
+    with directory.lock(), pytest.raises(BenchError, match="another process"), RunDirectory(tmp_path / "r").lock():
         pass
 
 
@@ -398,7 +399,7 @@ def test_the_tokenizer_sees_no_test_sample(plugins, tiny, tmp_path, monkeypatch)
     real = given.tokenize
     monkeypatch.setattr(given, "tokenize", lambda self, dataset, *a: seen.append(dataset) or real(self, dataset, *a))
     config = resolve(plugins.get("method", "popularity"), "Synthetic", 1, [], plugins)
-    run = pipeline.Run(config, tiny, plugins, Store(tmp_path / "r"), Progress(True), "cpu", Tracker(tmp_path, False))
+    run = pipeline.Run(config, tiny, plugins, RunDirectory(tmp_path / "r"), Progress(True), "cpu", Tracker(tmp_path, False))
     pipeline.execute(run)
     assert [len(d.test) for d in seen] == [0]
     assert seen[0].oracle is None
@@ -424,12 +425,12 @@ def test_datasets_without_sids_get_them_from_their_texts(plugins, tiny, tmp_path
 
     bare = dataclasses.replace(tiny, given=None, oracle=None)
     config = resolve(plugins.get("method", "popularity"), "Synthetic", 1, ["tokenizer=given"], plugins)
-    run = pipeline.Run(config, bare, plugins, Store(tmp_path / "a"), Progress(True), "cpu", Tracker(tmp_path, False))
+    run = pipeline.Run(config, bare, plugins, RunDirectory(tmp_path / "a"), Progress(True), "cpu", Tracker(tmp_path, False))
     with pytest.raises(BenchError, match="--tokenizer rqkmeans"):
         pipeline.execute(run)
     overrides = ["tokenizer=rqkmeans", "tokenizer.codes=8", "tokenizer.dimensions=16"]
     config = resolve(plugins.get("method", "popularity"), "Synthetic", 1, overrides, plugins)
-    run = pipeline.Run(config, bare, plugins, Store(tmp_path / "b"), Progress(True), "cpu", Tracker(tmp_path, False))
+    run = pipeline.Run(config, bare, plugins, RunDirectory(tmp_path / "b"), Progress(True), "cpu", Tracker(tmp_path, False))
     result = pipeline.execute(run)
     assert "sid" in result["stages"]["popularity"]
-    assert catalogue.find(plugins, None)
+    assert categories.find(plugins, None)

@@ -5,7 +5,7 @@ import pytest
 
 from harness.data.dataset import Samples
 from harness.errors import BenchError
-from harness.ranks import TargetRanks
+from harness.evaluation.target_ranks import TargetRanks
 from tests.recorded import skilled
 
 

@@ -4,9 +4,10 @@ import json
 
 import pytest
 
-from harness import store
+from harness import files
+from harness.runs import run_directory
 from harness.errors import BenchError
-from harness.record import Record, finished_runs, load, read_all
+from leaderboard.record import Record, finished_runs, load, read_all
 from tests.recorded import make_record, make_run
 
 
@@ -68,18 +69,18 @@ def test_what_is_no_run_is_one_line(tiny, tmp_path):
 
 def test_a_run_of_an_older_version_says_how_to_measure_it(tiny, tmp_path):
     run = make_run(tmp_path, tiny)
-    result = store.read_json(run / store.METRICS)
+    result = files.read_json(run / run_directory.METRICS)
     del result["stages"]["sft"]["ranks"]
-    store.write_json(run / store.METRICS, result)
+    files.write_json(run / run_directory.METRICS, result)
     with pytest.raises(BenchError, match="bench results measure"):
         Record.of_run(run)
 
 
 def test_metrics_changed_in_a_run_directory_are_refused(tiny, tmp_path):
     run = make_run(tmp_path, tiny)
-    result = store.read_json(run / store.METRICS)
+    result = files.read_json(run / run_directory.METRICS)
     result["stages"]["grpo"]["sid"]["HR@10"] += 0.01
-    store.write_json(run / store.METRICS, result)
+    files.write_json(run / run_directory.METRICS, result)
     with pytest.raises(BenchError, match="by the target ranks, the record says"):
         load(run)
 

@@ -4,12 +4,13 @@ import dataclasses
 
 import pytest
 
-from harness import reported, store
+from harness.runs import run_directory
+from leaderboard import reported
 from harness.errors import BenchError
-from harness.levels import drop_off
-from harness.record import Record
-from harness.report import document, figures, observations
-from harness.report.systems import recipes, systems
+from harness.evaluation.levels import drop_off
+from leaderboard.record import Record
+from leaderboard.report import document, figures, observations
+from leaderboard.report.systems import recipes, systems
 from tests.recorded import make_record
 
 LOG = {row.method: row for row in reported.rows("Industrial_and_Scientific") if row.source == "replication-zlhe0"}
@@ -161,7 +162,7 @@ def test_runs_of_different_categories_or_data_are_no_report(tiny, record, tmp_pa
 
 def test_a_log_keeps_the_last_word_and_passes_a_torn_line_over(tmp_path):
     for step, loss in ((1, 2.0), (2, 1.5), (2, 1.4)):
-        store.append_log(tmp_path, {"loss": loss, "nan": float("nan")}, step)
-    with open(tmp_path / store.LOG, "a") as file:
+        run_directory.append_log(tmp_path, {"loss": loss, "nan": float("nan")}, step)
+    with open(tmp_path / run_directory.LOG, "a") as file:
         file.write('{"step": 3, "lo')
-    assert store.read_log(tmp_path) == {"loss": [(1, 2.0), (2, 1.4)]}
+    assert run_directory.read_log(tmp_path) == {"loss": [(1, 2.0), (2, 1.4)]}

@@ -6,10 +6,11 @@ import torch
 from safetensors.torch import load_file
 
 from baselines.sasrec import SasRecTrainer, Settings
-from harness import sequential
+from harness.item_models import loop
 from harness.data.dataset import Samples
 from harness.errors import BenchError
-from harness.sequential import CHECKPOINT, MODEL, LoopSettings, learning_rate, left_padded
+from harness.item_models.checkpoint import CHECKPOINT, MODEL
+from harness.item_models.loop import LoopSettings, learning_rate, left_padded
 from tests.baselines.test_networks import context, toy
 
 SMALL = {"hidden": 16, "intermediate": 16, "blocks": 1, "batch": 32, "dropout": 0.3}
@@ -73,7 +74,7 @@ def test_averaged_weights_are_the_running_average_of_every_step(tmp_path):
     for values_ in steps[1:]:
         expected = [decay * e + (1 - decay) * v for e, v in zip(expected, values_, strict=True)]
     model = trainer.load(given).model
-    found = [p for group in sequential._groups(model, 0.0) for p in group["params"]]
+    found = [p for group in loop._groups(model, 0.0) for p in group["params"]]
     for one, other in zip(found, expected, strict=True):
         torch.testing.assert_close(one.detach(), other, atol=1e-6, rtol=1e-5)
 
@@ -126,8 +127,8 @@ def test_the_learning_rate_warms_up_and_falls():
 
 
 def test_weight_decay_spares_vectors():
-    model = sequential.seeded(lambda: SasRecTrainer(Settings(**SMALL)).build(20, 10), 0)
-    matrices, vectors = sequential._groups(model, 0.1)
+    model = loop.seeded(lambda: SasRecTrainer(Settings(**SMALL)).build(20, 10), 0)
+    matrices, vectors = loop._groups(model, 0.1)
     assert matrices["weight_decay"] == 0.1
     assert vectors["weight_decay"] == 0
     assert all(p.dim() == 1 for p in vectors["params"])

@@ -6,14 +6,14 @@ import typing
 
 import pytest
 
-from harness import config as configs
-from harness import pipeline
-from harness.config import resolve
-from harness.data import catalogue
+from harness import settings
+from harness.runs import pipeline
+from harness.runs.config import resolve
+from harness.data import categories
 from harness.errors import BenchError
 from harness.progress import Progress
-from harness.store import Store
-from harness.tracking import Tracker
+from harness.runs.run_directory import RunDirectory
+from harness.runs.tracking import Tracker
 from tests.metamorphic.category import SIZES
 from tests.metamorphic.test_same_numbers import COUNTING, LANGUAGE, NETWORKS, SETTINGS
 
@@ -32,7 +32,7 @@ FIXED = {
 
 @pytest.fixture(scope="module")
 def small(plugins):
-    data = catalogue.read(plugins, "Synthetic", None, SIZES)
+    data = categories.read(plugins, "Synthetic", None, SIZES)
     titles = [f"{title} {title.split()[0]}" for title in data.items.titles]  # a word twice: its count has a say
     return dataclasses.replace(data, items=dataclasses.replace(data.items, titles=titles))
 
@@ -58,7 +58,7 @@ def another(name, field, value, kinds):
 def result(plugins, small, folder, config):
     """What a run leaves that numbers hang on: weights and rankings, scores included."""
     run = pipeline.Run(
-        config, small, plugins, Store(folder), Progress(quiet=True), "cpu", Tracker(folder, False), figures=False
+        config, small, plugins, RunDirectory(folder), Progress(quiet=True), "cpu", Tracker(folder, False), figures=False
     )
     stages = pipeline.execute(run)["stages"]
     return {
@@ -111,7 +111,7 @@ class Seen:
 
     def __init__(self, monkeypatch):
         self.read, self.known = set(), {}
-        plain = configs.settings
+        plain = settings.settings
 
         def noted(factory, values, where):
             made = plain(factory, values, where)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from harness.statistics import bootstrap, holm, paired, randomisation, significance
+from harness.evaluation.statistics import bootstrap, holm, paired, randomisation, significance
 
 
 def test_intervals_are_those_of_the_normal_law_for_many_samples():

@@ -5,7 +5,7 @@ import os
 import numpy as np
 import pytest
 
-from harness.data import catalogue
+from harness.data import categories
 from harness.data.problems import Problems
 from harness.errors import BenchError
 
@@ -46,7 +46,7 @@ def write_minionerec(root, rows=None, name="Toys"):
 
 
 def read(plugins, root, name="Toys", problems=None, **settings):
-    return catalogue.read(plugins, name, str(root), settings, problems)
+    return categories.read(plugins, name, str(root), settings, problems)
 
 
 def test_a_minionerec_folder_is_read(plugins, tmp_path):
@@ -195,7 +195,7 @@ def test_a_category_is_looked_for_in_order(plugins, tmp_path, monkeypatch):
     write_minionerec(tmp_path / "two", {s: [("B", [7], 6)] for s in ("train", "valid", "test")})
     monkeypatch.setenv("BENCH_DATA", str(tmp_path / "two"))
     assert len(read(plugins, tmp_path / "one").train) == 3
-    assert len(catalogue.read(plugins, "Toys", None, {}).train) == 1
+    assert len(categories.read(plugins, "Toys", None, {}).train) == 1
 
 
 def test_an_unknown_category_says_where_it_looked(plugins, tmp_path):
@@ -228,11 +228,11 @@ def test_the_real_category_has_its_published_facts(industrial):
 
 @pytest.mark.data
 def test_the_real_sequences_have_their_published_facts(plugins):
-    data = catalogue.read(plugins, "Scientific", os.environ["BENCH_DATA"], {"index": "rqvae_native"})
+    data = categories.read(plugins, "Scientific", os.environ["BENCH_DATA"], {"index": "rqvae_native"})
     assert (len(data.items), len(data.test)) == (4344, 8317)
     assert sum(map(len, data.splits.values())) + 8317 == 58492
     for variant, distinct in (("rqvae_native", 3790), ("rkmeans_native", 3469), ("rkmeans_zcr", 4344)):
-        found = catalogue.read(plugins, "Scientific", os.environ["BENCH_DATA"], {"index": variant})
+        found = categories.read(plugins, "Scientific", os.environ["BENCH_DATA"], {"index": variant})
         assert len(found.given.distinct) == distinct
     assert np.all(data.train.histories.lengths <= 10)
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from harness.data.dataset import Histories
-from harness.data.synthetic import Process, SyntheticReader, SyntheticSettings
+from plugins.datasets.synthetic import Process, SyntheticReader, SyntheticSettings
 from harness.errors import BenchError
 
 SMALL = SyntheticSettings(items=60, users=3000, mean_length=8, collisions=0.1)

@@ -90,12 +90,12 @@ def build(name, attention="sdpa", vocabulary=VOCABULARY, loud=LOUD):
 
 def verdicts():
     """``{family: {attention: verdict}}``; a family without an attention lacks it."""
-    from harness.decoding import layouts
+    from harness.decoding import trial
 
     found = {}
     for name in FAMILIES:
         models = {attention: build(name, attention) for attention in ("sdpa", "eager")}
-        found[name] = {a: layouts.examine(model, 40) for a, model in models.items() if model is not None}
+        found[name] = {a: trial.examine(model, 40) for a, model in models.items() if model is not None}
     return found
 
 

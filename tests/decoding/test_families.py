@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from harness.decoding import layouts
+from harness.decoding import trial
 from harness.decoding.beam import beam_search
 from harness.decoding.exact import leaf_scores
 from harness.decoding.free import write
-from harness.decoding.layout import pad_left
+from harness.decoding.padding import pad_left
 from harness.decoding.shared_prompt import completion_log_probs
 from harness.decoding.split import SplitModel, split
 from harness.decoding.trie import Trie
@@ -105,7 +105,7 @@ def test_a_weak_model_is_judged_by_what_its_prompt_changes(monkeypatch):
     """Masks that are ignored show little in a fresh model, whose attention hardly matters: still found out."""
     model = families.build("Llama", "eager", loud=0.3)
     monkeypatch.setattr(SplitModel, "_mask", lambda self, allowed: allowed)  # as booleans, which eager attention adds
-    verdict = layouts.examine(model, 40)
+    verdict = trial.examine(model, 40)
     assert 1e-3 < verdict.tree < 0.05 and verdict.layout == "rows"
 
 
@@ -124,22 +124,22 @@ def test_a_model_whose_tokens_see_what_comes_after_is_refused():
     torch.manual_seed(0)
     model = BertLMHeadModel(BertConfig(vocab_size=families.VOCABULARY, **sizes)).eval()
     with pytest.raises(BenchError, match=r"BertLMHeadModel cannot be decoded: .*sees those that come after it"):
-        layouts.of(model, 20)
+        trial.of(model, 20)
 
 
 def test_a_reduced_model_is_tried_in_full_precision():
     model = families.build("Qwen2").to(torch.bfloat16)
-    assert layouts.of(model, 40).layout == "tree"
+    assert trial.of(model, 40).layout == "tree"
     assert next(model.parameters()).dtype == torch.bfloat16
 
 
 def test_a_large_reduced_model_is_judged_beside_its_rounding(monkeypatch):
     """Not copied to float32: right layouts pass though their numbers round, ignored masks do not."""
-    monkeypatch.setattr(layouts, "SMALL", 0)
-    right = layouts.examine(families.build("Qwen2").to(torch.bfloat16), 40)
+    monkeypatch.setattr(trial, "SMALL", 0)
+    right = trial.examine(families.build("Qwen2").to(torch.bfloat16), 40)
     assert right.layout == "tree"
     monkeypatch.setattr(SplitModel, "_mask", lambda self, allowed: allowed)
-    wrong = layouts.examine(families.build("Llama", "eager").to(torch.bfloat16), 40)
+    wrong = trial.examine(families.build("Llama", "eager").to(torch.bfloat16), 40)
     assert wrong.layout == "rows"
 
 
@@ -147,5 +147,5 @@ def test_a_number_that_is_none_in_one_layout_is_no_equality():
     plain = torch.zeros(2, 2, 3, 5)
     broken = plain.clone()
     broken[0, 0, 0, 0] = float("nan")
-    found, why = layouts._difference(lambda: [plain, broken], plain, plain.isfinite())
+    found, why = trial._difference(lambda: [plain, broken], plain, plain.isfinite())
     assert found == float("inf") and "no numbers" in why

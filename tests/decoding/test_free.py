@@ -5,7 +5,7 @@ import torch
 from transformers import GenerationConfig, Qwen2Config, Qwen2ForCausalLM
 
 from harness.decoding.free import write
-from harness.decoding.layout import pad_left
+from harness.decoding.padding import pad_left
 
 END, VOCABULARY, LONGEST = 1, 12, 9
 PROMPTS = [[3, 4, 5], [6, 7, 8, 9, 10, 3, 4], [5], [11, 2, 3], [9, 9, 8], [4, 4, 4, 4]]

@@ -6,15 +6,15 @@ import torch
 
 from harness.data.dataset import Histories
 from harness.decoding.exact import leaf_scores
-from harness.decoding.layout import pad_left
+from harness.decoding.padding import pad_left
 from harness.decoding.mixture import best_of, mixed, propose
 from harness.decoding.trie import Trie
-from harness.generative import GenerativeModel
+from harness.decoding.generator import GenerativeModel
 from harness.progress import Progress
-from harness.semantic_ids import SemanticIds
-from plugins.decoders.mixture import MixtureDecoder
+from harness.data.semantic_ids import SemanticIds
+from plugins.decoders.mixture_decoder import MixtureDecoder
 from plugins.decoders.search import BeamDecoder, BeamSettings
-from plugins.minionerec.memory import Mixture, conditional_logit, ranks_of, sid_log_probs
+from plugins.memory.stage import Mixture, conditional_logit, ranks_of, sid_log_probs
 
 
 @pytest.fixture(scope="module")

@@ -6,10 +6,11 @@ import pytest
 from harness.data.dataset import Samples
 from harness.errors import BenchError
 from harness.progress import Progress
-from harness.ranks import distinct_sids
-from harness.semantic_ids import SemanticIds
+from harness.evaluation.target_ranks import distinct_sids
+from harness.data.semantic_ids import SemanticIds
 from plugins.decoders.rank import RankDecoder, Settings
-from plugins.metrics.ranking import intervals, item_protocol, sid_protocol
+from harness.evaluation.metrics import item_protocol, sid_protocol
+from plugins.metrics.ranking import intervals
 
 
 class Scores:

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from harness.errors import BenchError
-from harness.record import Record, read_all
-from harness.semantic_ids import SemanticIds
+from leaderboard.record import Record, read_all
+from harness.data.semantic_ids import SemanticIds
 from leaderboard import formats
 from leaderboard.board import boards, build
 from tests.recorded import make_record

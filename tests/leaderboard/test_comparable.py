@@ -7,17 +7,17 @@ import re
 import numpy as np
 import pytest
 
-from harness.consistency import problems
+from leaderboard.plausibility import problems
 from harness.errors import BenchError
-from harness.rankings import Rankings
-from harness.ranks import TargetRanks
-from harness.record import Record, checksum
-from harness.report.compare import compare
-from harness.report.observations import against_floor
-from harness.report.systems import Recipe, System, recipes
-from harness.segments import bought
-from harness.semantic_ids import SemanticIds
-from harness.statistics import bootstrap, changes, paired
+from harness.data.rankings import Rankings
+from harness.evaluation.target_ranks import TargetRanks
+from leaderboard.record import Record, checksum
+from leaderboard.report.compare import compare
+from leaderboard.report.observations import against_floor
+from leaderboard.report.systems import Recipe, System, recipes
+from harness.evaluation.segments import bought
+from harness.data.semantic_ids import SemanticIds
+from harness.evaluation.statistics import bootstrap, changes, paired
 from leaderboard import formats, page, verify
 from leaderboard.board import build, shown_value
 from tests.recorded import make_record

@@ -7,10 +7,10 @@ from click.testing import CliRunner
 
 from harness.cli import cli
 from harness.errors import BenchError
-from harness.record import Record
-from harness.report import compare
-from harness.report.systems import System, recipes
-from harness.semantic_ids import SemanticIds
+from leaderboard.record import Record
+from leaderboard.report import compare
+from leaderboard.report.systems import System, recipes
+from harness.data.semantic_ids import SemanticIds
 from tests.recorded import make_record, make_run
 
 

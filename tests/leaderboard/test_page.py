@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.record import Record
+from leaderboard.record import Record
 from leaderboard import page
 from leaderboard.board import boards
 from tests.recorded import make_record

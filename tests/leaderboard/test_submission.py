@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from harness import store
+from harness import files
+from harness.runs import run_directory
 from harness.cli import cli
-from harness.rankings import Rankings
-from harness.record import Record, checksum
-from harness.semantic_ids import SemanticIds
+from harness.data.rankings import Rankings
+from leaderboard.record import Record, checksum
+from harness.data.semantic_ids import SemanticIds
 from leaderboard.verify import verify
 from tests.leaderboard.test_board import ROOT
 from tests.recorded import make_record, make_run
@@ -114,7 +115,7 @@ def test_own_semantic_ids_travel_with_the_rankings(tiny, tmp_path):
     [path] = (tmp_path / "out").rglob("seed*.json")
     done = bench("results", "verify", path, "--strict")
     assert done.exit_code == 0, done.output
-    (path.with_suffix("") / store.SEMANTIC_IDS).unlink()
+    (path.with_suffix("") / run_directory.SEMANTIC_IDS).unlink()
     done = bench("results", "verify", path)
     assert done.exit_code == 2 and "export the run again with --with-rankings" in done.output
 
@@ -201,6 +202,6 @@ def test_an_analysis_in_a_file_is_documented_and_measures_recorded_runs(run):
     assert f"```python\n{plugin.read_text()}```" in (ROOT / "docs/plugins.md").read_text()
     done = bench("results", "measure", run, "--no-figures", "--plugin", plugin)
     assert done.exit_code == 0, done.output
-    found = store.read_json(run / store.METRICS)["stages"]["sft"]["coverage"]
+    found = files.read_json(run / run_directory.METRICS)["stages"]["sft"]["coverage"]
     assert 0 < found["coverage@10"] <= 1 and found["popularity@10"] > 0
     assert Record.of_run(run).stages["sft"]["coverage"] == found

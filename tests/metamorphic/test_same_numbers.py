@@ -10,14 +10,14 @@ import pytest
 import torch
 import yaml
 
-from harness import pipeline
+from harness.runs import pipeline
 from harness.components import Context
-from harness.config import resolve
-from harness.data import catalogue
+from harness.runs.config import resolve
+from harness.data import categories
 from harness.progress import Progress
-from harness.recorded import settings as recorded_settings
-from harness.store import Store
-from harness.tracking import Tracker
+from harness.runs.finished import settings as recorded_settings
+from harness.runs.run_directory import RunDirectory
+from harness.runs.tracking import Tracker
 from tests.commands import run_whole
 from tests.conftest import TINY_SETTINGS
 from tests.metamorphic import category
@@ -47,7 +47,7 @@ SETTINGS = {
 
 @pytest.fixture(scope="module")
 def small(plugins):
-    return catalogue.read(plugins, "Synthetic", None, category.SIZES)
+    return categories.read(plugins, "Synthetic", None, category.SIZES)
 
 
 @pytest.fixture(scope="module")
@@ -98,9 +98,9 @@ def test_the_order_of_rows_and_the_names_of_users_change_nothing(method, runs, s
 
 def loaded(plugins, directory, data):
     """The model, the decoder's component and the dataset of a finished run."""
-    keep = Store(directory)
+    keep = RunDirectory(directory)
     config = recorded_settings(keep, plugins)
-    dataset = catalogue.read(plugins, category.NAME, str(data), config.dataset)
+    dataset = categories.read(plugins, category.NAME, str(data), config.dataset)
     this = pipeline.Run(config, dataset, plugins, keep, Progress(quiet=True), "cpu", Tracker(directory, False))
     backbone = config.backbone and plugins.get("backbone", config.backbone.name)(config.backbone.settings, None)
     previous, number, stage = None, len(config.stages), config.stages[-1]
@@ -130,7 +130,7 @@ def same_rankings(plugins, found, expected, dataset, semantic_ids):
 
 @pytest.mark.parametrize("method", SETTINGS)
 def test_batches_padding_and_threads_of_decoding_change_nothing(method, runs, data, plugins, monkeypatch):
-    from harness.decoding import layout
+    from harness.decoding import padding
 
     directory, _ = runs(method)
     model, decoder, dataset, semantic_ids = loaded(plugins, directory, data)
@@ -148,13 +148,13 @@ def test_batches_padding_and_threads_of_decoding_change_nothing(method, runs, da
     finally:
         torch.set_num_threads(threads)
     same_rankings(plugins, found, expected, dataset, semantic_ids)
-    plain = layout.pad_left
+    plain = padding.pad_left
 
     def longer(prompts, pad, device):
         ids, mask = plain(prompts, pad, device)
         return torch.nn.functional.pad(ids, (5, 0), value=pad), torch.nn.functional.pad(mask, (5, 0), value=False)
 
-    monkeypatch.setattr(layout, "pad_left", longer)
+    monkeypatch.setattr(padding, "pad_left", longer)
     found = decoded(plugins, decoder, model, dataset, semantic_ids)
     same_rankings(plugins, found, expected, dataset, semantic_ids)
 

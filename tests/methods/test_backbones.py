@@ -8,8 +8,8 @@ from tokenizers import normalizers
 from transformers import PreTrainedTokenizerFast, Qwen2Tokenizer
 
 from harness.errors import BenchError
-from harness.training import PROBE, load_model
-from harness.training import save_model as save
+from harness.language.models import PROBE, load_model
+from harness.language.models import save_model as save
 from plugins.backbones.hf import HfBackbone, Settings
 from plugins.backbones.nano import NanoBackbone
 from plugins.backbones.nano import Settings as NanoSettings

@@ -6,11 +6,11 @@ import torch
 from datasets import Dataset
 from trl import GRPOConfig, GRPOTrainer
 
-from harness import training
+from harness.language import models
 from harness.decoding.exact import exact_search
-from harness.decoding.layout import pad_left
+from harness.decoding.padding import pad_left
 from harness.decoding.trie import Trie
-from harness.generative import GenerativeModel
+from harness.decoding.generator import GenerativeModel
 from plugins.backbones.nano import NanoBackbone, Settings
 from plugins.minionerec.advantages import group_advantages
 from plugins.minionerec.group_trainer import GroupSampler, Plan, SharedPromptGRPOTrainer, unused
@@ -31,7 +31,7 @@ def make(kind, saved, tiny, **settings):
 
     folder, text_tokenizer, prompts = saved
     model = AutoModelForCausalLM.from_pretrained(folder / "model")
-    training.disable_dropout(model)
+    models.disable_dropout(model)
     arguments = {
         "output_dir": str(folder / "out"), "per_device_train_batch_size": 3 * G, "num_generations": G,
         "max_completion_length": tiny.given.n_levels, "report_to": [], "use_cpu": True, "bf16": False,

@@ -6,7 +6,7 @@ import pytest
 from harness.data.dataset import Items, Samples
 from harness.language.prompts import Prompts
 from harness.language.templates import ONE_WORDING, SEVERAL_WORDINGS
-from harness.semantic_ids import SemanticIds
+from harness.data.semantic_ids import SemanticIds
 from tests.commands import run_whole
 from tests.conftest import TINY_SETTINGS
 

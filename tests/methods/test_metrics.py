@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 import yaml
 
-from harness.levels import drop_off
-from harness.rankings import Rankings
-from harness.ranks import CUTOFFS
-from harness.semantic_ids import SemanticIds
-from plugins.metrics.levels import levels
-from plugins.metrics.ranking import invalid, item_protocol, sid_protocol
+from harness.evaluation.levels import drop_off
+from harness.data.rankings import Rankings
+from harness.evaluation.target_ranks import CUTOFFS
+from harness.data.semantic_ids import SemanticIds
+from plugins.metrics.by_level import levels
+from harness.evaluation.metrics import item_protocol, sid_protocol
+from plugins.metrics.ranking import invalid
 
 
 def unique_sids(n):

@@ -4,7 +4,7 @@ import pytest
 from harness.data.dataset import Items, Samples
 from harness.errors import BenchError
 from harness.language.prompts import SID_TASKS, Prompts
-from harness.semantic_ids import SemanticIds
+from harness.data.semantic_ids import SemanticIds
 
 ITEMS = Items(["Nut", "Bolt", "Nut", ""], ["A nut.", "", "Another nut.", "No title."], [""] * 4, [""] * 4)
 SIDS = SemanticIds(np.array([[0, 0], [0, 1], [1, 0], [1, 1]], dtype=np.int32))

@@ -8,12 +8,13 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from harness import store, training
+from harness import files
+from harness.language import models
 from harness.cli import cli
 from harness.data.dataset import Histories
 from harness.decoding.beam import beam_search
 from harness.decoding.exact import exact_search
-from harness.decoding.layout import pad_left
+from harness.decoding.padding import pad_left
 from harness.decoding.trie import Trie
 from harness.language.prompts import Prompts
 from harness.progress import Progress
@@ -47,14 +48,14 @@ def run(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def generative(run, industrial):
-    model, text_tokenizer = training.load_model(run / "stages/1-sft", "cpu")
+    model, text_tokenizer = models.load_model(run / "stages/1-sft", "cpu")
     found = Prompts("compact-items", industrial.items, industrial.given).generative(model.eval(), text_tokenizer, 512)
     assert found.renormalise  # as the recipe trains it
     return found
 
 
 def test_a_short_run_learns_and_every_prediction_is_in_the_catalogue(run):
-    stages = store.read_json(run / "metrics.json")["stages"]
+    stages = files.read_json(run / "metrics.json")["stages"]
     assert [stage["invalid"] for stage in stages.values()] == [0, 0]
     assert stages["sft"]["sid"]["HR@10"] > 0.045  # chance has 0.003, popularity 0.059; a 16th of the training here
     sid, item = stages["sft"]["sid"], stages["sft"]["item"]

@@ -4,8 +4,8 @@ import torch
 
 from harness import plugins as plugin_manager
 from harness.errors import BenchError
-from harness.groups import Groups, Rewards
-from harness.semantic_ids import SemanticIds
+from harness.language.rewards import Groups, Rewards
+from harness.data.semantic_ids import SemanticIds
 from plugins.minionerec.advantages import group_advantages, sibling_advantages
 from plugins.minionerec.rewards import best_of_sid, position, ranking, ranking_only, rule
 

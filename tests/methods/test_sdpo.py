@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from harness import training
+from harness.language import models
 from harness.data.dataset import Histories
-from harness.decoding.layout import pad_left
-from harness.generative import GenerativeModel
+from harness.decoding.padding import pad_left
+from harness.decoding.generator import GenerativeModel
 from harness.language.prompts import Prompts
-from harness.store import read_log
+from harness.runs.run_directory import read_log
 from plugins.sdpo.loss import sdpo_loss
 from plugins.sdpo.negatives import drawn, hard
 from plugins.sdpo.stage import Answers, Preference, answer_log_probs, collate
@@ -74,7 +74,7 @@ def test_with_one_negative_it_is_trl_s_dpo(answers, tiny_lm, tmp_path):
 
     model, generative, encoded, tokens = answers
     model, reference = copy.deepcopy(model), copy.deepcopy(model)
-    training.disable_dropout(model)
+    models.disable_dropout(model)
     with torch.no_grad():
         for number, weight in enumerate(reference.parameters()):
             weight += 0.01 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(number))

@@ -11,13 +11,13 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from harness import training
+from harness.language import finetuning, models, training_rows
 from harness.errors import BenchError, NotFinite
 from harness.language.prompts import Prompts
-from harness.language.rows import example_rows
-from harness.language.sft import check_tokens
-from harness.store import read_log
-from harness.trained import train_rows_only, trained
+from harness.language.packing import example_rows
+from harness.language.sft_trainer import check_tokens
+from harness.runs.run_directory import read_log
+from harness.networks.trained import train_rows_only, trained
 from plugins.backbones.hf import HfBackbone, Settings
 from tests.commands import bench_run, only_run, run_whole
 from tests.methods.test_backbones import save_model
@@ -63,13 +63,13 @@ def test_rows_are_found_by_their_tokens_wherever_they_stand(tmp_path):
     folder = save_model(tmp_path / "given")
     own = HfBackbone(Settings(), str(folder))
     model, text_tokenizer = own.build(["<b_1>", "<a_0>", "<own>", "<a_1>"], [], [], 0)
-    training.save_model(model, text_tokenizer, tmp_path / "again")
+    models.save_model(model, text_tokenizer, tmp_path / "again")
     sids = ["<a_0>", "<a_1>", "<b_1>", "<b_7>"]
     model, text_tokenizer = HfBackbone(Settings(freeze=True), str(tmp_path / "again/model")).build(sids, [], [], 0)
     ids = text_tokenizer.convert_tokens_to_ids(sids)
     before = model.get_input_embeddings().weight.detach().clone()
     optimiser = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=0.1, weight_decay=0.5)
-    frozen = training.FrozenRows(model)
+    frozen = finetuning.FrozenRows(model)
     for _ in range(3):
         everything = torch.arange(len(text_tokenizer))[None]
         model(input_ids=everything, labels=everything).loss.backward()
@@ -117,7 +117,7 @@ SMALL = {
 def test_dropout_is_off_where_it_is_said_to_be(kind):
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, vocab_size=64, **SMALL[kind]))
-    training.disable_dropout(model)
+    models.disable_dropout(model)
     model.train()
     ids = torch.arange(20)[None]
     found = []
@@ -148,13 +148,13 @@ def test_noise_that_is_no_rate_is_silenced_by_eval_mode_or_refused():
             return type("Out", (), {"logits": self.part(self.embed(input_ids))})
 
     model = Noisy(always=False)
-    training.disable_dropout(model)
+    models.disable_dropout(model)
     model.train()  # as a trainer does before each step, and TRL asks the model for its own mode
     assert model.training and not model.part.training
     twin = copy.deepcopy(model)
     assert twin.eval() is twin and not twin.training and model.training
     with pytest.raises(BenchError, match="differ even in eval mode"):
-        training.disable_dropout(Noisy(always=True))
+        models.disable_dropout(Noisy(always=True))
 
 
 # --- precision
@@ -188,11 +188,11 @@ def test_bfloat16_computes_otherwise_and_only_where_it_is_asked(tmp_path, monkey
 
 def test_patience_is_read_off_the_history():
     probes = [{"eval_NDCG@10": v} for v in (0.1, 0.3, 0.2, 0.3)]
-    patience = training.Patience(2, "NDCG@10", larger=True)
+    patience = finetuning.Patience(2, "NDCG@10", larger=True)
     assert not patience.exhausted(probes[:3]) and patience.exhausted(probes)  # an equal one is no better one
-    assert not training.Patience(0, "NDCG@10", True).exhausted(probes)
+    assert not finetuning.Patience(0, "NDCG@10", True).exhausted(probes)
     losses = [{"eval_loss": v} for v in (3.0, 2.0, 2.5, 1.9)]
-    assert not training.Patience(2, "loss", larger=False).exhausted(losses)
+    assert not finetuning.Patience(2, "loss", larger=False).exhausted(losses)
 
 
 def test_a_killed_stage_goes_on_waiting(tmp_path, monkeypatch):
@@ -215,7 +215,7 @@ def test_a_killed_stage_goes_on_waiting(tmp_path, monkeypatch):
                 raise Killed
 
         with monkeypatch.context() as patch:
-            patch.setattr(training.Observer, "on_save", save, raising=False)
+            patch.setattr(finetuning.Observer, "on_save", save, raising=False)
             assert isinstance(bench_run(tmp_path / str(stop), "lcrec", sets).exception, Killed)
         _, again = run_whole(tmp_path / str(stop), "lcrec", sets)
         for key in ("steps", "best step", "best valid NDCG@10"):
@@ -302,7 +302,7 @@ def test_every_sid_level_has_a_label_whatever_a_newline_is_alone(tiny, first):
     alone = len(text_tokenizer("\n", add_special_tokens=False)["input_ids"])
     assert alone == (2 if first else 1)
     for row in example_rows(examples, prompts, text_tokenizer, 400, learn_end=False):
-        labelled = [token for token in row.labels if token != training.IGNORED]
+        labelled = [token for token in row.labels if token != training_rows.IGNORED]
         assert text_tokenizer.convert_ids_to_tokens(labelled) == list(labelled_tokens(tiny, labelled, text_tokenizer))
         assert len(labelled) == tiny.given.n_levels
 
@@ -349,14 +349,14 @@ def test_a_loss_that_is_no_number_ends_the_stage_with_step_and_rate(tmp_path):
 
 
 def test_a_probe_that_is_no_number_is_an_error_of_that_probe(tiny, tmp_path, plugins):
-    from harness import pipeline
-    from harness.config import resolve
+    from harness.runs import pipeline
+    from harness.runs.config import resolve
     from harness.progress import Progress
-    from harness.store import Store
-    from harness.tracking import Tracker
+    from harness.runs.run_directory import RunDirectory
+    from harness.runs.tracking import Tracker
 
     config = resolve(plugins.get("method", "markov"), "Synthetic", 1, [], plugins)
-    run = pipeline.Run(config, tiny, plugins, Store(tmp_path), Progress(True), "cpu", Tracker(tmp_path, False))
+    run = pipeline.Run(config, tiny, plugins, RunDirectory(tmp_path), Progress(True), "cpu", Tracker(tmp_path, False))
 
     class Broken:
         def score(self, histories):
@@ -422,10 +422,10 @@ def test_a_model_is_loaded_again_as_it_was_trained(tmp_path):
     folder = save_model(tmp_path / "model", "llama")
     backbone = HfBackbone(Settings(attention="eager"), str(folder))
     model, text_tokenizer = backbone.build(["<a_0>"], [], [], 0)
-    training.save_model(model, text_tokenizer, tmp_path)
-    again, _ = training.load_model(tmp_path, "cpu", backbone)
+    models.save_model(model, text_tokenizer, tmp_path)
+    again, _ = models.load_model(tmp_path, "cpu", backbone)
     assert again.config._attn_implementation == model.config._attn_implementation == "eager"
-    plain, _ = training.load_model(tmp_path, "cpu")
+    plain, _ = models.load_model(tmp_path, "cpu")
     assert plain.config._attn_implementation == "sdpa"
     own = tmp_path / "own"
     save_model(own, "llama")

@@ -1,1 +1,0 @@
-"""Shipped settings: recipes of methods and facts of datasets."""

@@ -1,0 +1,226 @@
+"""The Python API: what ``bench run`` and its kin do, as functions with plain values.
+
+>>> import harness
+>>> done = harness.run("popularity", "Synthetic", settings={"dataset.items": 200, "dataset.users": 500})  # doctest: +SKIP
+>>> done.metrics("item")["HR@10"]  # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from harness import files
+from harness.components import Evaluated
+from harness.data import categories
+from harness.data.dataset import Dataset
+from harness.data.rankings import Rankings
+from harness.data.semantic_ids import SemanticIds
+from harness.errors import BenchError
+from harness.evaluation.measure import measure
+from harness.plugins import Plugins
+from harness.plugins import load as load_plugins
+from harness.progress import Progress
+from harness.recipes import read_recipe, tuned, with_base
+from harness.runs import finished, pipeline
+from harness.runs.config import RunConfig, resolve
+from harness.runs.continuation import Origin
+from harness.runs.edits import Edits
+from harness.runs.machine import prepare_device
+from harness.runs.run import Run
+from harness.runs.run_directory import METRICS, RunDirectory
+from harness.runs.tracking import Tracker
+
+SEED = 42
+Settings = Mapping[str, Any] | Iterable[str]
+"""Settings over a recipe's: ``{"decoder.beams": 20}``, or ``["decoder.beams=20"]`` as for ``--set``."""
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """A finished run.
+
+    Attributes:
+        directory: where it is recorded.
+    """
+
+    directory: Path
+
+    @property
+    def _folder(self) -> RunDirectory:
+        return RunDirectory(self.directory)
+
+    @cached_property
+    def manifest(self) -> dict[str, Any]:
+        """What it was made with: fingerprints, versions, hardware, components, what was done."""
+        return finished.need_finished(self._folder)
+
+    @cached_property
+    def result(self) -> dict[str, Any]:
+        """The content of ``metrics.json``."""
+        content: dict[str, Any] = files.read_json(self.directory / METRICS)
+        return content
+
+    @property
+    def stages(self) -> list[str]:
+        """The names of its stages, in order."""
+        return list(self.result["stages"])
+
+    def metrics(self, protocol: str = "sid", stage: str = "") -> dict[str, float]:
+        """HR, NDCG and MRR on test, of the last stage by default; empty without semantic IDs for ``sid``."""
+        return dict(self._entry(stage).get(protocol) or {})
+
+    def rankings(self, stage: str = "") -> Rankings:
+        """The test rankings of a stage (the last by default), in the order of their file."""
+        name = self._name(stage)
+        return Rankings.read(self._folder.rankings(name), finished.semantic_ids(self._folder))
+
+    @property
+    def semantic_ids(self) -> SemanticIds | None:
+        """The semantic IDs that it used, or None."""
+        return finished.semantic_ids(self._folder)
+
+    def _name(self, stage: str) -> str:
+        if stage and stage not in self.stages:
+            raise BenchError(f"{self.directory} has no stage '{stage}'; it has {', '.join(self.stages)}")
+        return stage or self.stages[-1]
+
+    def _entry(self, stage: str) -> dict[str, Any]:
+        entry: dict[str, Any] = self.result["stages"][self._name(stage)]
+        return entry
+
+
+def planned(
+    method: str | Path | Mapping[str, Any], category: str, seed: int | None = None, settings: Settings = (),
+    data_dir: str | None = None, plugins: Plugins | None = None,
+) -> tuple[RunConfig, Dataset, Plugins]:  # fmt: skip
+    """What a run would be: its resolved configuration, its dataset, and the plugins.
+
+    Args:
+        method: a method's name, a recipe file (a run's ``config.yaml`` too), or a recipe as a dict.
+    """
+    plugins = plugins if plugins is not None else load_plugins()
+    known: Any = None
+    before: tuple[str, ...] = ()
+    if isinstance(method, str):
+        recipe, before = plugins.get("method", method), tuned(method, category)
+    else:
+        content = dict(method) if isinstance(method, Mapping) else files.read_yaml(Path(method))
+        known = content.get("seed")
+        own = {k: v for k, v in content.items() if k not in ("category", "seed") and v not in (None, "")}
+        recipe = with_base(read_recipe(own), lambda name: plugins.get("method", name))
+    chosen = next(value for value in (seed, known, SEED) if value is not None)
+    config = resolve(recipe, category, chosen, _overrides(settings), plugins, tuned=before)
+    return config, categories.read(plugins, category, data_dir, config.dataset), plugins
+
+
+def run(
+    method: str | Path | Mapping[str, Any], category: str, *, seed: int | None = None, settings: Settings = (),
+    data_dir: str | None = None, runs: str | Path = "runs", from_run: str | Path | None = None, anew: bool = False,
+    redo: str = "", keep: bool = False, device: str = "auto", threads: int = 0, mlflow: bool = False,
+    figures: bool = False, quiet: bool = True, plugins: Plugins | None = None,
+) -> FinishedRun:  # fmt: skip
+    """Train, decode and measure a method; the same call again goes on where it was, or gives what is recorded.
+
+    Args:
+        method: a method's name, a recipe file, or a recipe as a dict.
+        settings: over the recipe's, as for ``--set``.
+        from_run: a finished run to go on from; `anew`: the first stage that differs starts from its beginning.
+        redo: a stage to train anew (or ``changed``: those whose code has changed); `keep`: take old results all the
+            same, and mark the record.
+        mlflow: whether to log to MLflow.
+        figures: whether the report has figures.
+        plugins: those to use (:func:`harness.plugins.load`); by default the built-ins and installed ones.
+
+    Raises:
+        BenchError: bad settings or data, in one line.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise BenchError("a run is one process so far; start bench itself, not through a launcher of several processes")
+    if anew and not from_run:
+        raise BenchError("--anew says how to go on from a run; give --from-run DIR too")
+    if redo and keep:
+        raise BenchError("--redo and --keep are two answers to one question; give one of them")
+    config, dataset, plugins = planned(method, category, seed, settings, data_dir, plugins)
+    progress = Progress(quiet)
+    origin = Origin(Path(from_run), anew) if from_run else None
+    folder = RunDirectory(pipeline.directory(Path(runs), config, dataset, origin))
+    chosen = prepare_device(device, threads)
+    this = Run(config, dataset, plugins, folder, progress, chosen, Tracker(Path(runs), mlflow), figures)
+    caption = dataset.caption or "as read"
+    progress.say(f"{config.method} on {category} ({caption}), seed {config.seed} → {folder.path}")
+    pipeline.execute(this, origin, Edits(redo, keep))
+    return FinishedRun(folder.path)
+
+
+def load_run(directory: str | Path) -> FinishedRun:
+    """A finished run by its directory.
+
+    Raises:
+        BenchError: it is none.
+    """
+    done = FinishedRun(Path(directory))
+    if not done.manifest:
+        raise BenchError(f"{directory} is not the directory of a finished run; give one that bench run printed")
+    return done
+
+
+def load_dataset(
+    category: str, data_dir: str | None = None, settings: Mapping[str, Any] | None = None,
+    plugins: Plugins | None = None,
+) -> Dataset:  # fmt: skip
+    """A category: items, train, valid and test samples, given semantic IDs, fingerprint.
+
+    Args:
+        settings: of its reader, such as ``{"max_history": 20}``.
+    """
+    return categories.read(plugins if plugins is not None else load_plugins(), category, data_dir, dict(settings or {}))
+
+
+def evaluate(
+    rankings: Rankings | np.ndarray, category: str | Dataset, *, semantic_ids: SemanticIds | None = None,
+    data_dir: str | None = None, settings: Mapping[str, Any] | None = None, plugins: Plugins | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """Measure rankings of a category's test samples, as a run's own are: both protocols, intervals, levels, segments.
+
+    Args:
+        rankings: the top k of each test sample, or an array of item ids ``[n, k]``, best first, -1 for nothing; rows
+            in the order of ``load_dataset(category).test``.
+        semantic_ids: those of the SID protocol; the data's own by default.
+
+    Raises:
+        BenchError: rankings of other samples, or that break the contract of rankings.
+    """
+    plugins = plugins if plugins is not None else load_plugins()
+    dataset = category if isinstance(category, Dataset) else load_dataset(category, data_dir, settings, plugins)
+    sids = semantic_ids if semantic_ids is not None else dataset.given
+    if not isinstance(rankings, Rankings):
+        ids = np.asarray(rankings)
+        if ids.ndim != 2 or ids.dtype.kind not in "iu":
+            raise BenchError(f"rankings must be item ids [n, k], not {ids.dtype} {ids.shape}")
+        scores = np.tile(-np.arange(ids.shape[1], dtype=np.float32), (len(ids), 1))
+        rankings = Rankings("item", ids.astype(np.int32), scores)
+    elif rankings.keys is not None:
+        rankings = rankings.of(dataset.test, Path("given"))
+    if len(rankings.ids) != len(dataset.test):
+        raise BenchError(f"rankings are of {len(rankings.ids)} samples, test has {len(dataset.test)}")
+    by_sid = rankings.kind == "sid"
+    if by_sid and sids is None:
+        raise BenchError("rankings by SID need semantic IDs; give semantic_ids=")
+    rankings.check(len(sids.distinct) if by_sid and sids is not None else len(dataset.items))
+    return measure(plugins, Evaluated.test(rankings, dataset, sids))
+
+
+def _overrides(settings: Settings) -> list[str]:
+    if isinstance(settings, Mapping):
+        return [f"{key}={json.dumps(value)}" for key, value in settings.items()]
+    if isinstance(settings, str):
+        raise BenchError(f"settings must be a mapping or a list of key=value, not the text {settings!r}")
+    return list(settings)

@@ -1,0 +1,97 @@
+"""Where data is looked for, which categories are there, and reading one of them by name."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness import files, recipes
+from harness.data.dataset import Dataset
+from harness.data.problems import Problems
+from harness.errors import BenchError, unknown
+from harness.plugins import Plugins
+from harness.settings import settings as validated
+
+ENVIRONMENT_VARIABLE = "BENCH_DATA"
+
+
+@dataclass(frozen=True)
+class Category:
+    """A category and where it was found; root is None where it is generated."""
+
+    name: str
+    layout: str
+    root: Path | None
+
+
+def roots(data_dir: str | None) -> list[Path]:
+    """Data directories in order: --data-dir, $BENCH_DATA, ./data, the user's cache."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "genrec-bench"
+    candidates = [data_dir, os.environ.get(ENVIRONMENT_VARIABLE), "data", str(cache)]
+    return [Path(c) for c in candidates if c]
+
+
+def find(plugins: Plugins, data_dir: str | None) -> list[Category]:
+    """All categories; of several with one name the first found counts.
+
+    Raises:
+        BenchError: --data-dir was given and is no folder.
+    """
+    if data_dir and not Path(data_dir).is_dir():
+        raise BenchError(f"--data-dir {data_dir} is not a folder")
+    found: dict[str, Category] = {}
+    for root in [*(r for r in roots(data_dir) if r.is_dir()), None]:
+        for layout in plugins.registry("dataset"):
+            for name in plugins.get("dataset", layout).categories(root):
+                found.setdefault(name, Category(name, layout, root))
+    return list(found.values())
+
+
+def read(
+    plugins: Plugins, name: str, data_dir: str | None, settings: dict[str, Any], problems: Problems | None = None
+) -> Dataset:
+    """Read a category.
+
+    Args:
+        settings: of the reader, from the recipe's or ``--set``'s ``dataset``.
+        problems: collects what is wrong; without it the first error is raised.
+
+    Raises:
+        BenchError: no such category (with where it was looked for), or the data is unusable.
+    """
+    categories = {c.name: c for c in find(plugins, data_dir)}
+    if name not in categories:
+        looked = ", ".join(str(r) for r in roots(data_dir))
+        mend = f"(looked in {looked}; give --data-dir or set {ENVIRONMENT_VARIABLE}, or use the embedded Synthetic)"
+        raise unknown("category", name, categories, mend)
+    category = categories[name]
+    reader = plugins.get("dataset", category.layout)
+    collected = problems if problems is not None else Problems()
+    dataset = reader(validated(reader, settings, "dataset")).read(category.root, name, collected)
+    collected.stop_on_errors()
+    return dataset.with_caption("; ".join(c for c in (dataset.caption, _published(dataset)) if c))
+
+
+def read_if_here(plugins: Plugins, name: str, data_dir: str | None, settings: dict[str, Any]) -> Dataset | None:
+    """A category, or None where it is not found; for what can be said without it too."""
+    if name not in {category.name for category in find(plugins, data_dir)}:
+        return None
+    return read(plugins, name, data_dir, settings)
+
+
+def _published(dataset: Dataset) -> str:
+    """How the rows compare with the published split, where one is known (``configs/datasets``)."""
+    path = recipes.shipped("datasets", f"{dataset.category}.yaml")
+    if not path.exists():
+        return ""
+    facts = files.read_yaml(path)
+    if dataset.layout != facts.get("layout"):
+        return ""
+    notes = []
+    for split, rows in facts["published_rows"].items():
+        here = len(dataset.splits[split])
+        if here != rows:
+            notes.append(f"{split}: reconstructed ({here:,}/{rows:,} rows)")
+    return "; ".join(notes) or "the published split"

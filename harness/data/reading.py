@@ -1,0 +1,183 @@
+"""What the file layouts share: reading JSON, item texts and index files, and finding folders."""
+
+from __future__ import annotations
+
+import ast
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from harness.data.dataset import Items, Samples
+from harness.data.problems import Problems
+from harness.data.semantic_ids import SemanticIds, parse_token
+
+REGENERATE = "fetch the file again"
+MOST_CODE = 2**31 - 1
+"""Codes of semantic IDs are int32."""
+
+
+def folders(root: Path) -> list[Path]:
+    """The data directory and its folders, two levels down, in order."""
+    deeper = sorted(p for pattern in ("*", "*/*") for p in root.glob(pattern) if p.is_dir())
+    return [root, *deeper]
+
+
+def read_json(path: Path, problems: Problems) -> dict[str, Any] | None:
+    """A JSON object, or None with the problem noted."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        problems.error(path, None, "the file is missing", REGENERATE)
+    except (ValueError, RecursionError) as error:  # also a number of thousands of digits, and nesting without end
+        problems.error(path, None, f"not valid JSON ({error})", f"the file may be cut off: {REGENERATE}")
+    else:
+        if isinstance(content, dict):
+            return content
+        problems.error(path, None, "must hold a JSON object", REGENERATE)
+    return None
+
+
+def numbered(content: dict[str, Any], path: Path, problems: Problems) -> list[Any] | None:
+    """The values of an object whose keys are "0" … "n-1", in that order."""
+    missing = [str(i) for i in range(len(content)) if str(i) not in content]
+    if missing:
+        strange = [
+            k[:60] for k in content if not (k.isascii() and k.isdigit() and len(k) < 10 and int(k) < len(content))
+        ]
+        found = f", but has '{strange[0]}'" if strange else ""
+        problems.error(
+            path,
+            None,
+            f"lacks item {missing[0]} of 0–{len(content) - 1}{found}",
+            "item ids must be 0, 1, 2, … without a gap",
+        )
+        return None
+    return [content[str(i)] for i in range(len(content))]
+
+
+def read_items(path: Path, problems: Problems) -> Items | None:
+    """``.item.json``: id → title, description, brand, categories."""
+    content = read_json(path, problems)
+    rows = numbered(content, path, problems) if content is not None else None
+    if rows is None:
+        return None
+    for i, row in enumerate(rows):
+        if not isinstance(row, dict):
+            problems.error(path, None, f"item {i} is not an object", "give it title, description, brand, categories")
+            return None
+    columns = {key: [_text(row.get(key)) for row in rows] for key in ("title", "description", "brand", "categories")}
+    return Items(columns["title"], columns["description"], columns["brand"], columns["categories"])
+
+
+def read_index(path: Path, n_items: int | None, problems: Problems) -> SemanticIds | None:
+    """``.index.json``: id → tokens ``["<a_1>", "<b_2>", …]``; None where it cannot be used."""
+    content = read_json(path, problems)
+    if content is None:
+        return None
+    if n_items is not None and len(content) != n_items:
+        absent = next((i for i in range(n_items) if str(i) not in content), None)
+        what = f"lacks item {absent}" if absent is not None else f"has {len(content)} items, the catalogue {n_items}"
+        problems.error(path, None, what, "the index must hold every item of the catalogue and no other")
+        return None
+    rows = numbered(content, path, problems)
+    if rows is None:
+        return None
+    codes = []
+    for i, tokens in enumerate(rows):
+        try:
+            parsed = [parse_token(token) for token in tokens]
+            if not parsed or [level for level, _ in parsed] != list(range(len(parsed))):
+                raise ValueError(f"tokens {tokens} are not of levels a, b, c, … in order")
+        except (ValueError, TypeError) as error:
+            problems.error(path, i + 1, f"the SID of item {i} does not parse: {error}", "tokens look like <a_12>")
+            return None
+        if max(code for _, code in parsed) > MOST_CODE:
+            what = f"the SID of item {i} has code {max(code for _, code in parsed)}, the largest allowed is {MOST_CODE}"
+            problems.error(path, i + 1, what, "number the codes of each level from 0")
+            return None
+        codes.append([code for _, code in parsed])
+    levels = {len(row) for row in codes}
+    if len(levels) != 1:
+        odd = next(i for i, row in enumerate(codes) if len(row) != max(levels))
+        problems.error(
+            path, odd + 1, f"item {odd} has {len(codes[odd])} levels, others {max(levels)}", "give all the same"
+        )
+        return None
+    return SemanticIds(np.asarray(codes, dtype=np.int32), "given")
+
+
+def check_repeats(test: Samples, file: Path, problems: Problems) -> None:
+    """A test sample that stands twice (the same user, history and target) weighs double: an error."""
+    first: dict[tuple[Any, ...], int] = {}
+    rows = zip(test.users.tolist(), test.histories.lists(), test.targets.tolist(), strict=True)
+    for row, (user, history, target) in enumerate(rows):
+        before = first.setdefault((user, tuple(history), target), row)
+        if before != row and min([*history, target]) >= 0:  # else the row has an error of its own
+            problems.error(
+                file, row + 1, f"is row {before + 1} again (user {user}, target {target}), and would count twice",
+                "leave one of them out",
+            )  # fmt: skip
+            return
+
+
+def check_leakage(splits: dict[str, Samples], files: dict[str, Path], problems: Problems) -> None:
+    """Warn of samples that stand in two splits (the same user, history and target)."""
+    seen: dict[tuple[Any, ...], tuple[str, int]] = {}
+    for name, samples in splits.items():
+        rows = zip(samples.users.tolist(), samples.histories.items.tolist(), samples.targets.tolist(), strict=True)
+        for row, (user, history, target) in enumerate(rows):
+            first = seen.setdefault((user, tuple(history), target), (name, row))
+            if first[0] != name:
+                problems.warn(
+                    files[name],
+                    row + 1,
+                    f"is row {first[1] + 1} of {first[0]} again",
+                    "the same sample must not be in two splits",
+                )
+
+
+def check_order(splits: dict[str, Samples], files: dict[str, Path], problems: Problems) -> None:
+    """Warn where a user's history in a later split does not go on from the earlier one."""
+    latest: dict[str, tuple[str, int, list[int]]] = {}
+    for name, samples in splits.items():
+        rows = zip(samples.users.tolist(), samples.histories.lists(), samples.targets.tolist(), strict=True)
+        current: dict[str, tuple[str, int, list[int]]] = {}
+        for row, (user, history, target) in enumerate(rows):
+            known = latest.get(user)
+            if known is not None and len(history) <= len(known[2]) and len(history) < samples.histories.items.shape[1]:
+                problems.warn(
+                    files[name], row + 1, f"user {user} has a history of {len(history)}, shorter than in {known[0]}",
+                    "later splits must come later in time",
+                )  # fmt: skip
+            if user not in current or len(history) >= len(current[user][2]):
+                current[user] = (name, row, [*history, target][-samples.histories.items.shape[1] :])
+        latest.update({u: (n, r, h[:-1]) for u, (n, r, h) in current.items()})
+
+
+def parse_literal(cell: str) -> Any:
+    """A Python literal (never evaluated).
+
+    Raises:
+        ValueError: it is none.
+    """
+    try:
+        return ast.literal_eval(cell)
+    except (ValueError, SyntaxError, MemoryError, RecursionError) as error:
+        raise ValueError(f"'{cell[:60]}' is not a list literal") from error
+
+
+def _text(value: Any) -> str:
+    """A text field; lists (also lists written as a string) are joined by a space."""
+    if value is None:
+        return ""
+    if isinstance(value, str) and value.startswith("[") and value.endswith("]"):
+        try:
+            value = parse_literal(value)
+        except ValueError:
+            return value
+    if isinstance(value, Iterable) and not isinstance(value, (str, dict)):
+        return " ".join(str(v) for v in value)
+    return str(value)

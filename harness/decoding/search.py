@@ -1,0 +1,170 @@
+"""What decoders of semantic IDs share: their settings and checks, the engine, and batches within a token budget."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+
+import numpy as np
+
+from harness.data.dataset import Histories, Items
+from harness.data.rankings import Rankings
+from harness.data.semantic_ids import SemanticIds
+from harness.decoding.generator import Generator, batches
+from harness.errors import BenchError
+from harness.progress import Progress
+from harness.settings import setting
+
+if TYPE_CHECKING:
+    import torch
+
+    from harness.decoding.mixture import Candidates
+    from harness.decoding.trie import Trie
+
+
+@dataclass(frozen=True)
+class SearchSettings:
+    """What all searches of the engine have in common."""
+
+    beams: int = setting(50, "candidates, all of them returned (the paper: 50)")
+    renormalise: bool | None = setting(
+        None, "divide by the legal tokens' probability at each step; empty: as the model was trained"
+    )
+    temperature: float = setting(1.0, "divides the logits")
+    precision: Literal["float32", "bfloat16"] = setting("float32", "autocast precision; scores are float32")
+    compile: bool = setting(False, "compile the model (torch.compile): a minute first, for many users or a large model")
+
+
+@dataclass(frozen=True)
+class BeamSettings(SearchSettings):
+    """Settings of the constrained beam search."""
+
+    batch_tokens: int = setting(4096, "positions computed at once (prompts and beams); bounds memory")
+
+
+class SidDecoder:
+    """Base of the decoders of semantic IDs; a subclass gives ``Settings`` (with ``beams``) and ``decode``."""
+
+    def __init__(self, settings: Any):
+        self.settings = settings
+
+    def check(self, items: Items, semantic_ids: SemanticIds | None) -> None:
+        """Beams must fit the catalogue."""
+        check_beams(self.settings.beams, semantic_ids)
+
+
+@dataclass(frozen=True)
+class MixtureSettings(BeamSettings):
+    """Settings of the beams, and how many candidates each side proposes."""
+
+    candidates: int = setting(100, "SIDs that model and memory propose each; both score all of them")
+
+
+@runtime_checkable
+class Remembering(Protocol):
+    """A language model with a memory beside it.
+
+    Attributes:
+        generator: the language model.
+    """
+
+    generator: Generator
+
+    def recall(self, histories: Histories) -> np.ndarray:
+        """The memory's scores of SIDs ``[n, n_sids]``, float32: what it proposes are the best of a row."""
+        ...
+
+    def scores(self, found: Candidates, histories: Histories, trie: Trie) -> torch.Tensor:
+        """What candidates are ranked by ``[n, candidates]``, -inf where dead."""
+        ...
+
+
+def check_beams(beams: int, semantic_ids: SemanticIds | None) -> None:
+    """Refuse more beams than the catalogue has SIDs, and a recipe without SIDs."""
+    if semantic_ids is None:
+        raise BenchError(
+            "this decoder needs semantic IDs and there are none; give --tokenizer given or --tokenizer rqkmeans"
+        )
+    n_sids = len(semantic_ids.distinct)
+    if not 1 <= beams <= n_sids:
+        raise BenchError(
+            f"decoder.beams = {beams}, but the catalogue has {n_sids} SIDs; set decoder.beams={n_sids} or less"
+        )
+
+
+def needs_generative(model: Any, decoder: str) -> Generator:
+    """The model, or the error that names a decoder for it."""
+    if not isinstance(model, Generator):
+        raise BenchError(f"decoder {decoder} takes a generative model, this method trains none; set decoder=rank")
+    return model
+
+
+def engine(model: Any, settings: SearchSettings) -> Any:
+    """What the engine drives: the model taken apart, compiled where that is asked for."""
+    from harness.decoding.split import SplitModel, split
+
+    lm = split(model)
+    if settings.compile and isinstance(lm, SplitModel):
+        lm.compile()
+    return lm
+
+
+def autocast(settings: SearchSettings, device: str) -> Any:
+    """The autocast context of a precision."""
+    import torch
+
+    reduced = settings.precision == "bfloat16"
+    return torch.autocast(device.split(":")[0], dtype=torch.bfloat16, enabled=reduced)
+
+
+def decode_by(
+    search: Callable[..., Any], model: Generator, histories: Histories, settings: Any, extra: int, device: str,
+    progress: Progress,
+) -> Rankings:  # fmt: skip
+    """The best leaves of each history by a search ``(engine, ids, mask, trie) → Beams``, batch by batch.
+
+    Args:
+        extra: positions that a prompt costs beside its own, for the size of a batch.
+    """
+    import torch
+
+    from harness.decoding.padding import pad_left
+    from harness.decoding.trie import Trie
+
+    beams = settings.beams
+    trie = Trie(model.sid_tokens, device)
+    check_beams(beams, model.semantic_ids)
+    prompts = model.encode(histories)
+    lm = engine(model.model, settings)
+    ids = np.full((len(prompts), beams), -1, dtype=np.int32)
+    scores = np.full((len(prompts), beams), -np.inf, dtype=np.float32)
+    with torch.inference_mode(), autocast(settings, device), progress.bar(len(prompts), "decode", "user") as bar:
+        for rows in batches([len(p) for p in prompts], settings.batch_tokens, extra):
+            tokens, mask = pad_left([prompts[r] for r in rows], model.pad, device)
+            found = search(lm, tokens, mask, trie)
+            ids[rows], scores[rows] = found.leaves.cpu().numpy(), found.scores.cpu().numpy()
+            bar.update(len(rows))
+    return Rankings(model.leaves, ids, scores)
+
+
+def proposals(
+    model: Remembering, histories: Histories, trie: Any, settings: MixtureSettings, device: str
+) -> Iterator[tuple[np.ndarray, Any]]:
+    """``(rows, candidates)`` batch by batch, within the token budget."""
+    import torch
+
+    from harness.decoding.mixture import propose
+    from harness.decoding.padding import pad_left
+
+    generator = model.generator
+    renormalise = generator.renormalise if settings.renormalise is None else settings.renormalise
+    n = min(max(settings.candidates, settings.beams), len(trie))
+    lm = engine(generator.model, settings)
+    prompts = generator.encode(histories)
+    for rows in batches([len(p) for p in prompts], settings.batch_tokens, n * max(1, trie.depth - 1)):
+        ids, mask = pad_left([prompts[r] for r in rows], generator.pad, device)
+        memory = torch.from_numpy(model.recall(histories.take(rows))).to(device)
+        with autocast(settings, device):
+            found = propose(lm, ids, mask, trie, memory, n, renormalise, settings.temperature)
+        yield rows, found

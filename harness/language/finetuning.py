@@ -1,0 +1,245 @@
+"""What all fine-tuning stages share: response-only rows, checkpoints, best model, curves, resume.
+
+Glue between :class:`harness.components.Context` and a Hugging Face ``Trainer``; it knows neither
+prompts nor losses.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import torch
+from annotated_types import Ge, Gt, Le
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerState
+
+from harness.components import Context
+from harness.errors import NotFinite
+from harness.language.checkpoints import CHECKPOINTS, STATE, latest_checkpoint
+from harness.networks.trained import frozen_rows
+from harness.settings import setting
+
+CONTINUES = ("epochs", "learning_rate", "weight_decay", "max_grad_norm")
+"""What a stage trained here goes on with from a checkpoint: each step after it reads them."""
+
+
+@dataclass(frozen=True)
+class FineTuningSettings:
+    """What every fine-tuning stage has: optimiser, schedule, batches, precision, evaluation.
+
+    A stage's own settings extend it, and give a field again where its paper's value differs.
+    """
+
+    epochs: float = setting(1, "passes over the rows")
+    batch: int = setting(64, "rows a device and step")
+    accumulation: int = setting(1, "micro batches a step")
+    learning_rate: Annotated[float, Ge(0)] = setting(1e-5, "peak learning rate (1e-5)")
+    schedule: str = setting("cosine", "learning-rate schedule (cosine)")
+    warmup: float = setting(0.05, "warm-up, in steps; below 1 a share of the training (0.05)")
+    weight_decay: float = setting(0.0, "AdamW's weight decay (0)")
+    max_grad_norm: float = setting(0.3, "gradient clipping (0.3)")
+    cutoff: int = setting(512, "longest prompt, in tokens; the last ones are kept (512)")
+    eval_every: Annotated[float, Gt(0), Le(1)] = setting(
+        0.1, "probe and checkpoint at this share of the training; 1: at its end"
+    )
+    precision: Literal["float32", "bfloat16"] = setting("float32", "autocast precision (bfloat16)")
+    gradient_checkpointing: bool = setting(False, "recompute activations to save memory")
+    deepspeed: str = setting("", "path of a DeepSpeed config; empty: none")
+    log_every: int = setting(20, "steps between logged numbers")
+
+
+class ProbeSelection:
+    """For a ``Trainer`` subclass: evaluation is the run's probe, real metrics of constrained decoding on valid.
+
+    A loss or a gradient that is no number ends the stage.
+    """
+
+    def __init__(self, *, context: Context, as_model: Callable[[Any], Any], **trainer: Any):
+        """Make the trainer.
+
+        Args:
+            as_model: policy → what the recipe's decoder takes.
+            trainer: the arguments of the trainer that this stands before.
+        """
+        self.context, self.as_model = context, as_model
+        super().__init__(**trainer)
+
+    def training_step(self, *arguments: Any, **named: Any) -> torch.Tensor:
+        """A micro batch; its loss must be a number."""
+        loss: torch.Tensor = super().training_step(*arguments, **named)  # type: ignore[misc]
+        self._must_be_finite("loss", loss)
+        return loss
+
+    def _get_grad_norm(self, *arguments: Any, **named: Any) -> Any:
+        """The gradient's norm, before the optimiser takes it: it must be a number."""
+        norm = super()._get_grad_norm(*arguments, **named)  # type: ignore[misc]
+        if norm is not None:
+            self._must_be_finite("gradient", norm)
+        return norm
+
+    def _must_be_finite(self, what: str, value: Any) -> None:
+        if not torch.isfinite(torch.as_tensor(value)).all():
+            trainer: Any = self
+            step, rate = trainer.state.global_step + 1, trainer._get_learning_rate()
+            raise NotFinite(
+                f"{self.context.directory.name}: the {what} is {float(value):g} at step {step}, rate {rate:.3g}; "
+                "lower the learning rate, or check the backbone's dtype"
+            )
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        """A checkpoint's moments under this run's own rate and decay: those of the checkpoint may be another run's."""
+        trainer: Any = self
+        scheduler = trainer.lr_scheduler
+        known = hasattr(scheduler, "lr_lambdas")  # others (on plateaus, DeepSpeed's own) keep what they saved
+        decays = [group["weight_decay"] for group in trainer.optimizer.param_groups] if known else []
+        rates = list(scheduler.base_lrs) if known else []
+        super()._load_optimizer_and_scheduler(checkpoint)  # type: ignore[misc]
+        if checkpoint and known:
+            scheduler.base_lrs = rates
+            places = zip(trainer.optimizer.param_groups, decays, rates, scheduler.lr_lambdas, strict=True)
+            for group, decay, rate, share in places:
+                group["weight_decay"], group["initial_lr"] = decay, rate
+                group["lr"] = rate * share(scheduler.last_epoch)
+
+    def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
+        """``{"eval_NDCG@10": …}`` of the current weights; dropout is off meanwhile."""
+        trainer: Any = self
+        model = trainer.accelerator.unwrap_model(trainer.model)
+        was_training = model.training
+        model.eval()
+        numbers = self.context.probe(self.as_model(model))
+        model.train(was_training)
+        metrics = {f"eval_{name}": value for name, value in numbers.items()}
+        trainer.log(dict(metrics))
+        trainer.control = trainer.callback_handler.on_evaluate(trainer.args, trainer.state, trainer.control, metrics)
+        return metrics
+
+
+class Observer(TrainerCallback):
+    """Sends a trainer's numbers to the run's record and its steps to a progress bar."""
+
+    def __init__(self, context: Context, label: str):
+        self.context, self.label = context, label
+        self._bar: Any = None
+        self._open: Any = None
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Open the bar at the step resumed from."""
+        self._open = self.context.progress.bar(state.max_steps, self.label, "step")
+        self._bar = self._open.__enter__()
+        self._bar.update(state.global_step)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Advance the bar."""
+        self._bar.update(1)
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
+        """Record every number."""
+        numbers = {k: float(v) for k, v in (logs or {}).items() if isinstance(v, (int, float))}
+        self.context.log(numbers, state.global_step)
+        shown = {k: f"{numbers[k]:.4f}" for k in ("loss", "reward", "eval_NDCG@10") if k in numbers}
+        if self._bar is not None and shown:
+            self._bar.set_postfix(refresh=False, **shown)
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Close the bar."""
+        self._open.__exit__(None, None, None)
+
+
+def arguments(context: Context, settings: FineTuningSettings, **more: Any) -> dict[str, Any]:
+    """The ``TrainingArguments`` that every stage has in common; `more` wins.
+
+    `settings` gives epochs, learning_rate, warmup, weight_decay, max_grad_norm, schedule,
+    eval_every (share of the training), log_every (steps), precision and deepspeed.
+    """
+    return {
+        "output_dir": str(context.directory / CHECKPOINTS),
+        "num_train_epochs": settings.epochs,
+        "learning_rate": settings.learning_rate,
+        "lr_scheduler_type": settings.schedule,
+        "warmup_steps": settings.warmup,
+        "weight_decay": settings.weight_decay,
+        "max_grad_norm": settings.max_grad_norm,
+        "eval_strategy": "steps",
+        "eval_steps": _share(settings.eval_every),
+        "save_strategy": "steps",
+        "save_steps": _share(settings.eval_every),
+        "save_total_limit": 2,
+        "load_best_model_at_end": True,
+        "logging_steps": settings.log_every,
+        "report_to": [],
+        "disable_tqdm": True,
+        "seed": context.seed,
+        "data_seed": context.seed,
+        "use_cpu": context.device == "cpu",
+        "bf16": settings.precision == "bfloat16",
+        "remove_unused_columns": False,
+        "dataloader_pin_memory": context.device != "cpu",
+        "logging_nan_inf_filter": False,
+        "deepspeed": settings.deepspeed or None,
+        "gradient_checkpointing": settings.gradient_checkpointing,
+        **more,
+    }
+
+
+def _share(share: float) -> float:
+    """A share of the training as transformers takes it: 1 is the end, and not every step."""
+    return min(share, 1 - 1e-9)
+
+
+class FrozenRows(TrainerCallback):
+    """Puts frozen rows back after each step: weight decay, for one, moves what has no gradient."""
+
+    def __init__(self, model: Any):
+        self.weights = [(weight, rows, weight.detach()[rows].clone()) for weight, rows in frozen_rows(model)]
+
+    @torch.no_grad()
+    def on_optimizer_step(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Put them back."""
+        for weight, frozen, kept in self.weights:
+            weight[frozen] = kept
+
+
+class Patience(TrainerCallback):
+    """Stops after some probes without a better one.
+
+    What it knows is the trainer's own history, which every checkpoint keeps: a stage that was killed goes on waiting.
+    """
+
+    def __init__(self, patience: int, metric: str, larger: bool):
+        self.patience, self.metric, self.sign = patience, f"eval_{metric}", 1 if larger else -1
+
+    def exhausted(self, history: list[dict[str, Any]]) -> bool:
+        """Whether a trainer's log says to stop."""
+        best, waited = -math.inf, 0
+        for entry in history:
+            if self.metric in entry:
+                value = self.sign * entry[self.metric]
+                best, waited = (value, 0) if value > best else (best, waited + 1)
+        return bool(self.patience) and waited >= self.patience
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Look at the probes so far."""
+        if self.exhausted(state.log_history):
+            control.should_training_stop = True
+
+
+def train(trainer: Trainer, context: Context) -> None:
+    """Train from the newest whole checkpoint of the stage, or from the start; frozen rows stay what they are."""
+    trainer.remove_callback(PrinterCallback)
+    trainer.add_callback(FrozenRows(trainer.model))
+    trainer.model_accepts_loss_kwargs = True  # our losses divide by the whole step's items themselves
+    checkpoint = latest_checkpoint(context.directory)
+    if checkpoint:
+        state = TrainerState.load_from_json(str(Path(checkpoint) / STATE))
+        waiting = [c for c in trainer.callback_handler.callbacks if isinstance(c, Patience)]
+        if any(patience.exhausted(state.log_history) for patience in waiting):  # it had stopped, and was killed after
+            trainer.state = state
+            trainer._load_best_model()
+            return
+    trainer.train(resume_from_checkpoint=checkpoint)
+
+

@@ -1,0 +1,70 @@
+"""Which local files a run reads, by content: a model's folder, an encoder, another run.
+
+Names alone do not say what a run was made with. It knows files and settings; it runs nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from harness.runs.config import RunConfig
+
+LOCATION = "hf:"
+RECORDED = "run:"
+PATHS = ("run", "deepspeed")
+"""Settings that name a file or a folder; those that begin with ``hf:`` or ``run:`` do too, where it is a local one."""
+RUN = "config.yaml"
+"""What tells a run's folder from another: of one its settings and its weights are the content."""
+
+
+def files(config: RunConfig) -> dict[str, str]:
+    """``{what: hash of its content}`` of every local file or folder that changes a run's result; often none."""
+    return dict(sorted((f"settings {text}", content(path)) for text, path in _paths(config.as_dict())))
+
+
+def content(path: Path) -> str:
+    """The hash of a file's or a folder's content, 16 hex digits; of a run's folder that of its settings and weights."""
+    if path.is_file():
+        return _file(path)
+    digest = hashlib.sha256()
+    if (path / RUN).is_file():
+        weights = sorted(p for p in path.glob("stages/**/*.safetensors") if "checkpoints" not in p.parts)
+        parts = [path / RUN, *weights]
+    else:
+        parts = [p for p in sorted(path.rglob("*")) if p.is_file()]
+    for part in parts:
+        name = part.relative_to(path)
+        if not any(piece.startswith(".") for piece in name.parts):
+            digest.update(f"{name.as_posix()}\0{_file(part)}\0".encode())
+    return digest.hexdigest()[:16]
+
+
+def _file(path: Path) -> str:
+    found = path.stat()
+    return _hashed(path, found.st_size, found.st_mtime_ns, found.st_ino)
+
+
+@lru_cache(maxsize=4096)
+def _hashed(path: Path, *_: int) -> str:
+    """A file's hash, read once a process while size, time and inode stay."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+
+
+def _paths(settings: Any, key: str = "") -> Iterator[tuple[str, Path]]:
+    """Settings that name something local, with where it is; a backbone's ``hf:PATH`` is its name."""
+    if isinstance(settings, dict):
+        for name, value in settings.items():
+            yield from _paths(value, str(name))
+    elif isinstance(settings, list):
+        for value in settings:
+            yield from _paths(value, key)
+    elif isinstance(settings, str):
+        text = settings.removeprefix(LOCATION).removeprefix(RECORDED)
+        local = settings.startswith((LOCATION, RECORDED)) or key in PATHS
+        if text and local and Path(text).exists():
+            yield settings, Path(text)

@@ -1,0 +1,43 @@
+"""The machine: which device and how many threads a run takes, and libraries kept quiet."""
+
+from __future__ import annotations
+
+import os
+
+
+def prepare_device(device: str = "auto", threads: int = 0) -> str:
+    """The torch device of ``--device`` (``auto``, ``cpu``, ``cuda``), after setting the number of CPU threads.
+
+    Raises:
+        BenchError: there is no such device here.
+    """
+    import torch
+
+    from harness.errors import BenchError
+
+    if threads:
+        torch.set_num_threads(threads)
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise BenchError(f"--device {device}: this torch finds no CUDA device; use --device cpu")
+    if device.split(":")[0] not in ("cpu", "cuda"):
+        raise BenchError(f"--device {device}: known are auto, cpu and cuda")
+    return device
+
+
+def quieten() -> None:
+    """Keep libraries' chatter off the terminal: the harness has its own progress."""
+    import logging
+    import warnings
+
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    warnings.filterwarnings("ignore", category=UserWarning, module="torch|trl|transformers|accelerate")
+    for name in ("transformers", "accelerate", "trl", "datasets"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.disable_progress_bar()
+    transformers_logging.set_verbosity_error()

@@ -1,0 +1,321 @@
+"""The run, stage by stage: read this file to understand the harness.
+
+dataset → tokenizer → trainer stages → decoder → rankings → metrics → record. A step that is noted
+as done is never redone, unless its code has changed; a stage that was interrupted goes on from its last checkpoint.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from harness import files
+from harness.data.dataset import Dataset
+from harness.data.semantic_ids import SemanticIds
+from harness.errors import BenchError, ContractError
+from harness.evaluation.measure import BAYES, bayes_optimal, check_signature
+from harness.evaluation.validation import OUT, needs_probed
+from harness.plugins import Plugins
+from harness.runs import finished, identity, measuring, rehearsal
+from harness.runs.config import RunConfig, identified
+from harness.runs.continuation import Origin, take_over
+from harness.runs.edits import Edits
+from harness.runs.provenance import peak_memory_gib, provenance
+from harness.runs.run import Made, Prepared, Run, StageOf, without_test
+from harness.runs.run_directory import CONFIG, MANIFEST, METRICS, SEMANTIC_IDS, Clock, RunDirectory
+
+ORDER = 2
+"""The version of the order of samples: 2 is canonical; 1, the file's, is not noted."""
+
+
+def directory(root: Path, config: RunConfig, dataset: Dataset, from_run: Origin | None = None, *_: Any) -> Path:
+    """``runs/<category>/<method>/seed<seed>-<hash>``.
+
+    The hash is over settings, data, given SIDs, the run gone on from, and the content of local files that the run
+    reads (a model's or an encoder's folder; see :mod:`harness.runs.identity`). Code is not in it: see
+    :mod:`harness.runs.edits`.
+    """
+    given = dataset.given.fingerprint if dataset.given is not None else None
+    origin = str(from_run) if from_run else None
+    told = identified(dataset.fingerprint, given, origin, identity.files(config))
+    name = f"seed{config.seed}-{config.hash(**told)}"
+    return root / config.category / config.method / name
+
+
+def execute(run: Run, from_run: Origin | None = None, edits: Edits | None = None) -> dict[str, Any]:
+    """Do what is left of a run and return its ``metrics.json``.
+
+    Args:
+        from_run: a finished run whose stages are taken over, up to the first whose settings differ.
+        edits: what to do about steps whose code has changed since; None: refuse them.
+
+    Raises:
+        BenchError: bad settings or data, or changed code; nothing half-written is left.
+    """
+    made = _made(run)
+
+    def work() -> dict[str, Any]:
+        when = run.directory.finished("run") is not None and run.directory.manifest.get("finished")
+        prepared = _prepare(run, made, from_run, edits or Edits())
+        if when and run.directory.finished("run") is not None:
+            run.progress.say(f"recorded on {when}: nothing is trained or decoded, its rankings are measured again")
+        run.plugins.notify("bench_run_started", run=run.info)
+        result: dict[str, Any] = {"stages": {}}
+        with run.tracker.run(run, prepared.semantic_ids):
+            for stage in _trained(prepared):
+                result["stages"][stage.name] = _tested(prepared, stage)
+            if run.dataset.oracle is not None:
+                result[BAYES] = bayes_optimal(run.dataset, prepared.semantic_ids)
+            _record(run, result)
+        return result
+
+    return _whole_or_nothing(run, work)
+
+
+def train(run: Run) -> dict[str, float]:
+    """Train a run's stages and return the valid metrics of the last; for tuning, so no test sample is read.
+
+    What is left of the stages is gone on with, as in :func:`execute`; a stage whose code has changed is trained anew.
+    """
+    made = _made(run)
+    run = dataclasses.replace(run, dataset=without_test(run.dataset))
+    with run.directory.lock():
+        prepared = _prepare(run, made, None, Edits(redo="changed"))
+        needs_probed(prepared.probe(), "NDCG@10", "tuning")
+        with run.tracker.run(run, prepared.semantic_ids):
+            for stage in _trained(prepared):
+                valid = _valid(run, stage, stage.trainer.load(stage.context))
+                run.tracker.stage_result({"valid": valid})
+    return valid
+
+
+def _made(run: Run) -> Made:
+    """The components, and the dry pass through those that are not the harness's own; nothing is written yet."""
+    made = Made.of(run.config, run.plugins, run.dataset.fingerprint)
+    for name in run.plugins.registry("metric"):
+        check_signature(run.plugins, name)
+    if run.directory.finished("run") is None:
+        rehearsal.rehearse(run)
+    return made
+
+
+def _whole_or_nothing(run: Run, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Work under the run's lock; where input is refused before anything was trained, nothing is left."""
+    fresh = not run.directory.path.exists()
+    try:
+        with run.directory.lock():
+            result = work()
+    except BenchError:
+        if fresh and not any(run.directory.path.glob("stages/*/*")):
+            shutil.rmtree(run.directory.path, ignore_errors=True)
+        raise
+    return result
+
+
+def _prepare(run: Run, made: Made, from_run: Origin | None, edits: Edits) -> Prepared:
+    """Semantic IDs, the manifest's first facts, stages taken over, and every refusal that need not wait."""
+    edits = dataclasses.replace(edits, run=run)
+    edits.settle()
+    semantic_ids = _tokenize(run, made.tokenizer, edits)
+    prepared = Prepared(run, made, semantic_ids, without_test(run.dataset))
+    _begin(run, semantic_ids, edits)
+    if from_run:
+        take_over(run, from_run, made.trainers, edits)
+    if hasattr(made.decoder, "check"):
+        made.decoder.check(run.dataset.items, semantic_ids)
+    for stage in prepared.stages():
+        if hasattr(stage.trainer, "check") and run.directory.finished(f"{stage.name}/fit") is None:
+            stage.trainer.check(stage.context)
+    return prepared
+
+
+def _begin(run: Run, semantic_ids: SemanticIds | None, edits: Edits) -> None:
+    """Write the resolved configuration and the manifest's first facts."""
+    folder, dataset = run.directory, run.dataset
+    if folder.finished("begin") is not None:
+        if folder.manifest.get("order") != ORDER:
+            _drop_unfinished(run)
+        return
+    local = identity.files(run.config)
+    folder.note(
+        order=ORDER,
+        method=run.config.method,
+        category=run.config.category,
+        seed=run.config.seed,
+        group=run.config.group,
+        caption=dataset.caption,
+        fingerprints={
+            "data": dataset.fingerprint,
+            "semantic_ids": semantic_ids.fingerprint if semantic_ids else None,
+            **({"files": local} if local else {}),
+        },
+        rows={name: len(samples) for name, samples in dataset.splits.items()},
+        items=len(dataset.items),
+        semantic_ids=semantic_ids.report() if semantic_ids else None,
+        components={label: code.as_dict() for label, code in edits.codes.items()},
+        started=time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        **provenance(run.device),
+    )
+    files.write_text(folder.path / CONFIG, yaml.safe_dump(run.config.as_dict(), sort_keys=False))
+    folder.finish("begin")
+
+
+def _drop_unfinished(run: Run) -> None:
+    """A stage that an older version left unfinished read its samples in another order: it starts from its beginning."""
+    for number, stage in enumerate(run.config.stages, start=1):
+        folder = run.directory.stage(number, stage.name)
+        if run.directory.finished(f"{stage.name}/fit") is None and folder.exists():
+            run.progress.say(f"{stage.name}: begun by an older version, in another order of samples; it starts anew")
+            shutil.rmtree(folder)
+    run.directory.note(order=ORDER)
+
+
+def _tokenize(run: Run, tokenizer: Any, edits: Edits) -> SemanticIds | None:
+    if tokenizer is None:
+        return None
+    path = run.directory.path / SEMANTIC_IDS
+    if path.exists():
+        prints = run.directory.manifest.get("fingerprints") or {}
+        return SemanticIds.read(path, "delete the run's folder to start anew", prints.get("semantic_ids") or "")
+    assert run.config.tokenizer is not None
+    made = tokenizer.tokenize(without_test(run.dataset), run.config.seed, run.progress)
+    semantic_ids = checked_sids(made, len(run.dataset.items), run.config.tokenizer.name)
+    if semantic_ids is not None:
+        files.write_text(path, semantic_ids.to_json())
+        edits.note("tokenize")
+    return semantic_ids
+
+
+def checked_sids(made: Any, n_items: int, name: str) -> SemanticIds | None:
+    """What a tokenizer gave, held to its contract.
+
+    Raises:
+        ContractError: it gave something else than semantic IDs or None, or not one for each item.
+    """
+    if made is None:
+        return None
+    if not isinstance(made, SemanticIds):
+        raise ContractError(f"tokenizer {name} gave {type(made).__name__}; it must return SemanticIds, or None")
+    if made.codes.shape[0] != n_items:
+        raise ContractError(
+            f"tokenizer {name} gave {made.n_items} SIDs for {n_items} items; it must give one for each"
+        )
+    return made
+
+
+def _trained(prepared: Prepared) -> Any:
+    """The stages in order, each trained when it is handed over: the one loop that running and tuning share."""
+    for stage in prepared.stages():
+        with prepared.run.tracker.stage(stage.name):
+            _fit(prepared.run, stage)
+            yield stage
+
+
+def _fit(run: Run, stage: StageOf) -> None:
+    """Train a stage, once; its seconds are those of every process that worked at it, taken over ones included."""
+    context, name = stage.context, stage.name
+    if run.directory.finished(f"{name}/fit") is not None:
+        return
+    run.progress.say(f"{name}: train on {len(context.train):,} samples, select on {len(context.valid):,}")
+    Edits(run=run).note(f"{name}/fit")
+    clock = Clock(context.directory)
+
+    def log(numbers: dict[str, float], step: int) -> None:
+        context.log(numbers, step)
+        clock.note()
+
+    facts = stage.trainer.fit(dataclasses.replace(context, log=log))
+    run.directory.finish(f"{name}/fit", seconds=round(clock.seconds, 1), **checked_facts(facts, stage))
+
+
+def checked_facts(facts: Any, stage: StageOf) -> dict[str, Any]:
+    """What a trainer's ``fit`` returned, held to its contract.
+
+    Raises:
+        ContractError: it is no dict, or holds what no record can.
+    """
+    from harness.evaluation.measure import plain
+
+    who = f"trainer {stage.stage.trainer.name}"
+    if facts is None:
+        raise ContractError(f"{who}: fit returned nothing; return a dict of facts for the record, at least {{}}")
+    if not isinstance(facts, dict):
+        raise ContractError(f"{who}: fit returned {type(facts).__name__}; return a dict of facts for the record")
+    try:
+        return dict(plain(facts, "fact"))
+    except BenchError as error:
+        raise ContractError(f"{who}: fit returned what no record can hold: {error.message}") from None
+
+
+def _tested(prepared: Prepared, stage: StageOf) -> dict[str, Any]:
+    """Decode test and measure; each once."""
+    run, name = prepared.run, stage.name
+    if run.directory.finished(f"{name}/decode") is None:
+        model = stage.trainer.load(stage.context)
+        histories = run.dataset.test.histories  # histories only: the decoder sees no target
+        run.progress.say(f"{name}: decode {len(histories):,} test histories")
+        started = time.monotonic()
+        rankings = prepared.decode(prepared.made.decoder, model, histories, run.progress)
+        seconds = time.monotonic() - started
+        with files.replace_file(run.directory.rankings(name)) as path:
+            rankings.write(path, prepared.semantic_ids, run.dataset.test)
+        cost = {"seconds": round(seconds, 1), "users per second": round(len(histories) / seconds, 1)}
+        cost["peak memory GiB"] = round(peak_memory_gib(), 2)
+        Edits(run=run).note(f"{name}/decode")
+        run.directory.finish(f"{name}/decode", **cost, valid=_valid(run, stage, model))
+    metrics = measuring.stage(run.directory, name, run.plugins, run.dataset, prepared.semantic_ids)
+    run.tracker.stage_result(metrics)
+    run.plugins.notify("bench_stage_finished", run=run.info, stage=name, result=metrics)
+    return metrics
+
+
+def _valid(run: Run, stage: StageOf, model: Any) -> dict[str, float]:
+    """A stage's valid metrics, which runs are chosen by: the probe's, or out of sample where it was fitted on valid.
+
+    None at all where such a stage was taken over for another decoder: what was out of sample is not of that one.
+    """
+    facts = run.directory.finished(f"{stage.name}/fit") or {}
+    return dict(facts[OUT]) if OUT in facts else stage.context.probe(model)
+
+
+def _record(run: Run, result: dict[str, Any]) -> None:
+    """Write ``metrics.json``, let observers see the finished run (the report is one's), and log all of it."""
+    run.directory.note(finished=time.strftime("%Y-%m-%dT%H:%M:%S%z"))
+    _write(run, result)
+    run.tracker.artifacts(_artifacts(run.directory.path))
+
+
+def _artifacts(folder: Path) -> list[Path]:
+    """The files of a finished run that MLflow holds too."""
+    named = [folder / name for name in (CONFIG, MANIFEST, METRICS, SEMANTIC_IDS, "report.md")]
+    figures = sorted((folder / "figures").glob("*"))
+    return [path for path in [*named, *figures, *sorted((folder / "rankings").glob("*.parquet"))] if path.is_file()]
+
+
+def _write(run: Run, result: dict[str, Any]) -> None:
+    files.write_json(run.directory.path / METRICS, result)
+    run.directory.finish("run")
+    run.plugins.notify("bench_run_finished", run=run.info, result=result)
+
+
+def measure_again(folder: RunDirectory, plugins: Plugins, data_dir: str | None, draw: bool = True) -> dict[str, Any]:
+    """Measure a finished run again from its rankings files, and write its metrics, report and figures anew.
+
+    Raises:
+        BenchError: see :func:`harness.runs.measuring.again`; nothing is written then.
+    """
+    manifest = finished.need_finished(folder)
+    with folder.lock():
+        result = measuring.again(folder, plugins, data_dir)
+        files.write_json(folder.path / METRICS, result)
+        folder.finish("run")
+        settings = files.read_yaml(folder.path / CONFIG)
+        info = finished.info(folder, manifest, settings, draw)
+        plugins.notify("bench_run_finished", run=info, result=result)
+    return result

@@ -1,0 +1,203 @@
+"""A run as one value: what it is of, where it is recorded, and what is prepared for it once."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from harness.components import Context, RunInfo
+from harness.data.dataset import Dataset
+from harness.data.rankings import Rankings
+from harness.data.semantic_ids import SemanticIds
+from harness.errors import BenchError, ContractError
+from harness.evaluation.validation import PROBED, validation_score
+from harness.plugins import Plugins
+from harness.progress import Progress
+from harness.runs.config import Component, RunConfig, Stage
+from harness.runs.parts import BuiltParts
+from harness.runs.run_directory import RunDirectory, append_log
+from harness.runs.tracking import Tracker
+
+CANDIDATES = 50
+"""As many as a decoder gives that does not say."""
+
+
+@dataclass
+class Run:
+    """One method on one category with one seed."""
+
+    config: RunConfig
+    dataset: Dataset
+    plugins: Plugins
+    directory: RunDirectory
+    progress: Progress
+    device: str
+    tracker: Tracker
+    figures: bool = True
+
+    @property
+    def store(self) -> RunDirectory:
+        """The run directory, by its earlier name."""
+        return self.directory
+
+    @property
+    def info(self) -> RunInfo:
+        """What lifecycle hooks see."""
+        config, path = self.config, self.directory.path
+        return RunInfo(config.method, config.category, config.seed, path, config.as_dict(), self.figures)
+
+
+def without_test(dataset: Dataset) -> Dataset:
+    """The dataset as components may see it: no test sample, no oracle."""
+    return dataclasses.replace(dataset, test=dataset.test.take(np.arange(0)), oracle=None)
+
+
+@dataclass(frozen=True)
+class Made:
+    """The components of a run, made before anything is written."""
+
+    tokenizer: Any
+    backbone: Any
+    trainers: tuple[Any, ...]
+    parts: tuple[BuiltParts, ...]
+    decoder: Any
+
+    @classmethod
+    def of(cls, config: RunConfig, plugins: Plugins, data: str) -> Made:
+        """All components of a configuration, for data of that fingerprint.
+
+        Raises:
+            BenchError: settings that a component refuses.
+        """
+
+        def make(component: Component | None) -> Any:
+            return component.make(plugins) if component is not None else None
+
+        trainers = tuple(make(stage.trainer) for stage in config.stages)
+        parts = tuple(BuiltParts.of(stage, plugins, data) for stage in config.stages)
+        return cls(make(config.tokenizer), make(config.backbone), trainers, parts, make(config.decoder))
+
+
+@dataclass(frozen=True)
+class StageOf:
+    """A stage of a prepared run."""
+
+    number: int
+    stage: Stage
+    trainer: Any
+    context: Context
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return self.stage.name
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What a run has before its first stage: its components and its semantic IDs.
+
+    Attributes:
+        seen: the dataset as components see it, without test.
+    """
+
+    run: Run
+    made: Made
+    semantic_ids: SemanticIds | None
+    seen: Dataset
+
+    @property
+    def catalogue(self) -> int:
+        """How many candidates there are under the main protocol: distinct SIDs, or items."""
+        return len(self.semantic_ids.distinct) if self.semantic_ids is not None else len(self.run.dataset.items)
+
+    def stages(self) -> Iterator[StageOf]:
+        """The stages in order, each with its context; the one before stands in ``context.previous``."""
+        previous: Path | None = None
+        probe = self.probe()
+        for number, stage in enumerate(self.run.config.stages, start=1):
+            context = self._context(number, stage, previous, probe)
+            yield StageOf(number, stage, self.made.trainers[number - 1], context)
+            previous = context.directory
+
+    def _context(self, number: int, stage: Stage, previous: Path | None, probe: Any) -> Context:
+        run = self.run
+        folder = run.directory.stage(number, stage.name)
+        folder.mkdir(parents=True, exist_ok=True)
+
+        def log(numbers: dict[str, float], step: int) -> None:
+            append_log(folder, numbers, step)
+            run.tracker.log(numbers, step)
+
+        return Context(
+            dataset=self.seen,
+            semantic_ids=self.semantic_ids,
+            backbone=self.made.backbone,
+            parts=self.made.parts[number - 1],
+            prompts=run.config.prompts,
+            directory=folder,
+            previous=previous,
+            seed=run.config.seed,
+            device=run.device,
+            probe=probe,
+            log=log,
+            progress=run.progress,
+        )
+
+    def probe(self) -> Callable[[Any], dict[str, float]]:
+        """The valid metric: the recipe's own decoder with fewer beams, on valid samples drawn once."""
+        run = self.run
+        settings, decoder = run.config.probe, run.config.decoder
+        valid = run.dataset.valid.drawn(settings.samples, run.config.seed)
+        beams = getattr(decoder.settings, "beams", 0)
+        narrow = decoder.settings
+        if beams and settings.beams:
+            narrow = dataclasses.replace(decoder.settings, beams=min(settings.beams, beams))
+        if beams and 0 < getattr(narrow, "beams", 0) < getattr(narrow, "k", 0):
+            narrow = dataclasses.replace(narrow, k=narrow.beams)  # no more candidates than beams
+        width = _candidates(narrow) or CANDIDATES
+        quiet = Progress(quiet=True)
+
+        def probe(model: Any) -> dict[str, float]:
+            probed = dataclasses.replace(decoder, settings=narrow)
+            rankings = self.decode(probed.make(run.plugins), model, valid.histories, quiet, narrow)
+            return validation_score(rankings, valid.targets, self.semantic_ids)
+
+        probe.gives = {name for name in PROBED if width >= int(name.partition("@")[2])}  # type: ignore[attr-defined]
+        return probe
+
+    def decode(
+        self, decoder: Any, model: Any, histories: Any, progress: Progress, settings: Any = None
+    ) -> Rankings:
+        """Rankings of histories, held to the decoder's contract.
+
+        Raises:
+            ContractError: the contract is broken; the line names the decoder and, where it is a plugin's, the plugin.
+        """
+        run, name = self.run, self.run.config.decoder.name
+        rankings = decoder.decode(model, histories, self.semantic_ids, run.device, progress)
+        try:
+            if not isinstance(rankings, Rankings):
+                raise ContractError(f"decode gave {type(rankings).__name__}; it must return Rankings")
+            by_sid = rankings.kind == "sid" and self.semantic_ids is not None
+            catalogue = len(self.semantic_ids.distinct) if by_sid and self.semantic_ids else len(run.dataset.items)
+            wanted = _candidates(settings if settings is not None else run.config.decoder.settings)
+            more = rankings.kind == "item" and self.semantic_ids is not None
+            rankings.check(catalogue, min(wanted, catalogue) if wanted else 0, more)
+            if len(rankings.ids) != len(histories):
+                raise ContractError(f"ranked {len(rankings.ids)} of {len(histories)} histories")
+        except BenchError as error:
+            plugin = run.plugins.owner("decoder", name)
+            whose = f" of plugin {plugin.name}" if plugin is not None and not plugin.built_in else ""
+            raise type(error)(f"decoder {name}{whose}: {error.message}") from None
+        return rankings
+
+
+def _candidates(settings: Any) -> int:
+    """As many candidates as a decoder's settings say (``k``, or ``beams``); 0 where they do not say."""
+    return int(getattr(settings, "k", 0) or getattr(settings, "beams", 0) or 0)

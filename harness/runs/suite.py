@@ -1,0 +1,304 @@
+"""A suite: a grid of methods and seeds on one category, run one after another, each in its own process.
+
+What is recorded is skipped, a failure is noted and passed over, and a plan says what is left and about
+how long it takes. It knows recipes and run directories; it trains nothing itself.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from harness import files, recipes
+from harness.data import categories
+from harness.data.dataset import Dataset
+from harness.errors import BenchError, unknown
+from harness.plugins import Plugins
+from harness.runs import config, pipeline, run_directory
+from harness.runs.run_directory import RunDirectory
+
+KEYS = {"name", "summary", "seeds", "methods"}
+ENTRY_KEYS = {"method", "label", "seeds", "minutes", "set", "from"}
+REFERENCE_ROWS = 28_609
+"""Train rows behind a suite file's minutes (Industrial_and_Scientific on 2 CPU cores)."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A row of a suite: a method, how many of the suite's seeds it takes, and its settings.
+
+    Attributes:
+        label: its name in tables.
+        minutes: a run's duration on 2 CPU cores with `REFERENCE_ROWS` train rows, for the first plan.
+        overrides: settings on top of the recipe, as for ``--set``.
+        source: the label of a row before it: stages of its run of the same seed that have the same settings are
+            taken over, as with ``--from-run --anew``.
+    """
+
+    method: str
+    label: str
+    seeds: int
+    minutes: float
+    overrides: tuple[str, ...]
+    source: str = ""
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A suite file, read."""
+
+    name: str
+    summary: str
+    seeds: tuple[int, ...]
+    entries: tuple[Entry, ...]
+
+
+@dataclass
+class Planned:
+    """One run of a plan."""
+
+    entry: Entry
+    seed: int
+    directory: Path
+    recorded: bool
+    seconds: float
+    measured: bool
+    """Whether `seconds` is from recorded runs of this method (else the suite file's estimate)."""
+    problem: str = ""
+    source: Path | None = None
+    """The run directory that this run goes on from."""
+
+    @property
+    def open(self) -> bool:
+        """Whether it is still to do."""
+        return not self.recorded and not self.problem
+
+
+@dataclass
+class Outcome:
+    """How a plan ended."""
+
+    done: list[Planned] = field(default_factory=list)
+    failed: list[tuple[Planned, str]] = field(default_factory=list)
+
+
+def shipped() -> dict[str, Path]:
+    """The suites that come with the package, by name."""
+    return {p.stem: p for p in sorted(recipes.shipped("suites").glob("*.yaml"))}
+
+
+def read(name: str) -> Suite:
+    """A shipped suite by name, or a suite file by path.
+
+    Raises:
+        BenchError: there is none of that name, or the file's outline is wrong.
+    """
+    known = shipped()
+    path = known.get(name) or Path(name)
+    if name not in known and not path.is_file():
+        raise unknown("suite", name, known, "(bench suite list lists them; or give a file)")
+    content = files.read_yaml(path)
+    where = f"suite {path.name}"
+    for key in content:
+        if key not in KEYS:
+            raise unknown("key", str(key), KEYS, f"in {where}")
+    seeds = content.get("seeds", [42])
+    if (
+        not isinstance(seeds, list)
+        or not seeds
+        or not all(type(s) is int for s in seeds)
+        or len(set(seeds)) < len(seeds)
+    ):
+        raise BenchError(f"{where}: seeds must be a list of different whole numbers, not {seeds!r}")
+    if not isinstance(content.get("methods"), list) or not content["methods"]:
+        raise BenchError(f"{where} lacks 'methods', a list of {{method: NAME}}")
+    entries = tuple(_entry(e, len(seeds), where) for e in content["methods"])
+    labels = [e.label for e in entries]
+    twice = next((label for label in labels if labels.count(label) > 1), None)
+    if twice:
+        raise BenchError(f"{where} names {twice} twice; give one of them a label")
+    for number, entry in enumerate(entries):
+        before = {e.label: e.seeds for e in entries[:number]}
+        if entry.source and before.get(entry.source, 0) < entry.seeds:
+            raise BenchError(
+                f"{where}: {entry.label} goes on from {entry.source}, which must stand before it with as many seeds"
+            )
+    return Suite(str(content.get("name", path.stem)), str(content.get("summary", "")), tuple(seeds), entries)
+
+
+def _entry(given: Any, seeds: int, where: str) -> Entry:
+    given = {"method": given} if isinstance(given, str) else given
+    if not isinstance(given, dict) or not isinstance(given.get("method"), str):
+        raise BenchError(f"{where}: a method is {{method: NAME}}, not {given!r}")
+    for key in given:
+        if key not in ENTRY_KEYS:
+            raise unknown("key", str(key), ENTRY_KEYS, f"at method {given['method']} in {where}")
+    count, minutes, overrides = given.get("seeds", seeds), given.get("minutes", 1.0), given.get("set", [])
+    if type(count) is not int or not 1 <= count <= seeds:
+        raise BenchError(f"{where}: seeds of {given['method']} must lie in 1–{seeds}, not {count!r}")
+    if not isinstance(minutes, (int, float)) or minutes < 0:
+        raise BenchError(f"{where}: minutes of {given['method']} must be a number, not {minutes!r}")
+    if not isinstance(overrides, list) or not all(isinstance(o, str) for o in overrides):
+        raise BenchError(f"{where}: set of {given['method']} must be a list of 'key=value', not {overrides!r}")
+    label, source = str(given.get("label", given["method"])), str(given.get("from", ""))
+    return Entry(given["method"], label, count, float(minutes), tuple(overrides), source)
+
+
+def select(suite: Suite, only: Sequence[str], seeds: int | None) -> Suite:
+    """The suite narrowed to some rows, or to its first seeds.
+
+    Raises:
+        BenchError: a row that the suite lacks, or more seeds than it has.
+    """
+    labels = [e.label for e in suite.entries]
+    for label in only:
+        if label not in labels:
+            raise unknown("row", label, labels, f"of suite {suite.name}")
+    if seeds is not None and not 1 <= seeds <= len(suite.seeds):
+        raise BenchError(f"--seeds {seeds}: suite {suite.name} has {len(suite.seeds)} seeds")
+    count = seeds or len(suite.seeds)
+    needed = {e.source for e in suite.entries if e.label in only}
+    entries = tuple(e for e in suite.entries if not only or e.label in {*only, *needed})
+    entries = tuple(dataclasses.replace(e, seeds=min(e.seeds, count)) for e in entries)
+    return Suite(suite.name, suite.summary, suite.seeds[:count], entries)
+
+
+def plan(suite: Suite, category: str, data_dir: str | None, runs: Path, plugins: Plugins) -> list[Planned]:
+    """Every run of the suite, with what is recorded and what is left.
+
+    A method whose settings do not resolve, or that cannot read the category, is planned with its problem.
+
+    Raises:
+        BenchError: the category cannot be read at all.
+    """
+    # read first of all: a missing category is one error, not one a method
+    datasets: dict[str, Dataset] = {repr([]): categories.read(plugins, category, data_dir, {})}
+    planned: list[Planned] = []
+    for entry in suite.entries:
+        known: dict[int, float | None] = {}
+        for seed in suite.seeds[: entry.seeds]:
+            try:
+                recipe, found = plugins.get("method", entry.method), recipes.tuned(entry.method, category)
+                resolved = config.resolve(recipe, category, seed, entry.overrides, plugins, tuned=found)
+                key = repr(sorted(resolved.dataset.items()))
+                if key not in datasets:
+                    datasets[key] = categories.read(plugins, category, data_dir, resolved.dataset)
+                dataset = datasets[key]
+                source = next((p.directory for p in planned if (p.entry.label, p.seed) == (entry.source, seed)), None)
+                directory = pipeline.directory(
+                    runs, resolved, dataset, pipeline.Origin(source, anew=True) if source else None, plugins
+                )
+                recorded = RunDirectory(directory).finished("run") is not None
+                rows = len(dataset.train)
+                if rows not in known:
+                    known[rows] = _measured(runs, entry.method, category, rows)
+                seconds = known[rows]
+                guess = entry.minutes * 60 * rows / REFERENCE_ROWS
+                about = guess if seconds is None else seconds
+                measured = seconds is not None
+                planned.append(Planned(entry, seed, directory, recorded, about, measured, source=source))
+            except BenchError as error:
+                planned.append(Planned(entry, seed, Path(), False, 0.0, False, error.format_message()))
+    return planned
+
+
+def _measured(runs: Path, method: str, category: str, rows: int) -> float | None:
+    """Median seconds of recorded runs of a method; those of other categories scaled by train rows."""
+    found: dict[bool, list[float]] = {True: [], False: []}
+    for path in runs.glob(f"*/{method}/*/{run_directory.MANIFEST}"):
+        manifest = files.read_json(path)
+        done = manifest.get("done", {})
+        if "run" in done and manifest.get("rows", {}).get("train"):
+            seconds = sum(float(facts.get("seconds", 0)) for facts in done.values())
+            found[path.parts[-4] == category].append(seconds * rows / manifest["rows"]["train"])
+    own = found[True] or found[False]
+    return statistics.median(own) + 6.0 if own else None  # a process takes some seconds to start
+
+
+def execute(
+    planned: list[Planned], arguments: Sequence[str], logs: Path, say: Callable[[str], None],
+    watch: Callable[[Planned, float], None] = lambda run, seconds: None,
+) -> Outcome:  # fmt: skip
+    """Do what is left of a plan, each run in a process of its own.
+
+    Args:
+        arguments: of ``bench run``, the same for all (category, data directory, runs directory, device …).
+        logs: folder for each run's output.
+        say: a line of progress.
+        watch: called every second of a run with the seconds gone.
+    """
+    outcome = Outcome()
+    for number, run in enumerate(planned, start=1):
+        title = f"[{number}/{len(planned)}] {run.entry.label} seed {run.seed}"
+        if run.problem:
+            outcome.failed.append((run, run.problem))
+            say(f"{title}: {run.problem}")
+        elif run.recorded or RunDirectory(run.directory).finished("run") is not None:
+            outcome.done.append(run)
+            say(f"{title}: recorded")
+        else:
+            started = time.monotonic()
+            problem = _run(run, arguments, logs / f"{run.entry.label}-seed{run.seed}.log", watch)
+            seconds = time.monotonic() - started
+            if problem:
+                outcome.failed.append((run, problem))
+                say(f"{title}: failed after {duration(seconds)}: {problem}")
+            else:
+                run.recorded = True
+                outcome.done.append(run)
+                left = sum(r.seconds for r in planned[number:] if r.open)
+                say(
+                    f"{title}: {_shown(run)} in {duration(seconds)}"
+                    + (f"; left: about {duration(left)}" if left else "")
+                )
+    return outcome
+
+
+def _run(run: Planned, arguments: Sequence[str], log: Path, watch: Callable[[Planned, float], None]) -> str:
+    """Run one process; its output goes to the log. Returns what went wrong, or nothing."""
+    sets = [word for override in run.entry.overrides for word in ("--set", override)]
+    sets += ["--from-run", str(run.source), "--anew"] if run.source else []
+    command = [sys.executable, "-m", "harness", "run", "--method", run.entry.method, "--seed", str(run.seed), *sets]
+    files.make_folder(log.parent)
+    started = time.monotonic()
+    with open(log, "w", encoding="utf-8") as file:
+        process = subprocess.Popen([*command, *arguments], stdout=file, stderr=subprocess.STDOUT)
+        try:
+            while process.poll() is None:
+                watch(run, time.monotonic() - started)
+                try:
+                    process.wait(timeout=1)
+                except subprocess.TimeoutExpired:
+                    continue
+        except BaseException:  # an interrupt: the run stops too, and goes on with the same command
+            process.terminate()
+            process.wait()
+            raise
+    if process.returncode == 0:
+        return ""
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    errors = [line.removeprefix("Error: ") for line in lines if line.startswith("Error: ")]
+    how = f"killed by signal {-process.returncode}" if process.returncode < 0 else f"exit {process.returncode}"
+    return errors[-1] if errors else f"{how}; see {log}"
+
+
+def _shown(run: Planned) -> str:
+    stages = files.read_json(run.directory / run_directory.METRICS)["stages"]
+    item = list(stages.values())[-1]["item"]
+    return f"item HR@10 {item['HR@10']:.4f}, NDCG@10 {item['NDCG@10']:.4f}"
+
+
+def duration(seconds: float) -> str:
+    """``8 s``, ``3 min``, ``1 h 20 min``."""
+    if seconds < 90:
+        return f"{math.ceil(seconds)} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"

@@ -1,0 +1,354 @@
+"""Hyperparameter search on valid: a study of trials, resumable, every trial in MLflow (Optuna).
+
+A space is a mapping from settings, written as for ``--set``, to what they may be: a list of choices, or
+``{low: …, high: …, log: true, step: …}``. No trial sees a test sample: the dataset is handed over without.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from harness import files
+from harness.data.dataset import Dataset
+from harness.errors import BenchError, NotFinite, unknown
+from harness.evaluation.validation import BY_ITEM
+from harness.plugins import Plugins
+from harness.progress import Progress
+from harness.runs import identity, pipeline
+from harness.runs.config import MOST_SEED, RunConfig, resolve
+from harness.runs.provenance import provenance
+from harness.runs.run_directory import RunDirectory
+from harness.runs.tracking import Tracker
+
+METRIC = "NDCG@10"
+RANGE = ("low", "high", "log", "step")
+RECORD = "search.json"
+
+
+@dataclass
+class Search:
+    """A search: a method's recipe on one category, over a space."""
+
+    recipe: dict[str, Any]
+    category: str
+    seed: int
+    overrides: tuple[str, ...]
+    space: dict[str, Any]
+    dataset: Dataset
+    plugins: Plugins
+    directory: Path
+    device: str
+    mlflow: bool
+
+    @property
+    def metric(self) -> str:
+        """The valid metric that trials are compared by: by item where they may have other semantic IDs."""
+        return f"{METRIC} {BY_ITEM}" if any(key.partition(".")[0] == "tokenizer" for key in self.space) else METRIC
+
+    def value(self, valid: dict[str, float]) -> float:
+        """What a trial is compared by; without semantic IDs a probe's plain numbers are by item."""
+        return valid[self.metric] if self.metric in valid else valid[METRIC]
+
+    def config(self, settings: dict[str, Any]) -> RunConfig:
+        """The run of a trial."""
+        written = [
+            f"{key}={yaml.safe_dump(value, default_flow_style=True).splitlines()[0]}" for key, value in settings.items()
+        ]
+        return resolve(self.recipe, self.category, self.seed, [*self.overrides, *written], self.plugins, strict=False)
+
+
+def check_space(space: Any, where: str) -> dict[str, Any]:
+    """A search space, checked.
+
+    Raises:
+        BenchError: it is empty, or an entry is neither choices nor a range.
+    """
+    if not isinstance(space, dict) or not space:
+        raise BenchError(
+            f"{where} gives no search space; write one, e.g. 'sasrec.dropout: {{low: 0.1, high: 0.6}}', "
+            "and give it with --space FILE"
+        )
+    for key, entry in space.items():
+        if key.partition(".")[0] in ("dataset", "probe"):
+            raise BenchError(
+                f"{where}: {key} changes what valid numbers are of, so trials would not compare; search it with --set, "
+                "a search for each value"
+            )
+        if isinstance(entry, list) and entry:
+            continue
+        if not isinstance(entry, dict) or not {"low", "high"} <= set(entry):
+            raise BenchError(f"{where}: {key} must be a list of choices or {{low: …, high: …}}, not {entry!r}")
+        for name in entry:
+            if name not in RANGE:
+                raise unknown("key", f"{key}.{name}", [f"{key}.{n}" for n in RANGE], f"in {where}")
+        numbers = [entry["low"], entry["high"], entry.get("step", 1)]
+        if not all(isinstance(n, (int, float)) and not isinstance(n, bool) for n in numbers) or numbers[0] > numbers[1]:
+            raise BenchError(f"{where}: {key} needs numbers with low ≤ high, not {entry!r}")
+        if entry.get("log") and (entry["low"] <= 0 or "step" in entry):
+            raise BenchError(f"{where}: {key} is logarithmic; give low above 0 and no step")
+    return space
+
+
+def run(
+    search: Search, trials: int, prune: bool = True, report: Callable[[dict[str, Any]], None] = lambda _: None
+) -> dict[str, Any]:
+    """Search until `trials` trials are done (those of earlier calls count) and return the record.
+
+    The recipe's own settings are the first trial. Several processes may work on one search at once.
+
+    Args:
+        prune: stop a trial whose valid curve is below the median of those before it.
+        report: called with each finished trial as in the record.
+
+    Raises:
+        BenchError: Optuna is not installed, or the search in the directory has another space or data.
+    """
+    optuna = _optuna()
+    files.make_folder(search.directory)
+    study = _study(optuna, search, prune)
+    _revive(optuna, study, search)
+    over = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
+
+    def done() -> int:
+        """Trials that are over; a failed one is, where its settings and not an interrupt ended it."""
+        known = study.get_trials(deepcopy=False)
+        return sum(trial.state in over or "error" in trial.user_attrs for trial in known)
+
+    def objective(trial: Any) -> float:
+        settings = {key: _suggest(trial, key, entry) for key, entry in search.space.items()}
+        return _trial(optuna, search, trial, settings)
+
+    def finished(study: Any, trial: Any) -> None:
+        report(_entry(trial, search.metric))
+        write_record(search, study)
+        if done() >= trials:
+            study.stop()
+
+    if done() < trials:
+        study.optimize(objective, callbacks=[finished], catch=(_Refused,))
+    record = write_record(search, study)
+    if not record:
+        raise BenchError(f"no trial of the search in {search.directory} was completed; look at its settings and space")
+    return record
+
+
+def write_record(search: Search, study: Any) -> dict[str, Any]:
+    """The search as plain values, also written to ``search.json``, and the best as ``tuned.yaml``.
+
+    Empty, and nothing is written, before a trial is complete.
+    """
+    entries = [_entry(t, search.metric) for t in study.get_trials(deepcopy=False) if t.state.is_finished()]
+    complete = [e for e in entries if e["state"] == "complete"]
+    if not complete:
+        return {}
+    best = max(complete, key=lambda e: (search.value(e["valid"]), -e["number"]))
+    record = {
+        "method": search.recipe["name"],
+        "category": search.category,
+        "caption": search.dataset.caption,
+        "data": search.dataset.fingerprint,
+        "metric": f"valid {search.metric}",
+        "seed": search.seed,
+        "fixed": list(search.overrides),
+        "space": search.space,
+        "best": best,
+        "trials": entries,
+        "date": time.strftime("%F"),
+        **provenance(search.device),
+    }
+    files.write_json(search.directory / RECORD, record)
+    tuned = search.config(best["settings"]).as_dict()
+    kept = {k: v for k, v in tuned.items() if k not in ("category", "seed") and v not in (None, "", {})}
+    files.write_text(search.directory / "tuned.yaml", yaml.safe_dump(kept, sort_keys=False))
+    return record
+
+
+def _optuna() -> Any:
+    try:
+        import optuna
+    except ImportError:
+        raise BenchError("bench tune needs Optuna: pip install 'genrec-bench[tune]'") from None
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    return optuna
+
+
+def _study(optuna: Any, search: Search, prune: bool) -> Any:
+    import warnings
+
+    warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
+    path = search.directory / "study.db"
+    name = search.recipe["name"]
+    storage = optuna.storages.RDBStorage(f"sqlite:///{path}", engine_kwargs={"connect_args": {"timeout": 60}})
+    pruner = optuna.pruners.MedianPruner(4, 4, n_min_trials=3) if prune else optuna.pruners.NopPruner()
+    study = optuna.create_study(
+        storage=storage, study_name=name, direction="maximize", load_if_exists=True, pruner=pruner
+    )
+    n = len(study.get_trials(deepcopy=False))
+    study.sampler = optuna.samplers.TPESampler(
+        seed=(search.seed + n) % (MOST_SEED + 1), multivariate=True, constant_liar=True, n_startup_trials=6
+    )
+    own = {
+        "space": search.space, "data": search.dataset.fingerprint, "fixed": list(search.overrides),
+        "seed": search.seed, "recipe": _recipe(search), "metric": search.metric,
+    }  # fmt: skip
+    known = study.user_attrs.get("identity")
+    if known is not None and "seed" not in known:  # a search of an older version: what is recorded of it
+        record = search.directory / RECORD
+        earlier = files.read_json(record) if record.exists() else {}
+        known = known | {"seed": earlier.get("seed", search.seed), "recipe": own["recipe"], "metric": METRIC}
+    if known is None:
+        study.set_user_attr("identity", own)
+        study.enqueue_trial(_defaults(search))
+    elif known != own:
+        differs = next(k for k in own if known.get(k) != own[k])
+        what = {"fixed": "--set", "seed": f"seed ({known.get('seed')})"}.get(differs, differs)
+        raise BenchError(
+            f"{search.directory} holds a search with another {what}; go on with the same one, or move the folder away"
+        )
+    return study
+
+
+class _Refused(Exception):
+    """A trial's settings do not work: it is failed, and the search goes on."""
+
+
+def _recipe(search: Search) -> str:
+    """A hash of all that a trial's settings stand on: the recipe under the fixed settings, and its local files."""
+    config = search.config({})
+    return config.hash(files=identity.files(config, search.dataset, search.plugins))
+
+
+def _defaults(search: Search) -> dict[str, Any]:
+    """The recipe's own values of the space's settings, where the space holds them."""
+    config = search.config({}).as_dict()
+    sections = {stage["name"]: stage for stage in config["stages"]} | {k: config[k] for k in config if k != "stages"}
+    values = {}
+    for key, entry in search.space.items():
+        place: Any = sections
+        for part in key.split("."):
+            if not isinstance(place, dict) or part not in place:
+                raise BenchError(f"the search space names {key}, which is no setting of {config['name']}")
+            place = place[part]
+        inside = place in entry if isinstance(entry, list) else entry["low"] <= place <= entry["high"]
+        if inside:
+            values[key] = place
+    return values
+
+
+def _suggest(trial: Any, key: str, entry: Any) -> Any:
+    if isinstance(entry, list):
+        return trial.suggest_categorical(key, entry)
+    whole = all(isinstance(entry[k], int) for k in ("low", "high"))
+    if whole:
+        return trial.suggest_int(
+            key, entry["low"], entry["high"], step=int(entry.get("step", 1)), log=bool(entry.get("log"))
+        )
+    return trial.suggest_float(key, entry["low"], entry["high"], step=entry.get("step"), log=bool(entry.get("log")))
+
+
+class _TrialTracker(Tracker):
+    """MLflow, and the valid curve of the last stage to the study."""
+
+    trial: Any
+    pruned: type[Exception]
+    last_stage: str
+    metric = METRIC
+    current = ""
+
+    @contextlib.contextmanager
+    def stage(self, name: str) -> Any:
+        """Remember which stage logs."""
+        self.current = name
+        with super().stage(name):
+            yield
+
+    def log(self, numbers: dict[str, float], step: int) -> None:
+        """Log; stop the trial where it is below the median."""
+        super().log(numbers, step)
+        value = numbers.get(f"eval_{self.metric}", numbers.get(f"eval_{METRIC}"))
+        if value is not None and self.current == self.last_stage:
+            self.trial.report(value, step)
+            if self.trial.should_prune():
+                raise self.pruned
+
+
+def _trial(optuna: Any, search: Search, trial: Any, settings: dict[str, Any]) -> float:
+    config = search.config(settings)
+    folder = RunDirectory(search.directory / "trials" / config.hash())
+    tracker = _TrialTracker(search.directory.parents[2], search.mlflow, " tuning")
+    tracker.trial, tracker.pruned, tracker.last_stage = trial, optuna.TrialPruned, config.stages[-1].name
+    tracker.metric = search.metric
+    trial.set_user_attr("settings", settings)
+    started = time.monotonic()
+    lock = _lock(search.directory, trial.number)
+    over = True
+    try:
+        valid = pipeline.search(
+            pipeline.Run(config, search.dataset, search.plugins, folder, Progress(quiet=True), search.device, tracker)
+        )
+        trial.set_user_attr("valid", valid)
+        for stage in config.stages:
+            facts = folder.finished(f"{stage.name}/fit") or {}
+            trial.set_user_attr(stage.name, {k: v for k, v in facts.items() if not isinstance(v, str)})
+        return search.value(valid)
+    except BenchError as error:
+        if trial.number == 0 and not isinstance(error, NotFinite):
+            raise
+        trial.set_user_attr("error", error.format_message())  # settings that the method refuses, or that diverge
+        raise _Refused from error
+    except KeyboardInterrupt:
+        over = False  # tried again, from its checkpoint
+        raise
+    finally:
+        trial.set_user_attr("seconds", round(time.monotonic() - started, 1))
+        lock.close()
+        if over:
+            shutil.rmtree(folder.path, ignore_errors=True)  # the record is the study; weights are not kept
+
+
+def _lock(directory: Path, number: int) -> Any:
+    """Hold a trial while it runs: a killed process lets go of it."""
+    file = open(directory / f".trial-{number}.lock", "w")  # noqa: SIM115
+    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return file
+
+
+def _revive(optuna: Any, study: Any, search: Search) -> None:
+    """Trials that an interrupt or a kill cut short are closed, and their settings tried again, once each."""
+    states = optuna.trial.TrialState
+    tried_again = list(study.user_attrs.get("tried again", []))
+    for trial in study.get_trials(deepcopy=False, states=(states.RUNNING, states.FAIL)):
+        if trial.state == states.RUNNING:
+            try:
+                _lock(search.directory, trial.number).close()
+            except OSError:
+                continue  # another process is at it
+            study.tell(trial.number, state=states.FAIL)
+        if trial.number not in tried_again and "error" not in trial.user_attrs:
+            tried_again.append(trial.number)
+            study.set_user_attr("tried again", tried_again)
+            study.enqueue_trial(trial.params)
+
+
+def _entry(trial: Any, metric: str) -> dict[str, Any]:
+    """A trial as the record has it."""
+    attributes = dict(trial.user_attrs)
+    failed = trial.state.name == "FAIL"
+    curve = [] if failed else [trial.intermediate_values[k] for k in sorted(trial.intermediate_values)]
+    return {
+        "number": trial.number,
+        "state": "failed" if failed else trial.state.name.lower(),
+        "settings": attributes.pop("settings", trial.params),
+        "valid": attributes.pop("valid", {metric: max(curve)} if curve else None),
+        "seconds": attributes.pop("seconds", None),
+        **attributes,
+    }

@@ -1,0 +1,1 @@
+"""The commands that the leaderboard adds to ``bench``: one file a command group, each a thin call into its rooms."""

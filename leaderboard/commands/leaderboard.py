@@ -1,0 +1,60 @@
+"""``bench leaderboard``: recorded runs as tables: markdown, CSV, LaTeX, JSON, or a page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from harness.cli.common import runs_option
+
+FORMATS = {".md": "markdown", ".csv": "csv", ".tex": "latex", ".json": "json", ".html": "html"}
+
+
+@click.command()
+@click.option("--category", multiple=True, metavar="NAME", help="A category (repeatable).  [default: all recorded]")
+@runs_option
+@click.option("--results", metavar="DIR", help="Read records that bench results export wrote, not run directories.")
+@click.option("--protocol", type=click.Choice(["sid", "item", "both"]), default="both", show_default=True)
+@click.option("--format", "form", type=click.Choice(list(FORMATS.values())), help="[default: by --output, or markdown]")
+@click.option("--stages", is_flag=True, help="A row for every stage, not only a method's last.")
+@click.option("--allow-mixed", is_flag=True, help="Let runs on different data or SIDs stand in one table, marked.")
+@click.option("--output", metavar="FILE", help="Write to a file (.md, .csv, .tex, .json or .html).")
+def leaderboard(
+    category: tuple[str, ...], runs: str, results: str | None, protocol: str, form: str | None, stages: bool,
+    allow_mixed: bool, output: str | None,
+) -> None:  # fmt: skip
+    """Compare what is recorded: a row a method, means over its seeds, tests against the floor and the best baseline.
+
+    Of a method with several recorded settings the one with the best valid NDCG@10 is shown. Reported numbers stand
+    apart from measured ones.
+    """
+    from harness.errors import BenchError, unknown
+    from harness.files import write_text
+
+    from .. import board, formats, page, record
+
+    if output and form is None and Path(output).suffix not in FORMATS:
+        raise BenchError(f"--output {output}: end it in {', '.join(FORMATS)}, or give --format")
+    form = form or (FORMATS[Path(output).suffix] if output else "markdown")
+    if results:
+        found = record.read_all(Path(results))
+        known = sorted({r.category for r in found})
+        for name in category:
+            if name not in known:
+                raise unknown("category", name, known, f"in {results}")
+        found = [r for r in found if not category or r.category in category]
+    else:
+        found = [r for name in category or ("",) for r in record.finished_runs(Path(runs), name)]
+    protocols = ["sid", "item"] if protocol == "both" else [protocol]
+    boards = board.boards(found, protocols, stages, allow_mixed)
+    writers = {
+        "markdown": formats.markdown, "csv": formats.comma_separated, "latex": formats.latex,
+        "json": formats.as_json, "html": page.html,
+    }  # fmt: skip
+    text = writers[form](boards)
+    if output:
+        write_text(Path(output), text)
+        click.echo(f"wrote {output}: " + "; ".join(formats.summary_line(b) for b in boards))
+    else:
+        click.echo(text, nl=False)

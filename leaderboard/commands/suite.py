@@ -1,0 +1,182 @@
+"""``bench suite``: a grid of methods and seeds on one category."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from harness.cli.common import (
+    LazyPlugins,
+    category_option,
+    data_dir_option,
+    device_options,
+    mlflow_option,
+    quiet_option,
+    resumable,
+    runs_option,
+    with_plugins,
+)
+
+if TYPE_CHECKING:
+    from harness.plugins import Plugins
+    from harness.runs.suite import Planned, Suite
+
+only_option = click.option("--only", multiple=True, metavar="ROW", help="Only these rows of the suite (repeatable).")
+seeds_option = click.option("--seeds", type=int, metavar="N", help="Only the first N of the suite's seeds.")
+output_option = click.option(
+    "--output",
+    metavar="DIR",
+    help="Write the table to DIR/CATEGORY/NAME.md, and a record of each run (as bench results export does).",
+)
+
+
+@click.group()
+def suite() -> None:
+    """Run a grid of methods and seeds, and make one table of it."""
+
+
+@suite.command("list")
+def list_() -> None:
+    """List the suites, a line each."""
+    from harness.runs import suite as suites
+
+    for name in suites.shipped():
+        found = suites.read(name)
+        click.echo(f"{name:<12} {len(found.entries)} rows × up to {len(found.seeds)} seeds: {found.summary}")
+
+
+@suite.command()
+@click.argument("name")
+@category_option
+@only_option
+@seeds_option
+@click.option("--dry-run", is_flag=True, help="Print the plan with an estimate of time, and run nothing.")
+@output_option
+@data_dir_option
+@runs_option
+@device_options
+@mlflow_option
+@quiet_option
+@with_plugins
+def run(
+    plugins: Plugins, name: str, category: str, only: tuple[str, ...], seeds: int | None, dry_run: bool,
+    output: str | None, data_dir: str | None, runs: str, device: str, threads: int, no_mlflow: bool, quiet: bool,
+) -> None:  # fmt: skip
+    """Run a suite: what is recorded is skipped, a failure is passed over, a table ends it.
+
+    NAME is a suite of bench suite list, or a file of that form.
+    """
+    from harness import files
+    from harness.progress import Progress
+    from harness.runs import suite as suites
+
+    chosen = suites.select(suites.read(name), only, seeds)
+    planned = suites.plan(chosen, category, data_dir, Path(runs), plugins)
+    if dry_run:
+        _print(planned)
+        return
+    if output:
+        files.make_folder(Path(output))
+    words = ["--category", category, "--runs", runs, "--device", device, "--threads", str(threads)]
+    words += ["--data-dir", data_dir] if data_dir else []
+    words += ["--no-mlflow"] if no_mlflow else []
+    words += [word for file in LazyPlugins.of(click.get_current_context()).files for word in ("--plugin", file)]
+    progress = Progress(quiet)
+    live = sys.stderr.isatty() and not quiet
+
+    def watch(run: Planned, seconds: float) -> None:
+        if live:
+            about = f" of about {suites.duration(run.seconds)}" if run.seconds else ""
+            click.echo(
+                f"\r\033[K{run.entry.label} seed {run.seed}: {suites.duration(seconds)}{about}", nl=False, err=True
+            )
+
+    def say(line: str) -> None:
+        progress.say(("\r\033[K" if live else "") + line)
+
+    with resumable():
+        outcome = suites.execute(planned, words, Path(runs) / category / "suites" / chosen.name, say, watch)
+    if outcome.done:
+        _table(chosen, planned, category, output)
+    for failed, problem in outcome.failed:
+        click.echo(f"failed: {failed.entry.label} seed {failed.seed}: {problem}", err=True)
+    if outcome.failed:
+        sys.exit(1)
+
+
+@suite.command()
+@click.argument("name")
+@category_option
+@only_option
+@seeds_option
+@output_option
+@data_dir_option
+@runs_option
+@with_plugins
+def table(
+    plugins: Plugins, name: str, category: str, only: tuple[str, ...], seeds: int | None, output: str | None,
+    data_dir: str | None, runs: str,
+) -> None:  # fmt: skip
+    """The table of what is recorded of a suite; nothing is run."""
+    from harness.errors import BenchError
+    from harness.runs import suite as suites
+
+    chosen = suites.select(suites.read(name), only, seeds)
+    planned = suites.plan(chosen, category, data_dir, Path(runs), plugins)
+    if not any(run.recorded for run in planned):
+        raise BenchError(f"no run of suite {chosen.name} on {category} is recorded in {runs}; bench suite run {name} …")
+    _table(chosen, planned, category, output)
+
+
+def _table(chosen: Suite, planned: list[Planned], category: str, output: str | None) -> None:
+    """The table of what is recorded; a protocol under which the rows do not compare says so in its place."""
+    from harness import files
+    from harness.errors import BenchError
+
+    from .. import board, formats, submission
+    from ..record import Record
+
+    found = [Record.of_run(run.directory, run.entry.label) for run in planned if run.recorded]
+    parts = [f"# {category}: suite {chosen.name}\n"]
+    for protocol in ("sid", "item"):
+        try:
+            parts.append(formats.tables(board.build(found, [protocol])))
+        except BenchError as error:
+            parts.append(f"Not shown: {error.format_message()}\n")
+    missing = [f"{run.entry.label} seed {run.seed}" for run in planned if not run.recorded]
+    if missing:
+        parts.append(f"Not recorded: {', '.join(missing)}.\n")
+    text = "\n".join(parts)
+    click.echo(text)
+    if output:
+        for record in found:
+            submission.export(record, Path(output))
+        path = Path(output) / category / f"{chosen.name}.md"
+        files.write_text(path, text)
+        click.echo(f"wrote {path} and {len(found)} records")
+
+
+def _print(planned: list[Planned]) -> None:
+    from harness.cli.tables import table
+    from harness.runs import suite as suites
+
+    rows = []
+    for run in planned:
+        state = run.problem or ("recorded" if run.recorded else "to run")
+        basis = "recorded runs" if run.measured else "suite file"
+        rows.append(
+            [
+                run.entry.label,
+                str(run.seed),
+                state,
+                suites.duration(run.seconds) if run.open else None,
+                basis if run.open else None,
+            ]
+        )
+    click.echo(table(["row", "seed", "state", "about", "estimate from"], rows))
+    left = [run for run in planned if run.open]
+    about = suites.duration(sum(run.seconds for run in left))
+    click.echo(f"\n{len(left)} of {len(planned)} runs to do, about {about}")

@@ -1,0 +1,365 @@
+"""A record: one finished run as one small file, all that tables, comparisons and reports need.
+
+It is made from a run directory or read from a JSON file that ``bench results export`` wrote. It knows no table.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from harness import files
+from harness.errors import BenchError
+from harness.evaluation.measure import BAYES, MEASURED
+from harness.evaluation.target_ranks import PROTOCOLS, TargetRanks
+from harness.evaluation.validation import BY_ITEM, OUT
+from harness.files import read_yaml
+from harness.recipes import GROUPS, group_of
+from harness.runs import finished, run_directory
+from harness.runs.edits import KEPT
+from harness.runs.run_directory import RunDirectory
+
+FORMAT = 1
+CHOSEN = "NDCG@10"
+OUT_OF_SAMPLE = "cross-validated valid NDCG@10"
+TOLERANCE = 1e-9  # sums of the same numbers in another order
+MANIFEST_KEYS = ("caption", "fingerprints", "rows", "items", "semantic_ids", "revision", "versions", "hardware")
+KEYS = {
+    "format": int, "label": str, "method": str, "group": str, "category": str, "seed": int, "run": str, "caption": str,
+    "fingerprints": dict, "rows": dict, "items": int, "revision": str, "versions": dict, "hardware": dict,
+    "settings": dict, "stages": dict, "cost": dict,
+}  # fmt: skip
+MADE_AGAIN = "export it again from its run"
+
+
+@dataclass(frozen=True)
+class Record:
+    """A run's record.
+
+    Attributes:
+        content: what the file holds, less its checksum.
+        place: the run directory or the file it was read from.
+    """
+
+    content: dict[str, Any]
+    place: Path
+
+    @classmethod
+    def of_run(cls, directory: Path, label: str = "") -> Record:
+        """The record of a finished run.
+
+        Args:
+            label: its row in tables; without one the method's name.
+
+        Raises:
+            BenchError: no finished run, or one measured before records held the ranks of targets.
+        """
+        folder = RunDirectory(directory)
+        manifest = finished.need_finished(folder)
+        result, settings = files.read_json(directory / run_directory.METRICS), read_yaml(directory / run_directory.CONFIG)
+        stages = result["stages"]
+        for name, stage in stages.items():
+            if "ranks" not in stage or "rankings" not in stage:
+                raise BenchError(
+                    f"{directory}: stage {name} was measured by an older version; bench results measure {directory}"
+                )
+        trained = [stage["train"] for stage in stages.values() if stage.get("train")]
+        last = list(stages.values())[-1]
+        content = {
+            "format": FORMAT,
+            "label": label or manifest["method"],
+            "method": manifest["method"],
+            "group": group_of(manifest.get("group", "ours")),
+            "category": manifest["category"],
+            "seed": manifest["seed"],
+            "run": directory.resolve().name,
+            **{key: manifest[key] for key in MANIFEST_KEYS},
+            **{key: manifest.get(key) for key in ("started", "finished")},
+            "cost": {
+                "train seconds": round(sum(facts["seconds"] for facts in trained), 1),
+                "decode seconds": last["decode"].get("seconds"),
+                "users per second": last["decode"].get("users per second"),
+                "peak memory GiB": last["decode"].get("peak memory GiB"),
+                "parameters": max((facts.get("parameters") or 0 for facts in trained), default=0),
+            },
+            "stages": stages,
+            "settings": settings,
+        }
+        if origin := finished.origin_of(manifest):
+            content["origin"] = origin
+        if manifest.get("components"):
+            content["components"] = manifest["components"]
+        if manifest.get(KEPT):
+            content[KEPT] = {step: kept["changed"] for step, kept in manifest[KEPT].items()}
+        if BAYES in result:
+            content[BAYES] = result[BAYES]
+        return cls(content, directory)
+
+    @classmethod
+    def read(cls, path: Path) -> Record:
+        """A record from its file.
+
+        Raises:
+            BenchError: it is missing, no record, or not as it was exported.
+        """
+        content = files.read_json(path, MADE_AGAIN)
+        if not isinstance(content, dict) or not isinstance(content.get("format"), int):
+            raise BenchError(f"{path} is no record of a run; bench results export RUN writes one")
+        if content["format"] != FORMAT:
+            raise BenchError(f"{path} has format {content['format']}, this version reads {FORMAT}; {MADE_AGAIN}")
+        given = content.pop("checksum", None)
+        for key, kind in KEYS.items():
+            if not isinstance(content.get(key), kind):
+                raise BenchError(f"{path}: '{key}' is missing or no {kind.__name__}; {MADE_AGAIN}")
+        if given != checksum(content):
+            raise BenchError(f"{path} was changed after its export (its checksum does not fit); {MADE_AGAIN}")
+        if group_of(content["group"]) not in GROUPS or not content["stages"]:
+            raise BenchError(f"{path}: no stage, or an unknown group '{content['group']}'; {MADE_AGAIN}")
+        return cls(content, path)
+
+    def write(self, path: Path) -> None:
+        """Write the file, with a checksum over its content; lists of numbers stand on one line."""
+        text = json.dumps(self.content | {"checksum": checksum(self.content)}, indent=1, ensure_ascii=False)
+        flat = re.sub(r"\[\s+((?:-?[\d.eE+-]+,?\s+)+)\]", lambda m: f"[{' '.join(m[1].split())}]", text)
+        files.write_text(path, flat + "\n")
+
+    @property
+    def file_name(self) -> str:
+        """Where it stands among the records of its category: ``<method>/<run>.json``."""
+        return f"{self.method}/{self.content['run']}.json"
+
+    @property
+    def label(self) -> str:
+        """Its row in tables."""
+        return str(self.content["label"])
+
+    @property
+    def method(self) -> str:
+        """The method's name."""
+        return str(self.content["method"])
+
+    @property
+    def group(self) -> str:
+        """One of :data:`harness.recipes.GROUPS`."""
+        return group_of(str(self.content["group"]))
+
+    @property
+    def category(self) -> str:
+        """The category."""
+        return str(self.content["category"])
+
+    @property
+    def seed(self) -> int:
+        """The seed."""
+        return int(self.content["seed"])
+
+    @property
+    def data(self) -> str:
+        """The data's fingerprint."""
+        return str(self.content["fingerprints"]["data"])
+
+    @property
+    def sids(self) -> str | None:
+        """The semantic IDs' fingerprint."""
+        return self.content["fingerprints"].get("semantic_ids")
+
+    @property
+    def stages(self) -> dict[str, dict[str, Any]]:
+        """The stages' entries, in order."""
+        return self.content["stages"]
+
+    @property
+    def last(self) -> str:
+        """The last stage's name."""
+        return list(self.stages)[-1]
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The run's whole configuration."""
+        return self.content["settings"]
+
+    @property
+    def cost(self) -> dict[str, Any]:
+        """Seconds, memory and parameters."""
+        return self.content["cost"]
+
+    @property
+    def valid(self) -> float | None:
+        """NDCG@10 of the last stage on valid: under the SID protocol where there are semantic IDs.
+
+        A stage that was fitted on valid has it out of sample.
+        """
+        return self._valid(CHOSEN)
+
+    @property
+    def valid_by_item(self) -> float | None:
+        """The same under the item protocol, which does not hang on the semantic IDs; None where it is not recorded."""
+        return self._valid(CHOSEN if self.sids is None else f"{CHOSEN} {BY_ITEM}")
+
+    def _valid(self, name: str) -> float | None:
+        stage = self.stages[self.last]
+        fitted = (stage.get("train") or {}).get(OUT_OF_SAMPLE)  # in older records it stands there alone
+        return fitted if fitted is not None and name == CHOSEN else (stage.get("valid") or {}).get(name)
+
+    @property
+    def probe(self) -> str:
+        """What its valid metrics are of (data, reader, probe, draw): numbers compare only where this is the same."""
+        stage, probe = self.stages[self.last], self.settings.get("probe") or {}
+        # a draw is the seed's, and before version 2 it was of samples in another order
+        drawn = [self.seed, stage.get(MEASURED, 1)] if probe.get("samples") else None
+        trainer = (self.settings.get("stages") or [{}])[-1] if OUT in (stage.get("train") or {}) else {}
+        told = [self.data, probe, drawn, trainer.get("samples"), self.settings.get("dataset") or {}]
+        return json.dumps(told, sort_keys=True)
+
+    @cached_property
+    def variant(self) -> str:
+        """Hash of all that tells runs apart but the seed: settings, data, given SIDs, and the run gone on from.
+
+        Runs that share it differ by seed only. SIDs that a run made for itself hang on the seed and are not in it.
+        """
+        sids = (self.content.get("semantic_ids") or {}).get("source")
+        return finished.variant(self.settings, self.content["fingerprints"], sids, self.content.get("origin"))
+
+    @property
+    def result(self) -> str:
+        """A hash of what the run gave: equal for a record and its copy."""
+        told = {name: [stage.get("rankings"), stage.get("ranks")] for name, stage in self.stages.items()}
+        return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+
+    def metrics(self, protocol: str, stage: str = "") -> dict[str, float]:
+        """A stage's metrics (the last one's by default); empty where the protocol is not there."""
+        return self.stages[stage or self.last].get(protocol) or {}
+
+    def interval(self, protocol: str, metric: str, stage: str = "") -> tuple[float, float] | None:
+        """A metric's 95 % interval over test samples."""
+        pair = (self.stages[stage or self.last].get("intervals") or {}).get(protocol, {}).get(metric)
+        return (float(pair[0]), float(pair[1])) if pair else None
+
+    def ranks(self, protocol: str, stage: str = "") -> TargetRanks | None:
+        """Where the targets stand, samples in canonical order."""
+        encoded = (self.stages[stage or self.last].get("ranks") or {}).get(protocol)
+        try:
+            return TargetRanks.decode(encoded) if encoded else None
+        except BenchError as error:
+            raise BenchError(f"{self.place}: {error.format_message()}; {MADE_AGAIN}") from None
+
+    @property
+    def protocols(self) -> list[str]:
+        """The protocols that the last stage has."""
+        return [protocol for protocol in PROTOCOLS if self.metrics(protocol)]
+
+    def stage(self, name: str) -> dict[str, Any]:
+        """A stage's entry.
+
+        Raises:
+            BenchError: the run has no such stage.
+        """
+        if name not in self.stages:
+            raise BenchError(f"{self.place} has no stage '{name}'; it has {', '.join(self.stages)}")
+        return self.stages[name]
+
+
+def contradictions(record: Record) -> list[str]:
+    """Where a record's metrics are not those of its own target ranks, a line each; empty where they agree."""
+    found = []
+    n = record.content["rows"].get("test")
+    for stage in record.stages:
+        for protocol in PROTOCOLS:
+            said, ranks = record.metrics(protocol, stage), record.ranks(protocol, stage)
+            where = f"{stage}, {protocol} protocol"
+            if said and ranks is None:
+                found.append(f"{where}: no target ranks")
+            elif ranks is not None and len(ranks) != n:
+                found.append(f"{where}: ranks of {len(ranks)} targets, test has {n} samples")
+            elif ranks is not None:
+                found += [
+                    f"{where}: {name} is {value:.6g} by the target ranks, the record says {said.get(name)}"
+                    for name, value in ranks.means().items()
+                    if not abs(said.get(name, -1.0) - value) <= TOLERANCE
+                ]
+    return found
+
+
+def trusted(record: Record) -> Record:
+    """The record, if it agrees with itself.
+
+    Raises:
+        BenchError: it does not: a file was changed by hand or half replaced.
+    """
+    found = contradictions(record)
+    if found:
+        raise BenchError(f"{record.place}: {found[0]}; bench results measure RUN computes it again")
+    return record
+
+
+def checksum(content: dict[str, Any]) -> str:
+    """sha256 of a record's content, free of layout and key order."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def read_all(root: Path) -> list[Record]:
+    """Every record below a folder, by path.
+
+    Raises:
+        BenchError: there is none, or one is damaged.
+    """
+    found = [Record.read(path) for path in sorted(root.rglob("*.json")) if path.name != run_directory.SEMANTIC_IDS]
+    if not found:
+        raise BenchError(f"no record in {root}; bench results export RUN --output {root} writes one")
+    return found
+
+
+def finished_runs(runs: Path, category: str = "") -> list[Record]:
+    """The records of every finished run in a runs directory, of one category or of all.
+
+    Raises:
+        BenchError: there is none, or one is damaged.
+    """
+    found = [record for root in ([runs / category] if category else runs.glob("*")) for record in _below(root)]
+    if not found:
+        known = sorted(p.name for p in runs.glob("*") if p.is_dir())
+        there = f"recorded are {', '.join(known)}" if known and category else f"{runs} holds no run"
+        what = f"of {category} " if category else ""
+        raise BenchError(
+            f"no finished run {what}in {runs} ({there}); make one: bench run --category {category or 'Synthetic'} …"
+        )
+    return found
+
+
+def finished_below(folder: Path) -> list[Record]:
+    """The records of every finished run below a folder, by path.
+
+    Raises:
+        BenchError: there is none, or one is damaged.
+    """
+    found = _below(folder)
+    if not found:
+        raise BenchError(f"{folder} holds no finished run; bench run prints the directory of one")
+    return found
+
+
+def _below(folder: Path) -> list[Record]:
+    manifests = [
+        *folder.glob(run_directory.MANIFEST),
+        *folder.glob(f"*/{run_directory.MANIFEST}"),
+        *folder.glob(f"*/*/{run_directory.MANIFEST}"),
+    ]
+    return [Record.of_run(p.parent) for p in sorted(manifests) if RunDirectory(p.parent).finished("run") is not None]
+
+
+def load(path: Path) -> Record:
+    """A record from a run directory, or from the file that was exported of one.
+
+    Raises:
+        BenchError: there is neither, or its metrics do not follow from its target ranks.
+    """
+    if path.is_dir():
+        return trusted(Record.of_run(path))
+    if path.suffix == ".json":
+        return trusted(Record.read(path))
+    raise BenchError(f"{path} is no run directory and no record (.json); bench run prints the directory of a run")

@@ -1,0 +1,296 @@
+"""Two systems on the same test samples: paired differences, by segment, and the samples that changed most.
+
+It computes from target ranks; the samples' histories and titles come from the dataset, where it is at hand.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from harness.cli.tables import PROTOCOLS, table
+from harness.data.dataset import Dataset
+from harness.data.semantic_ids import SemanticIds
+from harness.errors import BenchError, unknown
+from harness.evaluation.segments import segmentations
+from harness.evaluation.statistics import Paired, holm, paired
+from harness.evaluation.target_ranks import METRICS
+
+from ..record import Record, finished_below, load
+from .systems import System, recipes
+from .tables import caption, title
+
+PAIRED = ("Difference", "95 %", "p", "p (Holm)", "Wins", "Losses", "Ties")
+HOW = "paired over test samples: bootstrap interval, randomisation test, Holm's correction over the metrics"
+SEGMENT_METRIC = "NDCG@10"
+HISTORY = 3  # items of a history that are shown
+TITLE = 50  # characters of a title that are shown
+
+
+@dataclass(frozen=True)
+class Changed:
+    """A test sample whose result changed: what was bought, what was to be found, and how well each system found it."""
+
+    user: str
+    history: list[str]
+    target: str
+    first: float
+    second: float
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All that is said of two systems, second against first.
+
+    Attributes:
+        protocols: ``{protocol: {metric: Paired}}``.
+        seeds: of each seed that both have, the same (only where there are several).
+        segments: ``{protocol: {segmentation: {segment: Paired of NDCG@10}}}``, corrected over all segments.
+        gained: samples that the second finds better, most first, by NDCG@10 under the last protocol.
+        lost: samples that it finds worse.
+        left_out: what could not be compared, and why.
+    """
+
+    first: System
+    second: System
+    protocols: dict[str, dict[str, Paired]]
+    seeds: dict[int, dict[str, dict[str, Paired]]] = field(default_factory=dict)
+    segments: dict[str, dict[str, dict[str, Paired]]] = field(default_factory=dict)
+    gained: list[Changed] = field(default_factory=list)
+    lost: list[Changed] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
+
+    def as_json(self) -> dict[str, Any]:
+        """The comparison as plain values, with what it rests on; without samples, which are the data's own."""
+
+        def plain(found: dict[str, Paired]) -> dict[str, Any]:
+            return {name: dataclasses.asdict(result) for name, result in found.items()}
+
+        records = [*self.first.recipe.records, *self.second.recipe.records]
+        content = records[0].content
+        return {
+            "first": self.first.name,
+            "second": self.second.name,
+            "category": records[0].category,
+            "caption": content["caption"],
+            "fingerprints": content["fingerprints"],
+            "seeds of the first": [record.seed for record in self.first.recipe.records],
+            "seeds of the second": [record.seed for record in self.second.recipe.records],
+            "revisions": sorted({record.content["revision"] for record in records}),
+            "protocols": {name: plain(found) for name, found in self.protocols.items()},
+            "by seed": {
+                str(seed): {name: plain(found) for name, found in protocols.items()}
+                for seed, protocols in self.seeds.items()
+            },
+            "segments": {
+                protocol: {name: plain(parts) for name, parts in divisions.items()}
+                for protocol, divisions in self.segments.items()
+            },
+        }
+
+
+def side(given: str) -> System:
+    """``RUN[:STAGE]``: a run directory, a record, or a folder of runs of one recipe (its seeds are averaged).
+
+    Raises:
+        BenchError: there is no such run or stage, or the folder holds runs of several recipes.
+    """
+    path, stage = Path(given), ""
+    if not path.exists() and ":" in given:
+        head, _, stage = given.rpartition(":")
+        path = Path(head)
+    if not path.exists():
+        raise BenchError(f"{path} does not exist; give a run directory, a record (.json), or a folder of one's seeds")
+    several = path.is_dir() and not (path / "manifest.json").exists()
+    found = recipes(finished_below(path) if several else [load(path)])
+    if len(found) > 1:
+        names = ", ".join(f"{recipe.name} ({recipe.first.place.name}, …)" for recipe in found)
+        raise BenchError(f"{path} holds runs of several recipes: {names}; give the directory of one run")
+    recipe = found[0]
+    if stage and stage not in recipe.stages:
+        raise unknown("stage", stage, recipe.stages, f"of {path}")
+    stage = stage or recipe.stages[-1]
+    name = recipe.name if stage == recipe.stages[-1] else f"{recipe.name} {stage}"
+    return System(name, recipe, stage)
+
+
+def compare(
+    first: System, second: System, dataset: Dataset | None, most: int = 5, only: Sequence[str] = ()
+) -> Comparison:
+    """Compare two systems on the same test samples.
+
+    Args:
+        dataset: the category, for segments and samples; None: neither.
+        most: how many samples to list that gained, and that lost.
+        only: the metrics that are compared, and corrected, together; without any, all of them.
+
+    Raises:
+        BenchError: they were run on different data, share no protocol, or a metric is unknown.
+    """
+    for name in only:
+        if name not in METRICS:
+            raise unknown("metric", name, METRICS)
+    if first.name == second.name:
+        last = f" {second.stage}" if first.stage != second.stage else f" ({second.recipe.first.place.name})"
+        first = dataclasses.replace(first, name=f"{first.name} ({first.recipe.first.place.name})")
+        second = dataclasses.replace(second, name=second.name + last)
+    a, everyone = first.recipe.first, [*first.recipe.records, *second.recipe.records]
+    b = next((record for record in everyone if record.data != a.data), second.recipe.first)
+    if a.data != b.data:
+        raise BenchError(
+            f"{a.place} ({a.category}, data {a.data[:12]}) and {b.place} ({b.category}, data {b.data[:12]}) were run "
+            "on different data; their samples do not pair"
+        )
+    sids = [{record.seed: record.sids for record in system.recipe.records} for system in (first, second)]
+    same_sids = len({record.sids for record in everyone}) == 1 or sids[0] == sids[1]
+    left_out = []
+    values: dict[str, tuple[dict[str, np.ndarray], dict[str, np.ndarray]]] = {}
+    for protocol, label in PROTOCOLS.items():
+        if protocol == "sid" and not same_sids:
+            shown = ", ".join(sorted({(record.sids or "none")[:12] for record in everyone}))
+            left_out.append(f"{label}: the semantic IDs differ ({shown})")
+            continue
+        pair = first.samples(protocol), second.samples(protocol)
+        if all(pair):
+            values[protocol] = pair
+    if not values:
+        raise BenchError(f"{a.place} and {b.place} share no protocol: {'; '.join(left_out) or 'no target ranks'}")
+
+    def tested(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> dict[str, Paired]:
+        return paired(_narrowed(one, only), _narrowed(other, only))
+
+    found = Comparison(first, second, {p: tested(*pair) for p, pair in values.items()}, left_out=left_out)
+    shared = {r.seed for r in first.recipe.records} & {r.seed for r in second.recipe.records}
+    if len(shared) > 1:
+        for seed in sorted(shared):
+            found.seeds[seed] = {p: tested(_of_seed(first, seed, p), _of_seed(second, seed, p)) for p in values}
+    if dataset is not None:
+        _samples(found, values, dataset, most)
+    return found
+
+
+def markdown(found: Comparison) -> str:
+    """The comparison as tables."""
+    first, second = found.first.name, found.second.name
+    records: list[Record] = [*found.first.recipe.records, *found.second.recipe.records]
+    parts = [f"# {second} against {first}"]
+    for protocol, results in found.protocols.items():
+        parts += [f"## {title(protocol)}", paired_table(first, second, results), caption(records, protocol, [HOW])]
+    if found.seeds:
+        rows = [
+            [seed, PROTOCOLS[protocol].split()[0], name, r.first, r.second, f"{r.difference:+.4f}", _interval(r)]
+            for seed, protocols in found.seeds.items()
+            for protocol, results in protocols.items()
+            for name, r in results.items()
+            if name in ("HR@10", "NDCG@10") or len(results) < 4
+        ]
+        headers = ["Seed", "Protocol", "Metric", first, second, "Difference", "95 %"]
+        parts += ["## By seed", table(headers, rows), caption(records)]
+    for protocol, divisions in found.segments.items():
+        rows = [
+            [name, label, r.wins + r.losses + r.ties, r.first, r.second, f"{r.difference:+.4f}", _interval(r),
+             f"{r.p:.3g}", f"{r.corrected:.3g}", r.wins, r.losses]
+            for name, labels in divisions.items()
+            for label, r in labels.items()
+        ]  # fmt: skip
+        headers = ["Segment", "", "Samples", first, second, *PAIRED[:-1]]
+        note = f"{SEGMENT_METRIC}; Holm's correction over all segments"
+        parts += [f"## {SEGMENT_METRIC} by segment, {PROTOCOLS[protocol]}", table(headers, rows)]
+        parts.append(caption(records, protocol, [note]))
+    for heading, samples in (("gained", found.gained), ("lost", found.lost)):
+        if samples:
+            rows = [[s.user, " → ".join(map(_short, s.history)), _short(s.target), s.first, s.second] for s in samples]
+            parts += [
+                f"## Samples that {heading} most",
+                table(["User", "History (its end)", "Target", first, second], rows),
+                caption(records, list(found.protocols)[-1], [f"{SEGMENT_METRIC} of each sample"]),
+            ]
+    parts += [f"Not compared: {line}." for line in found.left_out]
+    return "\n\n".join(parts) + "\n"
+
+
+def paired_table(first: str, second: str, results: dict[str, Paired]) -> str:
+    """A row a metric."""
+    rows = [
+        [name, r.first, r.second, f"{r.difference:+.4f}", _interval(r), f"{r.p:.3g}", f"{r.corrected:.3g}", r.wins,
+         r.losses, r.ties]
+        for name, r in results.items()
+    ]  # fmt: skip
+    return table(["Metric", first, second, *PAIRED], rows)
+
+
+def _interval(result: Paired) -> str:
+    return f"{result.low:+.4f} to {result.high:+.4f}"
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= TITLE else text[: TITLE - 1].rstrip() + "…"
+
+
+def _narrowed(values: dict[str, np.ndarray], only: Sequence[str]) -> dict[str, np.ndarray]:
+    return {name: value for name, value in values.items() if not only or name in only}
+
+
+def _of_seed(system: System, seed: int, protocol: str) -> dict[str, np.ndarray]:
+    """One seed's per-sample values."""
+    record = next(record for record in system.recipe.records if record.seed == seed)
+    ranks = record.ranks(protocol, system.stage)
+    return ranks.values() if ranks is not None else {}
+
+
+def _samples(
+    found: Comparison,
+    values: dict[str, tuple[dict[str, np.ndarray], dict[str, np.ndarray]]],
+    dataset: Dataset,
+    most: int,
+) -> None:
+    """Segments and changed samples; ranks are in canonical order, and so are the samples here."""
+    test = dataset.test.take(dataset.test.order)
+    semantic_ids: SemanticIds | None = dataset.given
+    if semantic_ids is not None and semantic_ids.fingerprint != found.first.recipe.first.sids:
+        semantic_ids = None
+    divisions = segmentations(test, dataset.train, len(dataset.items), semantic_ids)
+    for protocol, (first, second) in values.items():
+        keys, parts = [], []
+        for division in divisions:
+            for number, label in enumerate(division.labels):
+                rows = division.of_sample == number
+                if rows.any():
+                    keys.append((division.name, label))
+                    parts.append(paired({"": first[SEGMENT_METRIC][rows]}, {"": second[SEGMENT_METRIC][rows]})[""])
+        by_name: dict[str, dict[str, Paired]] = {}
+        for (name, label), result in zip(keys, _corrected(parts), strict=True):
+            by_name.setdefault(name, {})[label] = result
+        found.segments[protocol] = by_name
+    first, second = list(values.values())[-1]
+    change = second[SEGMENT_METRIC] - first[SEGMENT_METRIC]
+    fine = second["MRR"] - first["MRR"]  # tells apart what NDCG@10 does not
+    order = np.lexsort((-fine, -change))
+
+    def listed(rows: np.ndarray) -> list[Changed]:
+        return [
+            Changed(
+                str(test.users[row]),
+                [dataset.items.titles[item] for item in test.histories.items[row][: test.histories.lengths[row]]][
+                    -HISTORY:
+                ],
+                dataset.items.titles[test.targets[row]],
+                float(first[SEGMENT_METRIC][row]),
+                float(second[SEGMENT_METRIC][row]),
+            )
+            for row in rows.tolist()
+        ]
+
+    found.gained.extend(listed(order[:most][change[order[:most]] > 0]))
+    worst = order[::-1][:most]
+    found.lost.extend(listed(worst[change[worst] < 0]))
+
+
+def _corrected(parts: Sequence[Paired]) -> list[Paired]:
+    corrected = holm(np.array([part.p for part in parts]))
+    return [dataclasses.replace(part, corrected=float(p)) for part, p in zip(parts, corrected, strict=True)]

@@ -1,0 +1,167 @@
+"""What a report's columns are: a stage of a recorded run, or of several seeds of one recipe.
+
+It knows records; it writes nothing.
+"""
+
+from __future__ import annotations
+
+import itertools
+import statistics
+from collections import Counter
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from harness.evaluation.measure import MEASURED
+from harness.evaluation.segments import BOUGHT
+
+from ..record import Record
+
+TARGETS_ALONE = "times the target is a train target"
+"""What records of before version 2 of the measuring count under the name of purchases."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The runs of one recipe, which differ by seed only, in order of seed.
+
+    Attributes:
+        name: its name in the report.
+        records: one a seed.
+    """
+
+    name: str
+    records: tuple[Record, ...]
+
+    @property
+    def first(self) -> Record:
+        """The run of the first seed, for what all share."""
+        return self.records[0]
+
+    @property
+    def stages(self) -> list[str]:
+        """The stages that every run has."""
+        return [stage for stage in self.first.stages if all(stage in record.stages for record in self.records)]
+
+
+@dataclass(frozen=True)
+class System:
+    """A stage of a recipe; its numbers are means over the recipe's seeds.
+
+    Attributes:
+        name: its name in tables.
+        recipe: the runs.
+        stage: the stage's name.
+    """
+
+    name: str
+    recipe: Recipe
+    stage: str
+
+    @property
+    def is_last(self) -> bool:
+        """Whether it is its recipe's last stage."""
+        return self.stage == self.recipe.stages[-1]
+
+    def values(self, protocol: str, metric: str) -> list[float]:
+        """A metric of each seed."""
+        found = [record.metrics(protocol, self.stage).get(metric) for record in self.recipe.records]
+        return [value for value in found if value is not None]
+
+    def metric(self, protocol: str, metric: str) -> float | None:
+        """A metric, the mean over seeds."""
+        values = self.values(protocol, metric)
+        return statistics.fmean(values) if values else None
+
+    def interval(self, protocol: str, metric: str) -> tuple[float, float] | None:
+        """The 95 % interval over test samples, its bounds averaged over seeds."""
+        found = [record.interval(protocol, metric, self.stage) for record in self.recipe.records]
+        bounds = [pair for pair in found if pair]
+        return (statistics.fmean(b[0] for b in bounds), statistics.fmean(b[1] for b in bounds)) if bounds else None
+
+    def samples(self, protocol: str, only: Collection[str] = ()) -> dict[str, np.ndarray]:
+        """``{metric: [n]}`` each sample's values, averaged over seeds; empty where a run lacks them."""
+        ranks = [record.ranks(protocol, self.stage) for record in self.recipe.records]
+        values = [found.values(only) for found in ranks if found is not None]
+        if not values or len(values) < len(ranks):
+            return {}
+        if len(values) == 1:
+            return values[0]
+        return {name: np.mean([seed[name] for seed in values], axis=0) for name in values[0]}
+
+    @cached_property
+    def levels(self) -> dict[str, Any]:
+        """The per-level analysis, averaged over seeds; empty without SIDs."""
+        found = [record.stages[self.stage].get("levels") for record in self.recipe.records]
+        return _mean([levels for levels in found if levels]) if all(found) else {}
+
+    @cached_property
+    def segments(self) -> dict[str, Any]:
+        """Metrics by segment, averaged over seeds."""
+        stages = [record.stages[self.stage] for record in self.recipe.records]
+        found = [stage.get("segments") for stage in stages]
+        if not all(found):
+            return {}
+        old = [stage.get(MEASURED, 1) < 2 for stage in stages]
+        named = [
+            {TARGETS_ALONE if key == BOUGHT and before else key: part for key, part in parts.items()}
+            for parts, before in zip(found, old, strict=True)
+            if parts
+        ]
+        return _mean(named)
+
+    @property
+    def invalid(self) -> int | None:
+        """CC, of all seeds together."""
+        found = [record.stages[self.stage].get("invalid") for record in self.recipe.records]
+        return sum(value for value in found if value is not None) if any(v is not None for v in found) else None
+
+
+def recipes(records: Sequence[Record]) -> list[Recipe]:
+    """The recipes among records, in their order: what shares a label and differs by seed only.
+
+    Two of one label are told apart by the hash of settings, data, SIDs and origin. Two runs of one seed that share it
+    and yet gave different results (other code, other threads) are two recipes, named by where they stand; a record and
+    its copy are one.
+    """
+    counted = Counter(record.label for record in records)
+    groups: dict[tuple[str, str, int], dict[int, Record]] = {}
+    for record in records:
+        variant = record.variant if counted[record.label] > 1 else ""
+        for number in itertools.count():
+            known = groups.setdefault((record.label, variant, number), {})
+            twin = known.setdefault(record.seed, record)
+            if twin is record or twin.result == record.result:
+                break
+    variants = Counter((label, variant) for label, variant, _ in groups)
+    labels = Counter(label for label, _ in variants)
+    found = []
+    for (label, variant, _), by_seed in groups.items():
+        name = label if labels[label] == 1 else f"{label} {variant}"
+        ordered = tuple(record for _, record in sorted(by_seed.items()))
+        found.append(Recipe(name if variants[label, variant] == 1 else f"{name} ({ordered[0].place})", ordered))
+    return found
+
+
+def systems(found: Sequence[Recipe]) -> list[System]:
+    """Every stage of every recipe; with one recipe a stage is named by itself."""
+    return [
+        System(
+            stage.upper() if len(found) == 1 else recipe.name if len(recipe.stages) == 1 else f"{recipe.name} {stage}",
+            recipe,
+            stage,
+        )
+        for recipe in found
+        for stage in recipe.stages
+    ]
+
+
+def _mean(found: list[Any]) -> Any:
+    """Nested dicts of numbers, averaged; None where one is None."""
+    if isinstance(found[0], dict):
+        keys = dict.fromkeys(key for other in found for key in other)
+        return {key: _mean([other[key] for other in found if key in other]) for key in keys}
+    return None if any(value is None for value in found) else statistics.fmean(found)

@@ -1,0 +1,13 @@
+"""Datasets: readers of the file layouts, and the generated category."""
+
+from harness import hookimpl
+
+
+@hookimpl
+def bench_datasets():
+    """MiniOneRec's CSVs, user sequences, and ``Synthetic``."""
+    return {
+        "minionerec": ".minionerec_csv:MiniOneRecReader",
+        "sequences": ".sequences:SequencesReader",
+        "synthetic": ".synthetic:SyntheticReader",
+    }

@@ -1,0 +1,104 @@
+"""The sequence layout: ``<category>.inter.json`` (user → item ids in time order), leave-one-out.
+
+The last item of a user is the test target, the one before it valid, the rest train (LC-Rec,
+arXiv 2311.09049). SIDs stand in ``<category>.index[.<variant>].json``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from annotated_types import Ge
+
+from harness.data.dataset import MAX_HISTORY, Dataset, Samples
+from harness.data.problems import Problems
+from harness.data.reading import REGENERATE, folders, read_index, read_items, read_json
+from harness.errors import unknown
+from harness.settings import setting
+
+_INTER = ".inter.json"
+
+
+@dataclass(frozen=True)
+class SequencesSettings:
+    """Settings of the layout."""
+
+    max_history: Annotated[int, Ge(1)] = setting(MAX_HISTORY, "longest history, in items; older ones are cut")
+    index: str = setting("", "which .index.VARIANT.json holds the SIDs; empty: the first by name")
+
+
+class SequencesReader:
+    """Reads user sequences and splits them leave-one-out."""
+
+    Settings = SequencesSettings
+
+    def __init__(self, settings: SequencesSettings):
+        self.settings = settings
+
+    @staticmethod
+    def categories(root: Path | None) -> list[str]:
+        """Categories with an ``.inter.json``."""
+        if root is None:
+            return []
+        return [p.name.removesuffix(_INTER) for f in folders(root) for p in sorted(f.glob("*" + _INTER))]
+
+    def read(self, root: Path | None, category: str, problems: Problems) -> Dataset:
+        """The dataset, with the checks that ``bench data validate`` lists."""
+        assert root is not None
+        folder = next(f for f in folders(root) if (f / f"{category}{_INTER}").exists())
+        items = read_items(folder / f"{category}.item.json", problems)
+        problems.stop_on_errors()
+        assert items is not None
+        variant, index_path = self._variant(folder, category)
+        given = read_index(index_path, len(items), problems) if index_path else None
+        path = folder / f"{category}{_INTER}"
+        splits = self._split(path, len(items), problems)
+        problems.stop_on_errors()
+        caption = "split: leave-one-out" + (f"; SIDs: {variant}" if variant else "")
+        return Dataset(category, items, splits["train"], splits["valid"], splits["test"], "sequences", given, caption)
+
+    def _variant(self, folder: Path, category: str) -> tuple[str, Path | None]:
+        paths = {
+            p.name.removeprefix(f"{category}.index").removesuffix(".json").strip("."): p
+            for p in sorted(folder.glob(f"{category}.index*.json"))
+        }
+        wanted = self.settings.index
+        if wanted and wanted not in paths:
+            raise unknown("index variant", wanted, paths, f"of {category} in {folder}")
+        if not paths:
+            return "", None
+        name = wanted or min(paths)
+        return name, paths[name]
+
+    def _split(self, path: Path, n_items: int, problems: Problems) -> dict[str, Samples]:
+        content = read_json(path, problems) or {}
+        rows: dict[str, tuple[list[str], list[list[int]], list[int]]] = {
+            n: ([], [], []) for n in ("train", "valid", "test")
+        }
+        short = 0
+        for number, (user, sequence) in enumerate(content.items()):
+            if not isinstance(sequence, list) or not all(type(item) is int for item in sequence):
+                problems.error(path, number + 1, f"user {user} has no list of item ids", REGENERATE)
+                continue
+            bad = next((item for item in sequence if not 0 <= item < n_items), None)
+            if bad is not None:
+                problems.error(path, number + 1, f"user {user}: item {bad} is out of range 0–{n_items - 1}", REGENERATE)
+                continue
+            short += len(sequence) < 3
+            for i in range(1, len(sequence)):
+                last = len(sequence) - 1
+                name = "train" if i < last - 1 or last < 2 else "valid" if i == last - 1 else "test"
+                users, histories, targets = rows[name]
+                users.append(user)
+                histories.append(sequence[max(0, i - self.settings.max_history) : i])
+                targets.append(sequence[i])
+        if short:
+            problems.warn(path, None, f"{short} users have fewer than 3 items", "they have no valid and test sample")
+        for name, (users, _, _) in rows.items():
+            if not users and not problems.errors:
+                problems.error(
+                    path, None, f"the {name} split is empty", "users need at least 4 items for all three splits"
+                )
+        return {name: Samples.build(*columns, self.settings.max_history) for name, columns in rows.items()}

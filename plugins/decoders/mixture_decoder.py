@@ -1,0 +1,44 @@
+"""``mixture``: the best SIDs of a model with a memory beside it; a model without one gets plain beams."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from harness.data.dataset import Histories
+from harness.data.rankings import Rankings
+from harness.data.semantic_ids import SemanticIds
+from harness.decoding.search import BeamSettings, MixtureSettings, Remembering, SidDecoder, proposals
+from harness.progress import Progress
+
+from .sids import BeamDecoder
+
+
+class MixtureDecoder(SidDecoder):
+    """Beams and the memory's best, ranked by the mixture."""
+
+    Settings = MixtureSettings
+
+    def decode(
+        self, model: Any, histories: Histories, semantic_ids: SemanticIds | None, device: str, progress: Progress
+    ) -> Rankings:
+        """The best SIDs of each history."""
+        from harness.decoding.mixture import best_of
+        from harness.decoding.trie import Trie
+
+        settings = self.settings
+        if not isinstance(model, Remembering):
+            shared = {field.name: getattr(settings, field.name) for field in dataclasses.fields(BeamSettings)}
+            return BeamDecoder(BeamSettings(**shared)).decode(model, histories, semantic_ids, device, progress)
+        trie = Trie(model.generator.sid_tokens, device)
+        ids = np.full((len(histories), settings.beams), -1, dtype=np.int32)
+        scores = np.full((len(histories), settings.beams), -np.inf, dtype=np.float32)
+        with progress.bar(len(histories), "decode", "user") as bar:
+            for rows, found in proposals(model, histories, trie, settings, device):
+                part = histories.take(rows)
+                best = best_of(found, model.scores(found, part, trie), trie, settings.beams)
+                ids[rows], scores[rows] = best.leaves.cpu().numpy(), best.scores.cpu().numpy()
+                bar.update(len(rows))
+        return Rankings(model.generator.leaves, ids, scores)

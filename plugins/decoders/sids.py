@@ -1,0 +1,62 @@
+"""``beam`` and ``exact``: the engine of :mod:`harness.decoding` behind the decoder protocol."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from harness.data.dataset import Histories
+from harness.data.rankings import Rankings
+from harness.data.semantic_ids import SemanticIds
+from harness.decoding.search import BeamSettings, SearchSettings, SidDecoder, decode_by, needs_generative
+from harness.progress import Progress
+from harness.settings import setting
+
+
+@dataclass(frozen=True)
+class ExactSettings(SearchSettings):
+    """Settings of the exact scoring."""
+
+    batch_tokens: int = setting(16384, "positions computed at once; bounds memory")
+    chunk: int = setting(512, "trie nodes fed at a time")
+
+
+class BeamDecoder(SidDecoder):
+    """50 constrained beams; prompts computed once, beams in the sequence dimension."""
+
+    Settings = BeamSettings
+
+    def decode(
+        self, model: Any, histories: Histories, semantic_ids: SemanticIds | None, device: str, progress: Progress
+    ) -> Rankings:
+        """The best SIDs of each history."""
+        from harness.decoding.beam import beam_search
+
+        settings, model = self.settings, needs_generative(model, "beam")
+        renormalise = model.renormalise if settings.renormalise is None else settings.renormalise
+
+        def search(lm: Any, ids: Any, mask: Any, trie: Any) -> Any:
+            return beam_search(lm, ids, mask, trie, settings.beams, renormalise, settings.temperature)
+
+        extra = settings.beams * max(1, model.sid_tokens.shape[1] - 1)
+        return decode_by(search, model, histories, settings, extra, device, progress)
+
+
+class ExactDecoder(SidDecoder):
+    """Every SID scored: the true top k, and the oracle of ``beam``."""
+
+    Settings = ExactSettings
+
+    def decode(
+        self, model: Any, histories: Histories, semantic_ids: SemanticIds | None, device: str, progress: Progress
+    ) -> Rankings:
+        """The best SIDs of each history."""
+        from harness.decoding.exact import exact_search
+
+        settings, model = self.settings, needs_generative(model, "exact")
+        renormalise = model.renormalise if settings.renormalise is None else settings.renormalise
+
+        def search(lm: Any, ids: Any, mask: Any, trie: Any) -> Any:
+            return exact_search(lm, ids, mask, trie, settings.beams, settings.chunk, renormalise, settings.temperature)
+
+        return decode_by(search, model, histories, settings, settings.chunk, device, progress)
