@@ -1,8 +1,8 @@
-"""Baselines, one file each: floors that count, and neural models of item ids; all rank the whole catalogue."""
+"""Baselines, one file each: counting baselines, and neural models of item ids; all rank the whole catalogue."""
 
 from harness import hookimpl
 
-FLOORS = ("popularity", "recency", "markov", "skip-markov", "itemknn", "ease", "tfidf", "hybrid")
+COUNTING = ("popularity", "recency", "markov", "skip-markov", "itemknn", "ease", "tfidf", "hybrid")
 NEURAL = ("gru4rec", "caser", "sasrec", "sasrec-bce", "hstu", "tiger")
 
 
@@ -31,4 +31,4 @@ def bench_methods():
     """Their recipes."""
     from harness.recipes import shipped
 
-    return [shipped("methods", f"{name}.yaml") for name in (*FLOORS, *NEURAL)]
+    return [shipped("methods", f"{name}.yaml") for name in (*COUNTING, *NEURAL)]

@@ -1,6 +1,6 @@
 """``hybrid``: skip-markov + w · tfidf, each scaled by its row's maximum. Unlearned, seconds.
 
-The floor that every claim of a language model's knowledge is measured against: transitions carry what
+The counting baseline that every claim of a language model's knowledge is measured against: transitions carry what
 was bought after what, titles carry what is alike.
 """
 

@@ -116,6 +116,8 @@ class Plugins:
                             f"{plugin.name} ({plugin.source}); rename it in one of them"
                         )
                     found[name] = (component, plugin)
+            if kind == "method":  # a built-in whose base was deleted with its folder is deleted too
+                found = {n: (r, p) for n, (r, p) in found.items() if not p.built_in or r.get("base", n) in found}
             self._registries[kind] = found
         return self._registries[kind]
 
@@ -195,11 +197,12 @@ class Plugins:
             click.echo(f"Warning: {hook} failed: {type(error).__name__}: {error}", err=True)
 
 
-def load(files: Iterable[str] = (), strict: bool = False) -> Plugins:
+def load(files: Iterable[str] = (), strict: bool = False, built_ins_only: bool = False) -> Plugins:
     """Load all plugins.
 
     Args:
         files: files, folders and packages given with ``--plugin``.
+        built_ins_only: leave out all that does not come with the harness.
         strict: a third-party plugin that cannot be loaded is an error, not a warning.
 
     Raises:
@@ -217,6 +220,8 @@ def load(files: Iterable[str] = (), strict: bool = False) -> Plugins:
             continue
         module = importlib.import_module(f"harness.builtin.{name}")
         _register(plugins, Plugin(name, __version__, BUILT_IN, module))
+    if built_ins_only:
+        return plugins
     for entry in entry_points(ENTRY_POINT_GROUP):
         if entry.name not in blocked:
             with _Guard(plugins, f"{entry.name} (package {entry.distribution})", strict):

@@ -26,10 +26,12 @@ COLUMNS = (
     "HR@1", "HR@3", "HR@5", "HR@10", "HR@20", "HR@50", "NDCG@3", "NDCG@5", "NDCG@10", "NDCG@20", "NDCG@50", "MRR",
 )  # fmt: skip
 TESTED = "NDCG@10"
-FLOOR = "hybrid"
+COUNTING = "hybrid"
+"""The counting baseline that every row is tested against."""
 ALPHA = 0.05
 GROUP_TITLES = {
-    "floor": "Floors", "traditional": "Traditional", "generative": "Generative", "llm": "LLM-based", "ours": "Ours",
+    "counting": "Counting", "traditional": "Traditional", "generative": "Generative", "llm": "LLM-based",
+    "ours": "Ours", "community": "Community",
 }  # fmt: skip
 
 
@@ -92,10 +94,10 @@ class Table:
     Attributes:
         absent: rows that lack the protocol, since they were run without semantic IDs.
         best: of each column, the best and the second-best value (at the digits that are shown).
-        floor: the name of the row of the `hybrid` floor: the one labelled so, else the first of that method.
-        versus_floor: of each row's name, it against that floor.
+        counting: the name of the row of the counting baseline `hybrid`: the one labelled so, else the first of that method.
+        versus_counting: of each row's name, it against that counting baseline.
         versus_baseline: it against the best baseline.
-        baseline: that baseline's name: the best NDCG@10 among the rows that are neither ours nor floors.
+        baseline: that baseline's name: the best NDCG@10 among the rows that are neither ours nor counting.
         optimal: the Bayes-optimal row, where the data is generated.
     """
 
@@ -103,8 +105,8 @@ class Table:
     rows: list[Row]
     absent: list[str] = field(default_factory=list)
     best: dict[str, tuple[float, float]] = field(default_factory=dict)
-    floor: str = ""
-    versus_floor: dict[str, Against] = field(default_factory=dict)
+    counting: str = ""
+    versus_counting: dict[str, Against] = field(default_factory=dict)
     versus_baseline: dict[str, Against] = field(default_factory=dict)
     baseline: str = ""
     optimal: dict[str, float] = field(default_factory=dict)
@@ -227,13 +229,13 @@ def _table(protocol: str, rows: Sequence[Row], mixed: bool) -> Table:
         values = sorted({shown_value(value) for value in own if value is not None})
         if values:
             table.best[column] = (values[-1], values[-2] if len(values) > 1 else values[-1])
-    floors = [row for row in shown if row.system.recipe.first.method == FLOOR and not row.mixed]
-    floor = next((row for row in floors if row.system.recipe.first.label == FLOOR), floors[0] if floors else None)
-    rivals = [row for row in shown if row.group not in ("floor", "ours") and not row.mixed]
+    known = [row for row in shown if row.system.recipe.first.method == COUNTING and not row.mixed]
+    counting = next((row for row in known if row.system.recipe.first.label == COUNTING), known[0] if known else None)
+    rivals = [row for row in shown if row.group not in ("counting", "ours") and not row.mixed]
     baseline = max(rivals, key=lambda row: row.system.metric(protocol, TESTED) or 0.0, default=None)
     samples = {row.name: row.system.samples(protocol, (TESTED,)).get(TESTED) for row in shown if not row.mixed}
-    if floor is not None:
-        table.floor, table.versus_floor = floor.name, _against(floor.name, samples)
+    if counting is not None:
+        table.counting, table.versus_counting = counting.name, _against(counting.name, samples)
     if baseline is not None:
         table.baseline, table.versus_baseline = baseline.name, _against(baseline.name, samples)
     there = [record.content.get(BAYES, {}).get(protocol) for row in shown if not row.mixed for record in row.records]

@@ -15,6 +15,8 @@ from harness.evaluation.measure import BAYES
 from .board import ALPHA, COLUMNS, GROUP_TITLES, TESTED, Board, Row, Table, shown_value
 from .report.tables import caption, count, reported_table, title
 
+EARLIER = "floor"
+"""What the counting baseline is called in CSV and JSON of older versions: the columns are there under both names."""
 SPREAD = ("HR@10", "NDCG@10")
 REPORTED = ("HR@1", "HR@3", "HR@5", "HR@10", "HR@20", "HR@50", "NDCG@3", "NDCG@5", "NDCG@10")
 
@@ -44,7 +46,7 @@ def tables(board: Board, heading: int = 2) -> str:
 
 def _markdown_table(found: Table) -> str:
     headers = ["Method", "Seeds", *COLUMNS, "95 % HR@10", "95 % NDCG@10"]
-    headers += [f"Δ {found.floor}"] if found.versus_floor else []
+    headers += [f"Δ {found.counting}"] if found.versus_counting else []
     headers += [f"Δ {found.baseline}"] if found.versus_baseline else []
     headers += ["Train", "Parameters", "CC"]
     several = len({row.group for row in found.rows}) > 1
@@ -73,7 +75,7 @@ def _markdown_row(row: Row, found: Table) -> list[Any]:
     for column in SPREAD:
         bounds = row.system.interval(found.protocol, column)
         cells.append(f"{bounds[0]:.4f}–{bounds[1]:.4f}" if bounds else None)
-    for versus, name in ((found.versus_floor, found.floor), (found.versus_baseline, found.baseline)):
+    for versus, name in ((found.versus_counting, found.counting), (found.versus_baseline, found.baseline)):
         if versus:
             cells.append(_against(row.name, versus, name))
     return [*cells, duration(row.cost("train seconds") or 0.0), count(row.cost("parameters") or 0), row.system.invalid]
@@ -102,7 +104,7 @@ def notes(board: Board, found: Table) -> list[str]:
     ]
     tested = [
         f"Δ {name}"
-        for name, versus in ((found.floor, found.versus_floor), (found.baseline, found.versus_baseline))
+        for name, versus in ((found.counting, found.versus_counting), (found.baseline, found.versus_baseline))
         if versus
     ]
     if tested:
@@ -146,7 +148,8 @@ def flat(boards: Sequence[Board]) -> list[dict[str, Any]]:
                     line[f"{column} sd over seeds"] = row.spread(found.protocol, column)
                     low, high = row.system.interval(found.protocol, column) or (None, None)
                     line[f"{column} low"], line[f"{column} high"] = low, high
-                for key, versus in (("floor", found.versus_floor), ("baseline", found.versus_baseline)):
+                tested = {"counting baseline": found.versus_counting, "baseline": found.versus_baseline}
+                for key, versus in (tested | {EARLIER: found.versus_counting}).items():
                     result = versus.get(row.name)
                     line[f"{TESTED} minus {key}"] = result.difference if result else None
                     line[f"p against {key}"] = result.p if result else None
@@ -219,8 +222,8 @@ def _latex_row(row: Row, found: Table, columns: Sequence[str]) -> str:
         spread = row.spread(found.protocol, column) if column in SPREAD else None
         text += f"{{\\scriptsize$\\pm${spread:.4f}}}" if spread is not None else ""
         if column == TESTED:
-            floor, rival = found.versus_floor.get(row.name), found.versus_baseline.get(row.name)
-            above = ("*" if floor and floor.significant and floor.difference > 0 else "") + (
+            counting, rival = found.versus_counting.get(row.name), found.versus_baseline.get(row.name)
+            above = ("*" if counting and counting.significant and counting.difference > 0 else "") + (
                 "\\dagger" if rival and rival.significant and rival.difference > 0 else ""
             )
             text += f"$^{{{above}}}$" if above else ""

@@ -54,7 +54,7 @@ def _category(board: Board, draw: bool) -> dict[str, Any]:
         "name": board.category,
         "tables": {
             table.protocol: {
-                "floor": table.floor if table.versus_floor else "",
+                "counting": table.counting if table.versus_counting else "",
                 "baseline": table.baseline if table.versus_baseline else "",
                 "caption": under(board, table).strip("*"),
             }
@@ -91,10 +91,10 @@ def _row(row: Row, board: Board) -> dict[str, Any]:
         "segments": row.system.segments,
         "settings": _flat(first.settings),
     }
-    for key in ("floor", "baseline"):
+    for key in ("counting", "baseline"):
         found[key] = {}
         for table in board.tables:
-            result = (table.versus_floor if key == "floor" else table.versus_baseline).get(row.name)
+            result = (table.versus_counting if key == "counting" else table.versus_baseline).get(row.name)
             if result:
                 found[key][table.protocol] = [result.difference, result.p, result.significant]
     return found

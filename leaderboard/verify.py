@@ -20,6 +20,7 @@ from harness.errors import BenchError
 from harness.evaluation import measure
 from harness.evaluation.segments import BOUGHT
 from harness.plugins import Plugins
+from harness.recipes import group_of
 from harness.runs import run_directory
 from harness.runs.config import hashed, identified
 
@@ -113,7 +114,7 @@ def verify(record: Record, dataset: Dataset | None, plugins: Plugins, folder: Pa
         except BenchError as error:
             verdict.false.append(error.format_message())
             continue
-        here = measure.measure(plugins, rankings, dataset, semantic_ids) | {"rankings": rankings.fingerprint}
+        here = measure.measure(plugins, measure.Evaluated.test(rankings, dataset, semantic_ids)) | {"rankings": rankings.fingerprint}
         older = record.stages[stage].get(measure.MEASURED, 1) < 2
         if older and dataset.test.rows is not None:
             of_rows = rankings.take(np.argsort(dataset.test.rows)).fingerprint  # older ones are of the file's rows
@@ -169,7 +170,7 @@ def _derived(record: Record, dataset: Dataset, plugins: Plugins, semantic_ids: S
     report = semantic_ids.report() if semantic_ids is not None else None
     found = _differences({"semantic_ids": record.content.get("semantic_ids")}, {"semantic_ids": report})
     if dataset.oracle is not None and measure.BAYES in record.content:
-        optimal = measure.bayes_optimal(plugins, dataset, semantic_ids)
+        optimal = measure.bayes_optimal(dataset, semantic_ids)
         found += _differences({measure.BAYES: record.content[measure.BAYES]}, {measure.BAYES: optimal})
     new = all(stage.get(measure.MEASURED, 1) >= 2 for stage in record.stages.values())
     named = re.fullmatch(r"seed\d+-([0-9a-f]{8})", str(record.content["run"]))
@@ -191,6 +192,8 @@ def _of_the_run(record: Record) -> list[str]:
     found = [
         f"seed is {record.seed}, its {where} says {value}" for where, value in said.items() if value != record.seed
     ]
+    if "group" in settings:
+        settings = settings | {"group": group_of(str(settings["group"]))}
     for key, own in (("category", record.category), ("name", record.method), ("group", record.group)):
         if settings.get(key, own) != own:
             found.append(f"{'method' if key == 'name' else key} is {own}, its settings say {settings[key]}")

@@ -6,10 +6,10 @@ import numpy as np
 import yaml
 
 from harness import files
-from harness.runs import run_directory, pipeline
 from harness.data.rankings import Rankings
-from leaderboard.record import Record
+from harness.runs import pipeline, run_directory
 from harness.runs.run_directory import RunDirectory
+from leaderboard.record import Record
 from tests.conftest import TINY_DATA
 
 HARDWARE = {"processor": "test", "cores": 2, "device": "cpu", "memory GiB": 1.0}

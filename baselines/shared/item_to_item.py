@@ -1,6 +1,6 @@
-"""What the counting floors share: a matrix from items to items, and histories that decay.
+"""What the counting baselines share: a matrix from items to items, and histories that decay.
 
-A floor differs in how its matrix comes about; scoring is the same for all: each item of the history
+One differs from another in how its matrix comes about; scoring is the same for all: each item of the history
 votes with its row of the matrix, the more recent the louder, and popularity orders what is left equal.
 """
 
@@ -83,7 +83,7 @@ class ItemToItem:
 
 
 class VoteTrainer:
-    """Base of the floors that vote: a subclass gives ``Settings`` and ``weights``."""
+    """Base of the counting baselines that vote: a subclass gives ``Settings`` and ``weights``."""
 
     Settings: type = VoteSettings
 

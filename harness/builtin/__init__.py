@@ -11,6 +11,6 @@ FOLDERS = ("plugins", "baselines", "leaderboard", "configs")
 _here = Path(__file__).resolve().parent
 HOME = _here if (_here / "configs").is_dir() else _here.parent.parent
 """The folder that holds :data:`FOLDERS`."""
-CHECKOUT = HOME if HOME != _here else None
+CHECKOUT = HOME if _here != HOME else None
 """The root of the source checkout that runs; None where an installed wheel does."""
 __path__ = [str(HOME)]

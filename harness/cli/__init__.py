@@ -23,7 +23,7 @@ class Bench(click.Group):
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         """Look among the own commands first, so that they need no plugin."""
         if name not in self.commands:
-            LazyPlugins.of(ctx).add_commands(self)
+            LazyPlugins.of(ctx).add_commands(self, name)
         return self.commands.get(name)
 
 

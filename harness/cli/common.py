@@ -21,7 +21,8 @@ class LazyPlugins:
     files: tuple[str, ...] = ()
     strict: bool = False
     _loaded: Plugins | None = None
-    _commands: bool = False
+    _given: tuple[tuple[str, ...], bool] = ((), False)
+    _commands: int = 0
 
     @classmethod
     def of(cls, ctx: click.Context) -> LazyPlugins:
@@ -33,17 +34,28 @@ class LazyPlugins:
 
     def load(self) -> Plugins:
         """All plugins, or a :class:`~harness.errors.BenchError`."""
-        if self._loaded is None:
+        if self._loaded is None or self._given != (self.files, self.strict):
             from harness import plugins
 
+            self._given = (self.files, self.strict)
             self._loaded = plugins.load(self.files, self.strict)
         return self._loaded
 
-    def add_commands(self, group: click.Group) -> None:
-        """Let plugins add their commands, once."""
+    def add_commands(self, group: click.Group, name: str = "") -> None:
+        """Let plugins add their commands: the built-ins first, and the others where `name` is none of those.
+
+        Options that say which plugins to load may stand behind the command's name, which must be known first.
+        """
+        from harness import plugins
+
         if not self._commands:
-            self._commands = True
-            self.load().manager.hook.bench_commands(cli=group)
+            self._commands = 1
+            plugins.load(built_ins_only=True).manager.hook.bench_commands(cli=group)
+        if self._commands == 1 and (not name or name not in group.commands):
+            self._commands = 2
+            loaded = self.load()
+            own = [plugin.module for plugin in loaded.loaded if plugin.built_in]
+            loaded.manager.subset_hook_caller("bench_commands", remove_plugins=own)(cli=group)
 
 
 def _remember(ctx: click.Context, parameter: click.Parameter, value: Any) -> Any:

@@ -53,7 +53,7 @@ def show(plugins: Plugins, category: str, overrides: tuple[str, ...], data_dir: 
     if dataset.oracle is not None:
         from harness.evaluation.measure import BAYES, bayes_optimal
 
-        optimal = bayes_optimal(plugins, dataset, dataset.given)
+        optimal = bayes_optimal(dataset, dataset.given)
         columns = [*HR, "NDCG@10", "MRR"]
         click.echo(f"\n{BAYES} on test:")
         click.echo(table(["protocol", *columns], [[p, *(m[c] for c in columns)] for p, m in optimal.items()]))

@@ -75,7 +75,7 @@ def of_component(kind: str, name: str, plugins: Plugins) -> Code:
     component = plugins.get(kind, name)
     plugin = plugins.owner(kind, name) or CORE
     file = _file_of(component, plugin)
-    modules = dict(_closure(file, _root(file, plugin))) if file is not None else {}
+    modules = closure(file, _root(file, plugin)) if file is not None else {}
     return Code(name, plugin.version, plugin.distribution or ("genrec-bench" if plugin.built_in else ""), modules)
 
 
@@ -139,9 +139,8 @@ def _root(file: Path, plugin: Plugin) -> Path:
     return folder.parent if (folder / "__init__.py").is_file() else folder
 
 
-@functools.cache
-def _closure(file: Path, root: Path) -> tuple[tuple[str, str], ...]:
-    """``(module, hash)`` of a file and all that it imports of the harness and of its own root, files read along it."""
+def closure(file: Path, root: Path) -> dict[str, str]:
+    """``{module: hash}`` of a file and all that it imports of the harness and of its own root, files read along it."""
     seen: dict[Path, str] = {}
     todo = [file]
     while todo:
@@ -155,7 +154,7 @@ def _closure(file: Path, root: Path) -> tuple[tuple[str, str], ...]:
         seen[path] = digest
         for imported in imports:
             todo += _places(imported, path, root)
-    return tuple(sorted((_name(path, root), digest) for path, digest in seen.items()))
+    return {_name(path, root): digest for path, digest in sorted(seen.items())}
 
 
 def _name(path: Path, root: Path) -> str:
@@ -217,6 +216,8 @@ def _places(imported: tuple[int, str], path: Path, root: Path) -> list[Path]:
         bases = [(root, name)] if root != HOME else []
     found = []
     for base, dotted in bases:
-        place = base.joinpath(*dotted.split(".")) if dotted else base
-        found += [place.with_suffix(".py") if dotted else place / "__init__.py", place / "__init__.py"]
+        pieces = dotted.split(".") if dotted else []
+        found += [base.joinpath(*pieces[:n], "__init__.py") for n in range(len(pieces) + 1) if n or dots]
+        if pieces:
+            found.append(base.joinpath(*pieces[:-1], f"{pieces[-1]}.py"))
     return found

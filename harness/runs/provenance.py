@@ -10,6 +10,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from harness.builtin import CHECKOUT
+
 PACKAGES = ("torch", "transformers", "trl", "accelerate", "deepspeed", "numpy", "scikit-learn", "pandas", "mlflow")
 
 
@@ -22,8 +24,8 @@ def revision() -> str:
     """The git revision of the code, with ``-dirty`` where files differ; the version for an installed wheel."""
     from harness import __version__
 
-    root = Path(__file__).resolve().parent.parent
-    if not (root / ".git").exists():
+    root = CHECKOUT
+    if root is None or not (root / ".git").exists():
         return f"v{__version__}"
 
     def git(*words: str) -> str:

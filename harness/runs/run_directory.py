@@ -84,6 +84,11 @@ class RunDirectory:
     path: Path
 
     @property
+    def directory(self) -> Path:
+        """The path, by its name in older versions."""
+        return self.path
+
+    @property
     def manifest(self) -> dict[str, Any]:
         """The manifest, empty before the run has begun."""
         path = self.path / MANIFEST

@@ -35,7 +35,7 @@ class Tracker:
         self.uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(root.parent / 'mlflow.db').resolve()}"
         self.artifact_root = (root.parent / "mlartifacts").resolve()
         self._client: Any = None
-        self._store: RunDirectory | None = None
+        self._folder: RunDirectory | None = None
         self._experiment = ""
         self._run = ""
         self._stage = ""
@@ -61,17 +61,17 @@ class Tracker:
     @contextlib.contextmanager
     def stage(self, name: str) -> Iterator[None]:
         """The nested run of a stage."""
-        if not self.enabled or self._store is None:
+        if not self.enabled or self._folder is None:
             yield
             return
-        known = self._store.manifest.get("mlflow", {})
+        known = self._folder.manifest.get("mlflow", {})
         self._stage = (
             known.get(name)
             or self._client.create_run(
                 self._experiment, run_name=name, tags={"mlflow.parentRunId": self._run, "stage": name}
             ).info.run_id
         )
-        self._store.note(mlflow=self._store.manifest.get("mlflow", {}) | {name: self._stage})
+        self._folder.note(mlflow=self._folder.manifest.get("mlflow", {}) | {name: self._stage})
         status = "FAILED"
         try:
             yield
@@ -110,7 +110,7 @@ class Tracker:
         from mlflow.tracking import MlflowClient
 
         mlflow.set_tracking_uri(self.uri)
-        self._client, self._store = MlflowClient(tracking_uri=self.uri), run.store
+        self._client, self._folder = MlflowClient(tracking_uri=self.uri), run.directory
         category = run.config.category
         name = category + self.suffix
         experiment = self._client.get_experiment_by_name(name)
@@ -118,14 +118,14 @@ class Tracker:
         self._experiment = (
             experiment.experiment_id if experiment else self._client.create_experiment(name, artifact_location=local)
         )
-        known = run.store.manifest.get("mlflow", {})
+        known = run.directory.manifest.get("mlflow", {})
         with contextlib.suppress(mlflow.exceptions.MlflowException):
             if known.get("run"):
                 self._run = self._client.get_run(known["run"]).info.run_id
                 self._client.update_run(self._run, "RUNNING")
         if self._run:
             return
-        manifest = run.store.manifest
+        manifest = run.directory.manifest
         tags = {
             "method": run.config.method,
             "category": category,
@@ -134,13 +134,13 @@ class Tracker:
             "data fingerprint": manifest["fingerprints"]["data"],
             "SID fingerprint": str(manifest["fingerprints"]["semantic_ids"]),
             "data caption": manifest["caption"],
-            "directory": str(run.store.directory.resolve()),
+            "directory": str(run.directory.path.resolve()),
             **{f"version.{k}": v for k, v in manifest["versions"].items()},
             **{f"hardware.{k}": str(v) for k, v in manifest["hardware"].items()},
         }
         name = f"{run.config.method} seed {run.config.seed}{self.suffix}"
         self._run = self._client.create_run(self._experiment, run_name=name, tags=tags).info.run_id
-        run.store.note(mlflow={"run": self._run})
+        run.directory.note(mlflow={"run": self._run})
         self._parameters(run.config.as_dict())
         self._input(run)
 
@@ -158,7 +158,7 @@ class Tracker:
 
         from mlflow.entities import Dataset, DatasetInput
 
-        manifest = run.store.manifest
+        manifest = run.directory.manifest
         digest = manifest["fingerprints"]["data"]
         profile = json.dumps({"rows": manifest["rows"], "items": manifest["items"], "caption": manifest["caption"]})
         dataset = Dataset(

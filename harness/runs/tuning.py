@@ -23,7 +23,7 @@ from harness.errors import BenchError, NotFinite, unknown
 from harness.evaluation.validation import BY_ITEM
 from harness.plugins import Plugins
 from harness.progress import Progress
-from harness.runs import identity, pipeline
+from harness.runs import code, identity, pipeline
 from harness.runs.config import MOST_SEED, RunConfig, resolve
 from harness.runs.provenance import provenance
 from harness.runs.run_directory import RunDirectory
@@ -200,6 +200,8 @@ def _study(optuna: Any, search: Search, prune: bool) -> Any:
         "space": search.space, "data": search.dataset.fingerprint, "fixed": list(search.overrides),
         "seed": search.seed, "recipe": _recipe(search), "metric": search.metric,
     }  # fmt: skip
+    made_by = _code(search)
+    known_code = study.user_attrs.get("code")
     known = study.user_attrs.get("identity")
     if known is not None and "seed" not in known:  # a search of an older version: what is recorded of it
         record = search.directory / RECORD
@@ -207,12 +209,20 @@ def _study(optuna: Any, search: Search, prune: bool) -> Any:
         known = known | {"seed": earlier.get("seed", search.seed), "recipe": own["recipe"], "metric": METRIC}
     if known is None:
         study.set_user_attr("identity", own)
+        study.set_user_attr("code", made_by)
         study.enqueue_trial(_defaults(search))
     elif known != own:
         differs = next(k for k in own if known.get(k) != own[k])
         what = {"fixed": "--set", "seed": f"seed ({known.get('seed')})"}.get(differs, differs)
         raise BenchError(
             f"{search.directory} holds a search with another {what}; go on with the same one, or move the folder away"
+        )
+    elif known_code is None:  # a search of an older version, which noted none
+        study.set_user_attr("code", made_by)
+    elif edited := code.changed(known_code, made_by):
+        raise BenchError(
+            f"{search.directory} holds a search by other code ({', '.join(edited[:3])} changed since), whose trials do "
+            "not compare with new ones; move the folder away"
         )
     return study
 
@@ -224,7 +234,13 @@ class _Refused(Exception):
 def _recipe(search: Search) -> str:
     """A hash of all that a trial's settings stand on: the recipe under the fixed settings, and its local files."""
     config = search.config({})
-    return config.hash(files=identity.files(config, search.dataset, search.plugins))
+    return config.hash(files=identity.files(config))
+
+
+def _code(search: Search) -> dict[str, str]:
+    """The code that trials are made by: ``{module: hash}``."""
+    codes = code.of_run(search.config({}), search.dataset.layout, search.plugins)
+    return {name: digest for found in codes.values() for name, digest in found.modules.items()}
 
 
 def _defaults(search: Search) -> dict[str, Any]:
@@ -292,7 +308,7 @@ def _trial(optuna: Any, search: Search, trial: Any, settings: dict[str, Any]) ->
     lock = _lock(search.directory, trial.number)
     over = True
     try:
-        valid = pipeline.search(
+        valid = pipeline.train(
             pipeline.Run(config, search.dataset, search.plugins, folder, Progress(quiet=True), search.device, tracker)
         )
         trial.set_user_attr("valid", valid)

@@ -50,7 +50,7 @@ function columns() {
     { key: "Seeds", value: (row) => (row.seeds ? row.seeds.length : null), cell: (row) => (row.seeds ? String(row.seeds.length) : "—") },
     ...metrics,
   ];
-  for (const [key, title] of [["floor", table().floor], ["baseline", table().baseline]]) {
+  for (const [key, title] of [["counting", table().counting], ["baseline", table().baseline]]) {
     if (title) found.push({ key: "Δ " + title, value: (row) => versus(row, key)?.[0] ?? null, cell: (row) => versusCell(row, key) });
   }
   found.push(

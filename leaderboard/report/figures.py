@@ -239,7 +239,7 @@ def cost(systems: Sequence[System], protocol: str) -> Figure | None:
             [],
             MARKERS[number % len(MARKERS)],
             color=_colour(number),
-            label={"floor": "floors", "llm": "LLM-based"}.get(group, group),
+            label={"llm": "LLM-based"}.get(group, group),
         )
     axes.set_xscale("log")
     lowest, highest = min(p[0] for p in points), max(p[0] for p in points)

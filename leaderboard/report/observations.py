@@ -32,7 +32,7 @@ def observations(found: Sequence[System], gaps: Sequence[tuple[System, Reported]
         lines += discrepancy(system, row)
     for before, after in _steps(found):
         lines += pattern(before, after, gaps)
-    lines += against_floor(last) + invalid(found)
+    lines += against_counting(last) + invalid(found)
     return lines
 
 
@@ -202,21 +202,21 @@ def pattern(before: System, after: System, gaps: Sequence[tuple[System, Reported
     ]
 
 
-def against_floor(last: Sequence[System]) -> list[str]:
-    """Each system against the `hybrid` floor, where a run of that name is among them."""
-    floor = next((s for s in last if s.recipe.first.method == "hybrid" and s.recipe.first.label == "hybrid"), None)
-    if floor is None:
+def against_counting(last: Sequence[System]) -> list[str]:
+    """Each system against the counting baseline `hybrid`, where a run of that name is among them."""
+    counting = next((s for s in last if s.recipe.first.method == "hybrid" and s.recipe.first.label == "hybrid"), None)
+    if counting is None:
         return []
-    data = {record.data for record in floor.recipe.records}
+    data = {record.data for record in counting.recipe.records}
     lines = []
     for system in last:
-        ours, theirs = system.samples("item"), floor.samples("item")
+        ours, theirs = system.samples("item"), counting.samples("item")
         same = len(data | {record.data for record in system.recipe.records}) == 1
-        if system is floor or not ours or not theirs or not same:
+        if system is counting or not ours or not theirs or not same:
             continue
         result = paired(theirs, ours)["NDCG@10"]
         lines.append(f"{system.name} {result.difference:+.4f} [{result.low:+.4f}, {result.high:+.4f}]")
-    return [f"**Against the hybrid floor** (NDCG@10, item protocol): {'; '.join(lines)}."] if lines else []
+    return [f"**Against the counting baseline hybrid** (NDCG@10, item protocol): {'; '.join(lines)}."] if lines else []
 
 
 def invalid(found: Sequence[System]) -> list[str]:

@@ -22,7 +22,7 @@ from harness.language.titles import TitleModel, ranked_items
 from harness.progress import Progress
 from harness.settings import setting
 
-FLOOR = 1e-20  # of a probability, as the paper's code has it
+LEAST = 1e-20  # of a probability, as the paper's code has it
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ class Mixer:
         level = self.trie.levels[step]
         child = self._mass(level.first, entries)
         parent = self.sums[:, -1:] if step == 0 else self._mass(self.trie.levels[step - 1].first, nodes)
-        stays = (child + FLOOR).log() - (parent + FLOOR).log()[..., None]
+        stays = (child + LEAST).log() - (parent + LEAST).log()[..., None]
         return self.alpha * log_probs + (1 - self.alpha) * stays.float()
 
     def _mass(self, first: Any, entries: Any) -> Any:

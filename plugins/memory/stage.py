@@ -36,7 +36,7 @@ from harness.language.prompts import Prompts
 from harness.settings import setting
 
 FOUND = "memory.json"
-FLOOR = -20.0
+LEAST = -20.0
 """The least log-probability of the model that a blend tells apart."""
 
 
@@ -116,7 +116,7 @@ class Blend:
         """``[n, candidates, features]`` float64; see :attr:`names`."""
         sids = self.generator.semantic_ids
         leaves = trie.leaves[found.leaves].cpu().numpy()
-        columns = [np.clip(found.model.cpu().numpy().astype(np.float64), FLOOR, None)]
+        columns = [np.clip(found.model.cpu().numpy().astype(np.float64), LEAST, None)]
         for part in self.parts.values():
             score = sids.best_item(part.score(histories)).astype(np.float64)
             share = np.take_along_axis(score / np.maximum(score.max(axis=1, keepdims=True), 1e-12), leaves, 1)

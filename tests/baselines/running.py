@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from typing import Any
 
-from harness.runs import pipeline
-from harness.runs.config import resolve
 from harness.data import categories
 from harness.progress import Progress
+from harness.runs import pipeline
+from harness.runs.config import resolve
 from harness.runs.run_directory import RunDirectory
 from harness.runs.tracking import Tracker
 

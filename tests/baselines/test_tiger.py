@@ -5,19 +5,19 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from plugins.decoders.search import BeamDecoder, BeamSettings, ExactDecoder, ExactSettings
 
 from baselines import tiger
-from harness.item_models import loop
 from harness.data.dataset import Samples
+from harness.data.semantic_ids import SemanticIds
 from harness.decoding.beam import beam_search
 from harness.decoding.encoder_decoder import SharedEncoder
 from harness.decoding.padding import pad_left
 from harness.decoding.trie import Trie
 from harness.errors import BenchError
+from harness.item_models import loop
 from harness.progress import Progress
-from harness.data.semantic_ids import SemanticIds
 from plugins.decoders.generate import GenerateDecoder
-from plugins.decoders.search import BeamDecoder, BeamSettings, ExactDecoder, ExactSettings
 from tests.baselines.running import run
 from tests.baselines.test_networks import context
 

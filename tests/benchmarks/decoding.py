@@ -8,20 +8,20 @@ from typing import Any
 
 import numpy as np
 import torch
+from plugins.decoders.search import BeamDecoder, BeamSettings, autocast
 
 from baselines import tiger
-from harness.item_models import loop
 from harness.data.dataset import Histories
 from harness.decoding import trial
 from harness.decoding.beam import beam_search
 from harness.decoding.free import write
+from harness.decoding.generator import GenerativeModel
 from harness.decoding.padding import pad_left
 from harness.decoding.trie import Trie
-from harness.decoding.generator import GenerativeModel
+from harness.item_models import loop
 from harness.progress import Progress
 from plugins.decoders.generate import GenerateDecoder, continuations
 from plugins.decoders.rank import _top
-from plugins.decoders.search import BeamDecoder, BeamSettings, autocast
 from tests.benchmarks.timing import ROUNDS, paired, parameters, row, some
 
 BEAMS = 50

@@ -16,13 +16,13 @@ import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from harness import plugins as plugin_manager
-from harness.language import training_rows
 from harness.data import categories
 from harness.decoding.split import SplitModel
 from harness.decoding.trie import Trie
+from harness.language import training_rows
 from harness.language.answer_loss import AnswerLoss
-from harness.language.prompts import Prompts
 from harness.language.packing import example_rows
+from harness.language.prompts import Prompts
 from harness.runs.provenance import hardware, revision, versions
 from plugins.backbones.nano import NanoBackbone, Settings
 from tests.benchmarks import decoding, training

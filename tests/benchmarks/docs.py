@@ -12,12 +12,12 @@ import statistics
 from pathlib import Path
 from typing import Any
 
+from harness.cli.tables import duration, table
 from harness.runs import suite
 from leaderboard import reported
-from leaderboard.record import Record, read_all
-from harness.cli.tables import duration, table
-from leaderboard.report.tables import caption
 from leaderboard.board import Row, build
+from leaderboard.record import Record, read_all
+from leaderboard.report.tables import caption
 
 ROOT = Path(__file__).parents[2]
 SPEED = ROOT / "docs" / "benchmarks.json"

@@ -16,15 +16,15 @@ from typing import Any
 
 import numpy as np
 
-from harness.evaluation import measure
 from harness import plugins as plugin_manager
 from harness.data import categories
-from harness.runs.provenance import hardware, revision
-from harness.evaluation.target_ranks import TargetRanks
-from leaderboard.record import Record, read_all
+from harness.evaluation import measure
 from harness.evaluation.statistics import bootstrap, paired
+from harness.evaluation.target_ranks import TargetRanks
+from harness.runs.provenance import hardware, revision
 from leaderboard import formats, page
 from leaderboard.board import boards
+from leaderboard.record import Record, read_all
 from tests.benchmarks.docs import reporting_table
 from tests.recorded import make_record, skilled
 

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from harness.language import models
 from harness.decoding.generator import GenerativeModel
+from harness.language import models
 from harness.language.prompts import Prompts
 from plugins.backbones.nano import NanoBackbone, Settings
 

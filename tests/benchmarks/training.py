@@ -11,16 +11,16 @@ from datasets import Dataset
 from trl import GRPOConfig, GRPOTrainer
 
 from baselines import sasrec
-from harness.item_models import loop
-from harness.language import models
 from harness.decoding.beam import beam_search
+from harness.decoding.generator import GenerativeModel
 from harness.decoding.padding import pad_left
 from harness.decoding.shared_prompt import completion_log_probs
 from harness.decoding.trie import Trie
-from harness.decoding.generator import GenerativeModel
-from harness.language.rewards import Groups
-from harness.language.prompts import Prompts
+from harness.item_models import loop
+from harness.language import models
 from harness.language.packing import example_rows, packed_rows
+from harness.language.prompts import Prompts
+from harness.language.rewards import Groups
 from plugins.decoders.generate import continuations
 from plugins.minionerec.advantages import group_advantages
 from plugins.minionerec.group_trainer import Plan, SharedPromptGRPOTrainer, unused
@@ -192,9 +192,8 @@ def packed_row(model: GenerativeModel, dataset) -> dict[str, object]:
 
 def dropout_row(dataset) -> dict[str, object]:
     """A training step of SASRec with dropout drawn a byte a number, and with torch's."""
-    from torch.nn import functional
-
     import baselines.stream
+    from torch.nn import functional
 
     n = len(dataset.items)
     settings = sasrec.Settings(hidden=64, blocks=2)

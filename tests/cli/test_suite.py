@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from harness.runs import suite
 from harness.cli import cli
+from harness.runs import suite
 from leaderboard.record import read_all
 
 SIZES = ["dataset.items=60", "dataset.users=120"]
@@ -133,8 +133,8 @@ def test_every_shipped_suite_resolves(plugins):
 
 
 def test_a_row_goes_on_from_the_same_seeds_run_of_a_row_before_it(tmp_path, plugins):
-    from harness.runs import suite as suites
     from harness.errors import BenchError
+    from harness.runs import suite as suites
 
     path, later = tmp_path / "s.yaml", "{method: minionerec-memory, from: minionerec}"
     path.write_text(f"seeds: [1, 2]\nmethods: [minionerec, {later[:-1]}, seeds: 1}}]\n")

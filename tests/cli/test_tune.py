@@ -7,9 +7,9 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from harness.runs import pipeline, tuning
 from harness.cli import cli
 from harness.errors import BenchError
+from harness.runs import pipeline, tuning
 
 SIZES = ["--set", "dataset.items=60", "--set", "dataset.users=120"]
 SPACE = """

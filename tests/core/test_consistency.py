@@ -5,10 +5,10 @@ from math import log2
 import numpy as np
 import pytest
 
-from leaderboard import reported
-from leaderboard.plausibility import problems
 from harness.errors import BenchError
 from harness.evaluation.target_ranks import CUTOFFS, TargetRanks
+from leaderboard import reported
+from leaderboard.plausibility import problems
 
 FLAGGED = {
     ("Industrial_and_Scientific", "HSTU"): "NDCG@5 − NDCG@3 = 0.0033 is below what HR@5 − HR@3 = 0.0110 allows",

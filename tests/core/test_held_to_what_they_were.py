@@ -8,14 +8,13 @@ import pytest
 from click.testing import CliRunner
 
 from harness import files
-from harness.runs import run_directory, identity
 from harness.cli import cli
-from harness.recipes import read_recipe
 from harness.errors import BenchError
-from harness.plugins import Plugin
-from leaderboard.record import Record
+from harness.recipes import read_recipe
+from harness.runs import code, run_directory
 from leaderboard import verify
 from leaderboard.board import build
+from leaderboard.record import Record
 from tests.commands import bench_run, run_whole
 from tests.recorded import make_record
 
@@ -74,12 +73,10 @@ def test_what_a_plugin_imports_counts_however_far_and_what_does_not_parse_does_n
     }  # fmt: skip
     for name, text in files.items():
         (tmp_path / name).write_text(text)
-    module = type("module", (), {"__file__": str(tmp_path / "plug.py"), "__package__": ""})
-    plugin = Plugin("p", "1", "file", module)
-    before = identity._code(plugin)
+    before = code.closure(tmp_path / "plug.py", tmp_path)
     for name, counts in {"deep.py": True, "space/inner.py": True, "beside.py": False}.items():
         (tmp_path / name).write_text(files[name] + "z = 2\n")
-        assert (identity._code(plugin) != before) is counts, name
+        assert (code.closure(tmp_path / "plug.py", tmp_path) != before) is counts, name
         (tmp_path / name).write_text(files[name])
 
 
@@ -89,7 +86,7 @@ def test_what_a_plugin_imports_counts_however_far_and_what_does_not_parse_does_n
         (lambda c: c["semantic_ids"].update({"distinct SIDs": 9999}), "semantic_ids.distinct SIDs is"),
         (lambda c: c["Bayes-optimal"]["sid"].update({"NDCG@10": 0.01}), "Bayes-optimal.sid.NDCG@10 is"),
         (lambda c: c["stages"].pop("grpo"), "its settings say sft, grpo"),
-        (lambda c: c.update(group="floor"), "group is floor, its settings say ours"),
+        (lambda c: c.update(group="floor"), "group is counting, its settings say ours"),
         (lambda c: (c["stages"]["grpo"].pop("sid"), c["stages"]["grpo"]["ranks"].pop("sid")), "grpo: sid is missing"),
         (lambda c: c["stages"]["grpo"]["sid"].update({"HR@10": float("nan")}), "of the wrong kind"),
         (lambda c: c["stages"]["grpo"]["sid"].update({"HR@10": "high"}), "of the wrong kind"),
@@ -118,7 +115,7 @@ def test_too_few_candidates_to_choose_by_are_refused_before_training(tmp_path, m
     assert not (tmp_path / "runs").exists() or not list((tmp_path / "runs").rglob("*.safetensors"))
     few = bench("tune", "--method", "markov", "--category", "Synthetic", "--runs", tmp_path / "t", "--trials", 1,
                 "--no-mlflow", "--set", "decoder.k=5", *(w for s in SIZES for w in ("--set", s)))  # fmt: skip
-    assert few.exit_code == 2 and "a search chooses by valid NDCG@10" in few.output
+    assert few.exit_code == 2 and "tuning chooses by valid NDCG@10" in few.output
 
 
 def test_methods_that_choose_nothing_may_have_few(tmp_path):

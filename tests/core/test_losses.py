@@ -5,8 +5,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from harness.item_models import losses
 from harness.errors import BenchError
+from harness.item_models import losses
 from harness.item_models.losses import Output
 
 N, D = 12, 6

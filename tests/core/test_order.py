@@ -7,11 +7,10 @@ import numpy as np
 import pytest
 import yaml
 
-from harness.evaluation import measure
-from harness.runs import run_directory
 from harness.data.dataset import Dataset, Samples
-from harness.errors import BenchError
 from harness.data.rankings import Rankings
+from harness.errors import BenchError
+from harness.runs import measuring, run_directory
 from harness.runs.run_directory import RunDirectory
 from tests.recorded import make_run, skilled
 
@@ -85,11 +84,11 @@ def test_a_file_of_an_older_version_is_held_to_the_ranks_recorded_with_it(tiny, 
     run = make_run(tmp_path, tiny, stages=("sft",))
     before = json.loads((run / run_directory.METRICS).read_text())["stages"]["sft"]
     without_keys(run, tiny, tiny.test.rows)
-    again = measure.again(RunDirectory(run), plugins, None)["stages"]["sft"]
+    again = measuring.again(RunDirectory(run), plugins, None)["stages"]["sft"]
     assert again["sid"] == before["sid"] and again["ranks"] == before["ranks"]
     without_keys(run, tiny, np.random.default_rng(2).permutation(len(tiny.test)))  # of a file re-sorted since
     with pytest.raises(BenchError, match="whose order has changed since"):
-        measure.again(RunDirectory(run), plugins, None)
+        measuring.again(RunDirectory(run), plugins, None)
 
 
 def test_seconds_of_a_stage_are_those_of_all_its_processes(tmp_path):

@@ -1,5 +1,6 @@
 """The built wheel in a fresh venv and an empty directory."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -15,7 +16,7 @@ def test_the_wheel_works_in_an_empty_directory(tmp_path):
     source = tmp_path / "source"
     for folder in FOLDERS:
         shutil.copytree(ROOT / folder, source / folder, ignore=shutil.ignore_patterns("__pycache__"))
-    for file in ("pyproject.toml", "README.md", "LICENSE"):
+    for file in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
         shutil.copy(ROOT / file, source / file)
     command = [
         sys.executable,
@@ -41,14 +42,17 @@ def test_the_wheel_works_in_an_empty_directory(tmp_path):
     empty.mkdir()
 
     def run(*words):
-        return subprocess.run(words, cwd=empty, capture_output=True, text=True)
+        return subprocess.run(words, cwd=empty, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": "."})
 
-    where = run(python, "-c", "import harness, configs; print(harness.__file__, configs.__file__)").stdout
-    assert where.count(str(site)) == 2
+    assert {p.name for p in site.iterdir()} & {*FOLDERS, "tests"} == {"harness"}  # one importable name
+    # research folders of the same names, first on the path, change nothing
+    for folder in ("plugins", "configs", "baselines", "leaderboard"):
+        (empty / folder).mkdir()
+        (empty / folder / "__init__.py").write_text("raise RuntimeError('not mine')\n")
     bench = tmp_path / "venv/bin/bench"
     done = run(bench, "run", "--method", "popularity", "--category", "Synthetic", "--no-mlflow")
     assert done.returncode == 0, done.stderr
     assert (empty / "runs").is_dir()
     assert "minionerec" in run(bench, "methods").stdout
-    script = "from harness import reported; print(len(reported.rows('Industrial_and_Scientific')))"
+    script = "from harness.builtin.leaderboard import reported; print(len(reported.rows('Industrial_and_Scientific')))"
     assert int(run(python, "-c", script).stdout) > 15

@@ -15,13 +15,15 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from harness.runs import pipeline
+from harness import files
 from harness.cli import cli
-from harness.recipes import tuned
-from harness.runs.config import resolve
 from harness.data import categories
 from harness.errors import BenchError
 from harness.progress import Progress
+from harness.recipes import tuned
+from harness.runs import pipeline
+from harness.runs.config import resolve
+from harness.runs.run import Prepared
 from harness.runs.run_directory import RunDirectory
 from harness.runs.tracking import Tracker
 from tests.conftest import TINY_DATA, TINY_SETTINGS
@@ -319,19 +321,20 @@ def test_no_component_sees_a_test_target(plugins, tiny, tmp_path, monkeypatch):
             config, data, plugins, RunDirectory(tmp_path / name), Progress(quiet=True), "cpu", Tracker(tmp_path, False)
         )
         contexts = []
-        original = pipeline._context
+        original = Prepared._context
 
         def kept(*arguments, original=original, contexts=contexts):
             contexts.append(original(*arguments))
             return contexts[-1]
 
         with monkeypatch.context() as patch:
-            patch.setattr(pipeline, "_context", kept)
+            patch.setattr(Prepared, "_context", kept)
             pipeline.execute(run)
         assert contexts
         for context in contexts:
             held = [getattr(context, f.name) for f in dataclasses.fields(context)]
             assert not any(value is data.test or value is data for value in held)
+            assert len(context.dataset.test) == 0 and context.dataset.oracle is None
         found.append(pd.read_parquet(tmp_path / name / "rankings/test-markov.parquet"))
     pd.testing.assert_frame_equal(*found)
 
@@ -341,7 +344,7 @@ def test_a_decoder_that_breaks_its_contract_is_stopped(plugins, tiny, tmp_path, 
 
     def cheat(self, model, histories, *_):
         n = len(histories)
-        return Rankings("item", np.zeros((n, 3), dtype=np.int32), np.zeros((n, 3), dtype=np.float32))
+        return Rankings("item", np.zeros((n, 50), dtype=np.int32), np.zeros((n, 50), dtype=np.float32))
 
     monkeypatch.setattr(plugins.get("decoder", "rank"), "decode", cheat)
     config = resolve(plugins.get("method", "popularity"), "Synthetic", 1, [], plugins)
@@ -359,9 +362,8 @@ def test_a_failure_before_training_leaves_no_directory(plugins, tmp_path, monkey
 
 
 def test_a_full_disk_leaves_a_resumable_run(finished, tmp_path, monkeypatch):
-    from harness.runs import run_directory
 
-    real = directory.os.replace
+    real = files.os.replace
 
     def full(source, target):
         if "rankings" in str(target):
@@ -369,7 +371,7 @@ def test_a_full_disk_leaves_a_resumable_run(finished, tmp_path, monkeypatch):
         real(source, target)
 
     with monkeypatch.context() as patch:
-        patch.setattr(directory.os, "replace", full)
+        patch.setattr(files.os, "replace", full)
         failed = CliRunner().invoke(cli, words(tmp_path / "runs"))
         assert isinstance(failed.exception, OSError)
     assert not list((tmp_path / "runs").rglob("*.parquet*"))
@@ -378,8 +380,8 @@ def test_a_full_disk_leaves_a_resumable_run(finished, tmp_path, monkeypatch):
 
 
 def test_two_processes_do_not_work_on_one_run(plugins, tmp_path):
-    store = RunDirectory(tmp_path / "r")
-    with directory.lock(), pytest.raises(BenchError, match="another process"), RunDirectory(tmp_path / "r").lock():
+    run = RunDirectory(tmp_path / "r")
+    with run.lock(), pytest.raises(BenchError, match="another process"), RunDirectory(tmp_path / "r").lock():
         pass
 
 

@@ -81,7 +81,7 @@ def test_a_failing_observer_never_fails_the_run(tmp_path, capsys):
     text = "from harness import hookimpl\n@hookimpl\ndef bench_run_started(run):\n    raise ValueError('no')\n"
     plugins = manager.load([write(tmp_path / "watch.py", text)])
     plugins.notify("bench_run_started", run=None)
-    assert "watch failed in bench_run_started: ValueError: no" in capsys.readouterr().err
+    assert "watch.py) failed in bench_run_started: ValueError: no" in capsys.readouterr().err
 
 
 def test_without_the_minionerec_folder_the_harness_works(tmp_path):

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from harness.errors import BenchError
 from harness.data.rankings import Rankings
 from harness.data.semantic_ids import SemanticIds, parse_sid, parse_token
+from harness.errors import BenchError
 
 SIDS = SemanticIds(np.array([[0, 1], [2, 3], [4, 5], [4, 5]], dtype=np.int32))
 

@@ -5,8 +5,8 @@ import json
 import pytest
 
 from harness import files
-from harness.runs import run_directory
 from harness.errors import BenchError
+from harness.runs import run_directory
 from leaderboard.record import Record, finished_runs, load, read_all
 from tests.recorded import make_record, make_run
 

@@ -4,10 +4,10 @@ import dataclasses
 
 import pytest
 
-from harness.runs import run_directory
-from leaderboard import reported
 from harness.errors import BenchError
 from harness.evaluation.levels import drop_off
+from harness.runs import run_directory
+from leaderboard import reported
 from leaderboard.record import Record
 from leaderboard.report import document, figures, observations
 from leaderboard.report.systems import recipes, systems
@@ -142,7 +142,7 @@ def test_figures_are_drawn_as_png_and_svg(tiny, tmp_path):
         assert path.stat().st_size > 2000 or path.suffix == ".md"
         if path.suffix == ".svg" and path.stem != "cost-item":
             assert f"figures/{path.name}" in text, path.name
-    assert "Against the hybrid floor" in text
+    assert "Against the counting baseline hybrid" in text
 
 
 def test_what_there_is_nothing_of_is_not_drawn(record):

@@ -6,9 +6,9 @@ import torch
 from safetensors.torch import load_file
 
 from baselines.sasrec import SasRecTrainer, Settings
-from harness.item_models import loop
 from harness.data.dataset import Samples
 from harness.errors import BenchError
+from harness.item_models import loop
 from harness.item_models.checkpoint import CHECKPOINT, MODEL
 from harness.item_models.loop import LoopSettings, learning_rate, left_padded
 from tests.baselines.test_networks import context, toy

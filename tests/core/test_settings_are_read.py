@@ -6,12 +6,12 @@ import typing
 
 import pytest
 
-from harness import settings
-from harness.runs import pipeline
-from harness.runs.config import resolve
 from harness.data import categories
 from harness.errors import BenchError
 from harness.progress import Progress
+from harness.runs import config as config_module
+from harness.runs import pipeline
+from harness.runs.config import resolve
 from harness.runs.run_directory import RunDirectory
 from harness.runs.tracking import Tracker
 from tests.metamorphic.category import SIZES
@@ -111,7 +111,7 @@ class Seen:
 
     def __init__(self, monkeypatch):
         self.read, self.known = set(), {}
-        plain = settings.settings
+        plain = config_module.settings
 
         def noted(factory, values, where):
             made = plain(factory, values, where)
@@ -122,14 +122,14 @@ class Seen:
             class Noted(key):
                 def __getattribute__(self, name):
                     caller = sys._getframe(1).f_code.co_filename
-                    if name in names and not caller.endswith(("dataclasses.py", "/harness/config.py")):
+                    if name in names and not caller.endswith(("dataclasses.py", "/runs/config.py")):
                         seen.add((key, name))
                     return super().__getattribute__(name)
 
             object.__setattr__(made, "__class__", Noted)
             return made
 
-        monkeypatch.setattr(configs, "settings", noted)
+        monkeypatch.setattr(config_module, "settings", noted)
 
 
 @pytest.mark.parametrize("method", [*LANGUAGE, "tiger"])

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from harness.data.dataset import Histories
-from plugins.datasets.synthetic import Process, SyntheticReader, SyntheticSettings
 from harness.errors import BenchError
+from plugins.datasets.synthetic import Process, SyntheticReader, SyntheticSettings
 
 SMALL = SyntheticSettings(items=60, users=3000, mean_length=8, collisions=0.1)
 

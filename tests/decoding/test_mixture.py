@@ -3,17 +3,17 @@
 import numpy as np
 import pytest
 import torch
+from plugins.decoders.search import BeamDecoder, BeamSettings
 
 from harness.data.dataset import Histories
-from harness.decoding.exact import leaf_scores
-from harness.decoding.padding import pad_left
-from harness.decoding.mixture import best_of, mixed, propose
-from harness.decoding.trie import Trie
-from harness.decoding.generator import GenerativeModel
-from harness.progress import Progress
 from harness.data.semantic_ids import SemanticIds
+from harness.decoding.exact import leaf_scores
+from harness.decoding.generator import GenerativeModel
+from harness.decoding.mixture import best_of, mixed, propose
+from harness.decoding.padding import pad_left
+from harness.decoding.trie import Trie
+from harness.progress import Progress
 from plugins.decoders.mixture_decoder import MixtureDecoder
-from plugins.decoders.search import BeamDecoder, BeamSettings
 from plugins.memory.stage import Mixture, conditional_logit, ranks_of, sid_log_probs
 
 

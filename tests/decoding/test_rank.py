@@ -2,15 +2,15 @@
 
 import numpy as np
 import pytest
+from plugins.metrics.ranking import intervals
 
 from harness.data.dataset import Samples
-from harness.errors import BenchError
-from harness.progress import Progress
-from harness.evaluation.target_ranks import distinct_sids
 from harness.data.semantic_ids import SemanticIds
-from plugins.decoders.rank import RankDecoder, Settings
+from harness.errors import BenchError
 from harness.evaluation.metrics import item_protocol, sid_protocol
-from plugins.metrics.ranking import intervals
+from harness.evaluation.target_ranks import distinct_sids
+from harness.progress import Progress
+from plugins.decoders.rank import RankDecoder, Settings
 
 
 class Scores:

@@ -5,10 +5,10 @@ import pytest
 import torch
 
 from harness.decoding.exact import exact_search
+from harness.decoding.generator import GenerativeModel
 from harness.decoding.padding import pad_left
 from harness.decoding.sampling import sample
 from harness.decoding.trie import Trie
-from harness.decoding.generator import GenerativeModel
 
 DRAWS = 4000
 

@@ -1,20 +1,20 @@
 import numpy as np
 import pytest
 import torch
+from plugins.decoders.search import BeamDecoder, BeamSettings, ExactDecoder
 
 from harness.data.dataset import Histories
 from harness.decoding.beam import beam_search, top
 from harness.decoding.exact import exact_search
+from harness.decoding.generator import GenerativeModel
 from harness.decoding.padding import pad_left
 from harness.decoding.shared_prompt import completion_log_probs
 from harness.decoding.split import SplitModel
 from harness.decoding.trie import Trie
 from harness.errors import BenchError
-from harness.decoding.generator import GenerativeModel
 from harness.language.prompts import Prompts
 from harness.progress import Progress
 from plugins.decoders.generate import GenerateDecoder
-from plugins.decoders.search import BeamDecoder, BeamSettings, ExactDecoder
 
 
 @pytest.fixture(scope="module")

@@ -6,9 +6,9 @@ from torch import nn
 from torch.nn import functional
 
 from harness import hookimpl
-from harness.settings import setting
 from harness.item_models.losses import Output
 from harness.item_models.model import ItemLossSettings, ItemModel, SequentialTrainer
+from harness.settings import setting
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from harness.errors import BenchError
-from leaderboard.record import Record, read_all
 from harness.data.semantic_ids import SemanticIds
+from harness.errors import BenchError
 from leaderboard import formats
 from leaderboard.board import boards, build
+from leaderboard.record import Record, read_all
 from tests.recorded import make_record
 
 ROOT = Path(__file__).parents[2]

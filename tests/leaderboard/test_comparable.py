@@ -7,19 +7,19 @@ import re
 import numpy as np
 import pytest
 
-from leaderboard.plausibility import problems
-from harness.errors import BenchError
 from harness.data.rankings import Rankings
+from harness.data.semantic_ids import SemanticIds
+from harness.errors import BenchError
+from harness.evaluation.segments import bought
+from harness.evaluation.statistics import bootstrap, changes, paired
 from harness.evaluation.target_ranks import TargetRanks
+from leaderboard import formats, page, verify
+from leaderboard.board import build, shown_value
+from leaderboard.plausibility import problems
 from leaderboard.record import Record, checksum
 from leaderboard.report.compare import compare
 from leaderboard.report.observations import against_floor
 from leaderboard.report.systems import Recipe, System, recipes
-from harness.evaluation.segments import bought
-from harness.data.semantic_ids import SemanticIds
-from harness.evaluation.statistics import bootstrap, changes, paired
-from leaderboard import formats, page, verify
-from leaderboard.board import build, shown_value
 from tests.recorded import make_record
 
 

@@ -6,11 +6,11 @@ import pytest
 from click.testing import CliRunner
 
 from harness.cli import cli
+from harness.data.semantic_ids import SemanticIds
 from harness.errors import BenchError
 from leaderboard.record import Record
 from leaderboard.report import compare
 from leaderboard.report.systems import System, recipes
-from harness.data.semantic_ids import SemanticIds
 from tests.recorded import make_record, make_run
 
 

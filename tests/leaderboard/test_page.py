@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from leaderboard.record import Record
 from leaderboard import page
 from leaderboard.board import boards
+from leaderboard.record import Record
 from tests.recorded import make_record
 
 HOSTILE = '<img src=x onerror="document.title=1"></script><script>document.title=2</script>&amp;'

@@ -8,11 +8,11 @@ import pytest
 from click.testing import CliRunner
 
 from harness import files
-from harness.runs import run_directory
 from harness.cli import cli
 from harness.data.rankings import Rankings
-from leaderboard.record import Record, checksum
 from harness.data.semantic_ids import SemanticIds
+from harness.runs import run_directory
+from leaderboard.record import Record, checksum
 from leaderboard.verify import verify
 from tests.leaderboard.test_board import ROOT
 from tests.recorded import make_record, make_run

@@ -10,11 +10,11 @@ import pytest
 import torch
 import yaml
 
-from harness.runs import pipeline
 from harness.components import Context
-from harness.runs.config import resolve
 from harness.data import categories
 from harness.progress import Progress
+from harness.runs import pipeline
+from harness.runs.config import resolve
 from harness.runs.finished import settings as recorded_settings
 from harness.runs.run_directory import RunDirectory
 from harness.runs.tracking import Tracker

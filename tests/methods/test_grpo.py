@@ -6,11 +6,11 @@ import torch
 from datasets import Dataset
 from trl import GRPOConfig, GRPOTrainer
 
-from harness.language import models
 from harness.decoding.exact import exact_search
+from harness.decoding.generator import GenerativeModel
 from harness.decoding.padding import pad_left
 from harness.decoding.trie import Trie
-from harness.decoding.generator import GenerativeModel
+from harness.language import models
 from plugins.backbones.nano import NanoBackbone, Settings
 from plugins.minionerec.advantages import group_advantages
 from plugins.minionerec.group_trainer import GroupSampler, Plan, SharedPromptGRPOTrainer, unused

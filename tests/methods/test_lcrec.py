@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from harness.data.dataset import Items, Samples
+from harness.data.semantic_ids import SemanticIds
 from harness.language.prompts import Prompts
 from harness.language.templates import ONE_WORDING, SEVERAL_WORDINGS
-from harness.data.semantic_ids import SemanticIds
 from tests.commands import run_whole
 from tests.conftest import TINY_SETTINGS
 

@@ -6,14 +6,14 @@ import ir_measures
 import numpy as np
 import pytest
 import yaml
-
-from harness.evaluation.levels import drop_off
-from harness.data.rankings import Rankings
-from harness.evaluation.target_ranks import CUTOFFS
-from harness.data.semantic_ids import SemanticIds
-from plugins.metrics.by_level import levels
-from harness.evaluation.metrics import item_protocol, sid_protocol
 from plugins.metrics.ranking import invalid
+
+from harness.data.rankings import Rankings
+from harness.data.semantic_ids import SemanticIds
+from harness.evaluation.levels import drop_off
+from harness.evaluation.metrics import item_protocol, sid_protocol
+from harness.evaluation.target_ranks import CUTOFFS
+from plugins.metrics.by_level import levels
 
 
 def unique_sids(n):

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 
 from harness.data.dataset import Items, Samples
+from harness.data.semantic_ids import SemanticIds
 from harness.errors import BenchError
 from harness.language.prompts import SID_TASKS, Prompts
-from harness.data.semantic_ids import SemanticIds
 
 ITEMS = Items(["Nut", "Bolt", "Nut", ""], ["A nut.", "", "Another nut.", "No title."], [""] * 4, [""] * 4)
 SIDS = SemanticIds(np.array([[0, 0], [0, 1], [1, 0], [1, 1]], dtype=np.int32))

@@ -7,19 +7,19 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from plugins.decoders.search import BeamDecoder, BeamSettings
 
 from harness import files
-from harness.language import models
 from harness.cli import cli
 from harness.data.dataset import Histories
 from harness.decoding.beam import beam_search
 from harness.decoding.exact import exact_search
 from harness.decoding.padding import pad_left
 from harness.decoding.trie import Trie
+from harness.language import models
 from harness.language.prompts import Prompts
 from harness.progress import Progress
 from plugins.decoders.generate import GenerateDecoder
-from plugins.decoders.search import BeamDecoder, BeamSettings
 
 pytestmark = pytest.mark.data
 

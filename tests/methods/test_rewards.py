@@ -3,9 +3,9 @@ import pytest
 import torch
 
 from harness import plugins as plugin_manager
+from harness.data.semantic_ids import SemanticIds
 from harness.errors import BenchError
 from harness.language.rewards import Groups, Rewards
-from harness.data.semantic_ids import SemanticIds
 from plugins.minionerec.advantages import group_advantages, sibling_advantages
 from plugins.minionerec.rewards import best_of_sid, position, ranking, ranking_only, rule
 

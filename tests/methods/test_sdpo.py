@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from harness.language import models
 from harness.data.dataset import Histories
-from harness.decoding.padding import pad_left
 from harness.decoding.generator import GenerativeModel
+from harness.decoding.padding import pad_left
+from harness.language import models
 from harness.language.prompts import Prompts
 from harness.runs.run_directory import read_log
 from plugins.sdpo.loss import sdpo_loss

@@ -3,15 +3,15 @@ import pytest
 import torch
 from torch.nn import functional
 
-from harness.networks.batches import LengthBuckets
 from harness.data.dataset import Items
 from harness.decoding.split import SplitModel
 from harness.decoding.trie import Trie
 from harness.language.answer_loss import AnswerLoss
-from harness.language.prompts import Prompts
 from harness.language.packing import example_rows, packed_rows
+from harness.language.prompts import Prompts
 from harness.language.running_average import RunningAverage
 from harness.language.training_rows import IGNORED, Rows, collate
+from harness.networks.batches import LengthBuckets
 from plugins.backbones.nano import NanoBackbone, Settings
 from plugins.minionerec.alike import TitleNeighbours, recent
 from plugins.minionerec.drawn import DrawnRows

@@ -9,15 +9,15 @@ import torch
 
 from harness.data.dataset import Histories, Items, Samples
 from harness.decoding.beam import beam_search
-from harness.decoding.padding import pad_left
 from harness.decoding.mixture import group_probabilities
+from harness.decoding.padding import pad_left
 from harness.decoding.trie import Trie
 from harness.errors import BenchError
-from harness.language.prompts import Prompts
 from harness.language.packing import packed_title_rows
+from harness.language.prompts import Prompts
 from harness.language.titles import TitleModel, Titles, grounded, ranked_items
-from harness.progress import Progress
 from harness.language.training_rows import IGNORED
+from harness.progress import Progress
 from plugins.backbones.nano import NanoBackbone, Settings
 from plugins.d3.assistant import AssistedTitles
 from plugins.d3.decoder import Mixer, TitleBeamDecoder

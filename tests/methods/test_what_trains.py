@@ -11,13 +11,13 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from harness.language import finetuning, models, training_rows
 from harness.errors import BenchError, NotFinite
-from harness.language.prompts import Prompts
+from harness.language import finetuning, models, training_rows
 from harness.language.packing import example_rows
+from harness.language.prompts import Prompts
 from harness.language.sft_trainer import check_tokens
-from harness.runs.run_directory import read_log
 from harness.networks.trained import train_rows_only, trained
+from harness.runs.run_directory import read_log
 from plugins.backbones.hf import HfBackbone, Settings
 from tests.commands import bench_run, only_run, run_whole
 from tests.methods.test_backbones import save_model
@@ -349,9 +349,9 @@ def test_a_loss_that_is_no_number_ends_the_stage_with_step_and_rate(tmp_path):
 
 
 def test_a_probe_that_is_no_number_is_an_error_of_that_probe(tiny, tmp_path, plugins):
+    from harness.progress import Progress
     from harness.runs import pipeline
     from harness.runs.config import resolve
-    from harness.progress import Progress
     from harness.runs.run_directory import RunDirectory
     from harness.runs.tracking import Tracker
 
