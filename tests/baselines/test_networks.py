@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from baselines import caser, gru4rec, hstu, sasrec
 from harness.data.dataset import Samples
+from harness import item_models
 from harness.item_models import loop
 
 N = 30
@@ -38,7 +39,7 @@ def some_histories():
 
 
 def scorer(model):
-    return model.Scorer(model, N, "cpu")
+    return item_models.Scorer(model, N, "cpu")
 
 
 @pytest.mark.parametrize("name", MODELS)

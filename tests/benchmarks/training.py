@@ -95,6 +95,12 @@ def grpo_row(
         rows[number]["target"] = int(best.leaves[number, 0])
     batch = [sample for sample in rows for _ in range(GROUP)]
 
+    ours = {
+        "context": None, "as_model": None, "trie": Trie(generative.sid_tokens, device), "semantic_ids": dataset.given,
+        "rewards": lambda groups, step: {"ranking": ranking(groups)}, "plan": Plan(skip_idle=beta == 0),
+        "catalogue": False,
+    }  # fmt: skip
+
     def make(kind, folder):
         model = AutoModelForCausalLM.from_pretrained(f"{folder}/model").to(device)  # TRL loads its reference from there
         models.disable_dropout(model)
@@ -104,7 +110,7 @@ def grpo_row(
             gradient_checkpointing=False, learning_rate=1e-5, loss_type="grpo",
         )  # fmt: skip
         trainer = kind(
-            model=model, reward_funcs=[unused], args=arguments, train_dataset=Dataset.from_list(rows),
+            **(ours if kind is SharedPromptGRPOTrainer else {}), model=model, reward_funcs=[unused], args=arguments, train_dataset=Dataset.from_list(rows),
             processing_class=generative.text_tokenizer,
         )  # fmt: skip
         trainer.current_gradient_accumulation_steps = 1
@@ -129,8 +135,6 @@ def grpo_row(
         generative.model.save_pretrained(f"{folder}/model")
         fast_trainer, fast_step = make(SharedPromptGRPOTrainer, folder)
         usual_trainer, usual_step = make(UsualGRPOTrainer, folder)
-        fast_trainer.trie, fast_trainer.plan = Trie(generative.sid_tokens, device), Plan(skip_idle=beta == 0)
-        fast_trainer.rewards = lambda groups, step: {"ranking": ranking(groups)}
         usual_trainer.table = generative.sid_tokens
         usual_trainer.leaf = {tuple(sid): n for n, sid in enumerate(generative.sid_tokens.tolist())}
         usual_trainer.allowed = continuations(generative.sid_tokens)

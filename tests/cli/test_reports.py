@@ -50,7 +50,7 @@ def test_the_report_of_one_run_goes_beside_it_and_of_several_where_told(runs, tm
     done = bench("report", *runs.glob("*/*/*"), "--output", tmp_path, "--no-figures")
     assert done.exit_code == 0, done.output
     text = (tmp_path / "report.md").read_text()
-    assert "Against the hybrid floor" in text and "## Cost" in text and "model grpo" in text
+    assert "Against the counting baseline hybrid" in text and "## Cost" in text and "model grpo" in text
 
 
 def test_a_report_can_be_written_from_records_alone(runs, tmp_path):

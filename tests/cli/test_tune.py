@@ -10,6 +10,7 @@ from click.testing import CliRunner
 from harness.cli import cli
 from harness.errors import BenchError
 from harness.runs import pipeline, tuning
+from harness.runs.run import Prepared
 
 SIZES = ["--set", "dataset.items=60", "--set", "dataset.users=120"]
 SPACE = """
@@ -112,7 +113,7 @@ def test_mlflow_holds_a_run_for_each_trial(searched):
 
 def test_a_trial_cut_short_is_tried_again_with_the_same_settings(tmp_path, monkeypatch):
     calls = []
-    original = pipeline.search
+    original = pipeline.train
 
     def cut(run):
         calls.append(run.config.as_dict()["stages"][0]["learning_rate"])
@@ -120,7 +121,7 @@ def test_a_trial_cut_short_is_tried_again_with_the_same_settings(tmp_path, monke
             raise KeyboardInterrupt
         return original(run)
 
-    monkeypatch.setattr(pipeline, "search", cut)
+    monkeypatch.setattr(pipeline, "train", cut)
     result = bench(*words(tmp_path, "--no-mlflow", trials=2))
     assert result.exit_code == 130
     result = bench(*words(tmp_path, "--no-mlflow", trials=2))
@@ -140,13 +141,13 @@ def test_a_search_without_a_completed_trial_is_one_line(tmp_path):
 
 def test_no_trial_can_read_a_test_sample(tmp_path, monkeypatch):
     seen = []
-    original = pipeline._context
+    original = Prepared._context
 
-    def context(run, *arguments):
-        seen.append((len(run.dataset.test), run.dataset.oracle))
-        return original(run, *arguments)
+    def context(prepared, *arguments):
+        seen.append((len(prepared.run.dataset.test), prepared.run.dataset.oracle))
+        return original(prepared, *arguments)
 
-    monkeypatch.setattr(pipeline, "_context", context)
+    monkeypatch.setattr(Prepared, "_context", context)
     assert bench(*words(tmp_path, "--no-mlflow", trials=1)).exit_code == 0
     assert seen
     assert set(seen) == {(0, None)}

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from plugins.metrics.ranking import intervals
 
 from harness.data.dataset import Samples
 from harness.data.semantic_ids import SemanticIds
@@ -11,6 +10,8 @@ from harness.evaluation.metrics import item_protocol, sid_protocol
 from harness.evaluation.target_ranks import distinct_sids
 from harness.progress import Progress
 from plugins.decoders.rank import RankDecoder, Settings
+from plugins.metrics.intervals import intervals
+from tests.evaluated import evaluated
 
 
 class Scores:
@@ -56,7 +57,7 @@ def test_the_sid_protocol_of_a_ranking_is_that_of_the_whole_catalogue():
         expected = list(dict.fromkeys(semantic_ids.of_item[order].tolist()))[:50]
         assert sids.tolist() == expected
     for protocol in (sid_protocol, item_protocol):
-        few, all_ = (protocol(r, targets, semantic_ids) for r in (narrow, whole))
+        few, all_ = (protocol(evaluated(r, targets, semantic_ids)) for r in (narrow, whole))
         assert few == pytest.approx(all_)
     plain = decode(table)
     assert plain.ids.shape[1] == 50
@@ -69,13 +70,13 @@ def test_intervals_hold_the_metric_they_are_of():
     table = rng.normal(size=(200, 300)).astype(np.float32)
     targets = np.where(rng.random(200) < 0.3, table.argmax(1), rng.integers(0, 300, 200))
     rankings = decode(table, semantic_ids)
-    bounds = intervals(rankings, targets, semantic_ids)
+    bounds = intervals(evaluated(rankings, targets, semantic_ids))
     for protocol, metric in (("sid", sid_protocol), ("item", item_protocol)):
-        for name, value in metric(rankings, targets, semantic_ids).items():
+        for name, value in metric(evaluated(rankings, targets, semantic_ids)).items():
             low, high = bounds[protocol][name]
             assert low <= value <= high, (protocol, name)
             assert high - low < 0.2
-    assert set(intervals(decode(table), targets, None)) == {"item"}
+    assert set(intervals(evaluated(decode(table), targets))) == {"item"}
 
 
 def test_more_candidates_than_items_are_refused_and_a_model_that_scores_none():

@@ -58,11 +58,11 @@ def test_rows_are_grouped_and_seeds_averaged(records):
 def test_significance_is_against_the_floor_and_the_best_baseline(records):
     [table] = build(records, ["item"]).tables
     assert table.baseline == "sasrec"
-    assert set(table.versus_floor) == {"sasrec", "weak", "model"}
-    assert table.versus_floor["model"].difference > 0 and table.versus_floor["model"].significant
-    assert table.versus_floor["weak"].difference < 0 and table.versus_floor["weak"].significant
+    assert set(table.versus_counting) == {"sasrec", "weak", "model"}
+    assert table.versus_counting["model"].difference > 0 and table.versus_counting["model"].significant
+    assert table.versus_counting["weak"].difference < 0 and table.versus_counting["weak"].significant
     difference = table.rows[-1].system.metric("item", "NDCG@10") - table.rows[0].system.metric("item", "NDCG@10")
-    assert table.versus_floor["model"].difference == pytest.approx(difference)
+    assert table.versus_counting["model"].difference == pytest.approx(difference)
 
 
 def test_of_several_settings_the_best_on_valid_is_shown_not_the_best_on_test(tiny, tmp_path):
@@ -80,7 +80,7 @@ def test_runs_on_other_data_are_refused_or_marked(records):
         build([*records[:-1], odd], ["item"])
     [table] = build([*records[:-1], odd], ["item"], mixed=True).tables
     assert [row.name for row in table.rows if row.mixed] == ["weak"]
-    assert "weak" not in table.versus_floor
+    assert "weak" not in table.versus_counting
     text = formats.markdown([build([*records[:-1], odd], ["item"], mixed=True)])
     assert "weak ⚠" in text and "it does not compare" in text
 

@@ -18,7 +18,7 @@ from leaderboard.board import build, shown_value
 from leaderboard.plausibility import problems
 from leaderboard.record import Record, checksum
 from leaderboard.report.compare import compare
-from leaderboard.report.observations import against_floor
+from leaderboard.report.observations import against_counting
 from leaderboard.report.systems import Recipe, System, recipes
 from tests.recorded import make_record
 
@@ -95,7 +95,7 @@ def test_a_comparison_looks_at_every_record(runs):
     mixed = System("model", Recipe("model", (model, of_data(other, model.data, "4" * 64))), "grpo")
     found = compare(one, mixed, None)
     assert list(found.protocols) == ["item"] and "semantic IDs differ" in found.left_out[0]
-    assert against_floor([System("hybrid", Recipe("hybrid", (runs["hybrid"],)), "hybrid"), both]) == []
+    assert against_counting([System("hybrid", Recipe("hybrid", (runs["hybrid"],)), "hybrid"), both]) == []
 
 
 def test_a_difference_is_against_the_row_that_heads_it(runs, tiny):
@@ -103,9 +103,9 @@ def test_a_difference_is_against_the_row_that_heads_it(runs, tiny):
     variant = turned(plain, label="hybrid without titles", settings=plain.settings | {"prompts": "y"})
     board = build([variant, plain, runs["model"]], ["item"])
     [table] = board.tables
-    assert table.floor == "hybrid" and set(table.versus_floor) == {"hybrid without titles", "model"}
+    assert table.counting == "hybrid" and set(table.versus_counting) == {"hybrid without titles", "model"}
     [table] = build([variant, runs["model"]], ["item"]).tables
-    assert table.floor == "hybrid without titles"
+    assert table.counting == "hybrid without titles"
     assert "Δ hybrid without titles" in formats.markdown([build([variant, runs["model"]], ["item"])])
 
 

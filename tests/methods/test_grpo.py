@@ -38,8 +38,15 @@ def make(kind, saved, tiny, **settings):
         "disable_dropout": True, "gradient_checkpointing": False, **settings,
     }  # fmt: skip
     rows = {"prompt": prompts.next_sid(tiny.train.histories.lists()[:6])}
+    ours = {}
+    if issubclass(kind, SharedPromptGRPOTrainer):
+        generative = GenerativeModel(model, text_tokenizer, tiny.given, prompts.next_sid)
+        ours = {
+            "context": None, "as_model": None, "trie": Trie(generative.sid_tokens), "semantic_ids": tiny.given,
+            "rewards": lambda groups, step: {"rule": groups.hits.float()}, "plan": Plan(), "catalogue": False,
+        }  # fmt: skip
     trainer = kind(
-        model=model, reward_funcs=[unused], args=GRPOConfig(**arguments), train_dataset=Dataset.from_dict(rows),
+        **ours, model=model, reward_funcs=[unused], args=GRPOConfig(**arguments), train_dataset=Dataset.from_dict(rows),
         processing_class=text_tokenizer,
     )  # fmt: skip
     trainer.current_gradient_accumulation_steps = 1
@@ -155,8 +162,6 @@ def roller(saved, tiny):
     _, text_tokenizer, prompts = saved
     trainer = make(SharedPromptGRPOTrainer, saved, tiny, beta=0.0)
     generative = GenerativeModel(trainer.model, text_tokenizer, tiny.given, prompts.next_sid)
-    trainer.trie, trainer.semantic_ids = Trie(generative.sid_tokens), tiny.given
-    trainer.rewards = lambda groups, step: {"rule": groups.hits.float()}
     return trainer, generative
 
 

@@ -2,10 +2,11 @@ import numpy as np
 import pytest
 import torch
 
-from harness import plugins as plugin_manager
 from harness.data.semantic_ids import SemanticIds
 from harness.errors import BenchError
 from harness.language.rewards import Groups, Rewards
+from harness.runs.config import resolve
+from harness.runs.parts import BuiltParts
 from plugins.minionerec.advantages import group_advantages, sibling_advantages
 from plugins.minionerec.rewards import best_of_sid, position, ranking, ranking_only, rule
 
@@ -22,16 +23,6 @@ def group(hit_at=None):
     if hit_at is not None:
         completions[hit_at] = TARGET
     return Groups(torch.tensor([completions]), torch.tensor([TARGET]), [0], [[1, 2]], ["prompt"], SIDS)
-
-
-class Registry:
-    """A context whose plugins are the real ones, and more."""
-
-    def __init__(self, **more):
-        self.more, self.plugins = more, self
-
-    def get(self, kind, name):
-        return self.more[name] if name in self.more else plugin_manager.load().get(kind, name)
 
 
 def test_penalties_are_those_of_the_published_code():
@@ -65,19 +56,21 @@ def test_position_counts_leading_levels():
     assert found.tolist() == [[3.0, 2.0, 1.0, 0.0]]
 
 
-def test_weights_sum_rewards_and_settings_stand_beside_them():
-    both = Rewards({"rule": 2.0, "position": {"weight": 0.5}}, Registry(), "grpo.rewards")
+def test_weights_sum_rewards_and_settings_stand_beside_them(plugins):
+    both = Rewards({"rule": 2.0, "position": {"weight": 0.5}}, {"rule": rule, "position": position}, "grpo.rewards")
     parts = both(group(hit_at=3), 1)
     assert parts["rule"][0, 3] == 2.0
     assert parts["position"][0, 3] == 1.5
-    with pytest.raises(BenchError, match=r"grpo.rewards.rule: this reward has no settings but its weight"):
-        Rewards({"rule": {"temperature": 1}}, Registry(), "grpo.rewards")
-    with pytest.raises(BenchError, match=r"unknown reward 'rankin'; did you mean ranking"):
-        Rewards({"rankin": 1}, Registry(), "grpo.rewards")
     with pytest.raises(BenchError, match="names no reward"):
-        Rewards({}, Registry(), "grpo.rewards")
-    with pytest.raises(BenchError, match="reward cf needs a run"):
-        Rewards({"cf": 1.0}, Registry(), "grpo.rewards")
+        Rewards({}, {}, "grpo.rewards")
+    for wanted, said in (
+        ("{rule: {temperature: 1}}", "grpo.rewards.rule: this reward has no settings but its weight"),
+        ("{rankin: 1}", "unknown reward 'rankin'; did you mean ranking"),
+        ("cf", "reward cf needs a run"),
+    ):
+        with pytest.raises(BenchError, match=said):
+            config = resolve(plugins.get("method", "minionerec"), "-", 1, [f"grpo.rewards={wanted}"], plugins)
+            BuiltParts.of(config.stages[-1], plugins, "")
 
 
 def test_a_broken_reward_is_one_line_with_step_name_and_sample():
@@ -97,7 +90,7 @@ def test_a_broken_reward_is_one_line_with_step_name_and_sample():
     }  # fmt: skip
     for name, (function, message) in broken.items():
         with pytest.raises(BenchError, match=message):
-            Rewards({name: 1.0}, Registry(**{name: function}), "grpo.rewards")(two, 5)
+            Rewards({name: 1.0}, {name: function}, "grpo.rewards")(two, 5)
 
 
 def test_a_shared_sid_has_the_score_of_its_best_item():

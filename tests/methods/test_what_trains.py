@@ -352,6 +352,7 @@ def test_a_probe_that_is_no_number_is_an_error_of_that_probe(tiny, tmp_path, plu
     from harness.progress import Progress
     from harness.runs import pipeline
     from harness.runs.config import resolve
+    from harness.runs.run import Made, Prepared
     from harness.runs.run_directory import RunDirectory
     from harness.runs.tracking import Tracker
 
@@ -363,7 +364,7 @@ def test_a_probe_that_is_no_number_is_an_error_of_that_probe(tiny, tmp_path, plu
             return np.full((len(histories), len(tiny.items)), np.nan)
 
     with pytest.raises(NotFinite, match="NaN score for sample 0"):
-        pipeline._probe(run, tiny.given)(Broken())
+        Prepared(run, Made.of(config, plugins, ""), tiny.given, tiny).probe()(Broken())
 
 
 # --- what a backbone must be

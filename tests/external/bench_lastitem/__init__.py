@@ -54,7 +54,7 @@ def bench_methods():
         {
             "name": "lastitem",
             "summary": "the history, most recent first",
-            "group": "floor",
+            "group": "counting",
             "tokenizer": {"name": "given", "optional": True},
             "stages": [{"name": "lastitem"}],
             "decoder": {"name": "rank"},

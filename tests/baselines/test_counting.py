@@ -9,7 +9,7 @@ import pytest
 from scipy.sparse import csr_matrix
 from sklearn.neighbors import NearestNeighbors
 
-from baselines import FLOORS, ease, hybrid, itemknn, markov, recency, skip_markov, tfidf
+from baselines import COUNTING, ease, hybrid, itemknn, markov, recency, skip_markov, tfidf
 from baselines.shared import item_to_item
 from harness.components import Context
 from harness.data.dataset import Items, Samples
@@ -202,7 +202,7 @@ def test_votes_decay_from_the_last_item():
 def on_synthetic(plugins, tmp_path_factory):
     """HR@10 (item protocol) of every floor on the generated category, and the optimum's."""
     folder = tmp_path_factory.mktemp("floors")
-    return {name: run(plugins, name, folder) for name in FLOORS}
+    return {name: run(plugins, name, folder) for name in COUNTING}
 
 
 def test_floors_order_as_theory_says(on_synthetic):
@@ -224,7 +224,7 @@ def test_nothing_beats_popularity_where_purchases_are_independent(plugins, tmp_p
     """On an i.i.d. category popularity is the optimum: a method above it beyond noise has seen test."""
     settings = ["dataset.repeat=0", "dataset.first_order=0", "dataset.second_order=0", "dataset.users=3000",
                 "dataset.items=300"]  # fmt: skip
-    found = {name: run(plugins, name, tmp_path, settings) for name in FLOORS}
+    found = {name: run(plugins, name, tmp_path, settings) for name in COUNTING}
     popularity = found["popularity"].item["HR@10"]
     noise = 3 * np.sqrt(popularity * (1 - popularity) / len(found["popularity"].dataset.test))
     assert abs(popularity - found["popularity"].optimal) < noise
