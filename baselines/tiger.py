@@ -58,6 +58,7 @@ class TigerTrainer:
     """Stage trainer ``tiger``."""
 
     Settings = Settings
+    small = {"epochs": 1, "batch": 64, "hidden": 16, "layers": 1, "heads": 2, "head_width": 8, "intermediate": 16}
 
     def __init__(self, settings: Settings):
         self.settings = settings

@@ -8,7 +8,7 @@ import sys
 import click
 
 from harness import __version__
-from harness.cli import data, plugins, run, show, tune
+from harness.cli import data, plugin, plugins, run, show, tune
 from harness.cli.common import LazyPlugins, plugin_options
 
 
@@ -39,7 +39,7 @@ def cli(ctx: click.Context, debug: bool, **_: object) -> None:
     """
 
 
-for command in (run.run, tune.tune, data.data, plugins.methods, show.show, plugins.plugins):
+for command in (run.run, tune.tune, data.data, plugins.methods, show.show, plugins.plugins, plugin.plugin):
     cli.add_command(command)
 
 

@@ -16,14 +16,16 @@ if TYPE_CHECKING:
 @with_plugins
 def plugins(plugins: Plugins) -> None:
     """List every plugin: version, source, and what it registers."""
-    from harness.plugins import KINDS
+    from harness.plugins import CORE, KINDS
 
-    for plugin in plugins.loaded:
+    for plugin in (CORE, *plugins.loaded):
         click.echo(f"{plugin.name} {plugin.version} ({plugin.source})")
         for kind in KINDS:
             names = [name for name, (_, owner) in plugins.registry(kind).items() if owner is plugin]
             if names:
                 click.echo(f"  {kind + 's:':<12} {', '.join(names)}")
+    for name in plugins.absent:
+        click.echo(f"not there: the built-in {name} (its folder is missing)")
     for line in plugins.broken:
         click.echo(f"broken: {line}")
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @click.group()
 def show() -> None:
-    """Show one thing in full."""
+    """Show one thing in full: a method, any component, or a run."""
 
 
 @show.command()
@@ -32,18 +32,59 @@ def method(plugins: Plugins, name: str, overrides: tuple[str, ...]) -> None:
     recipe = plugins.get("method", name)
     config = resolve(recipe, "-", 0, overrides, plugins)
     click.echo(f"{config.method}: {config.summary}")
+    if recipe.get("base"):
+        click.echo(f"base: {recipe['base']}")
     if recipe.get("reference"):
         click.echo(f"reference: {recipe['reference']}")
     if config.prompts:
         click.echo(f"prompts: {config.prompts}")
     paper = recipe.get("paper") or {}
     parts = [("tokenizer", config.tokenizer), ("backbone", config.backbone)]
-    parts += [(stage.name, stage.trainer) for stage in config.stages]
+    for stage in config.stages:
+        parts.append((stage.name, stage.trainer))
+        parts += [(f"{stage.name}.parts.{key}", part) for key, part in stage.parts.items() if part.kind != "run"]
     for label, component in [*parts, ("decoder", config.decoder)]:
         if component is not None:
             location = f":{component.location}" if component.location else ""
             _section(f"{label} ({component.kind} {component.name}{location})", label, component.settings, paper)
     _section("probe (valid metric of early stopping)", "probe", config.probe)
+
+
+def _show_component(kind: str, plugins: Plugins, name: str) -> None:
+    """What a component is: where it comes from, its own words, and its settings with their meaning."""
+    import inspect
+
+    from harness.settings import settings, settings_class
+
+    component = plugins.get(kind, name)
+    plugin = plugins.owner(kind, name)
+    file = inspect.getsourcefile(component)
+    click.echo(f"{kind} {name}: {(inspect.getdoc(component) or 'no description').splitlines()[0]}")
+    if plugin is not None:
+        click.echo(f"plugin {plugin.name} {plugin.version} ({plugin.source}); {file}")
+    module = inspect.getdoc(inspect.getmodule(component))
+    if module:
+        click.echo(f"\n{module}")
+    if kind == "metric" or not isinstance(component, type):
+        return
+    known = settings_class(component, f"{kind} {name}")
+    if dataclasses.fields(known):
+        _section("settings", kind if kind in ("decoder", "tokenizer", "backbone", "dataset") else name,
+                 settings(component, {}, name))  # fmt: skip
+
+
+def _command(kind: str) -> click.Command:
+    @show.command(kind, help=f"A {kind}: where it comes from, what it does, and its settings.")
+    @click.argument("name")
+    @with_plugins
+    def command(plugins: Plugins, name: str) -> None:
+        _show_component(kind, plugins, name)
+
+    return command
+
+
+for _kind in ("dataset", "tokenizer", "backbone", "trainer", "decoder", "metric", "reward"):
+    _command(_kind)
 
 
 @show.command()

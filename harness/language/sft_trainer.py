@@ -81,8 +81,8 @@ class SftTrainer:
 
     Settings: ClassVar[type] = SftSettings
     small: ClassVar[dict[str, Any]] = {
-        "epochs": 1, "batch": 64, "accumulation": 1, "eval_every": 1.0, "warmup": 0.1, "precision": "float32",
-        "deepspeed": "",
+        "epochs": 0.5, "batch": 64, "accumulation": 1, "eval_every": 1.0, "warmup": 0.1, "precision": "float32",
+        "deepspeed": "", "log_every": 1, "loss_samples": 40,
     }  # fmt: skip
     main: ClassVar[str] = "next_sid"
     """The task that is asked for at test, and whose loss valid has."""

@@ -12,7 +12,7 @@ from harness import files
 from harness.errors import BenchError
 from harness.evaluation.validation import OUT
 from harness.runs import finished, identity, measuring
-from harness.runs.edits import CODE, KEPT, Edits
+from harness.runs.edits import CHANGED, CODE, KEPT, Edits
 from harness.runs.run import Run
 from harness.runs.run_directory import Clock, RunDirectory
 
@@ -64,12 +64,14 @@ def take_over(run: Run, origin: Origin, trainers: tuple[Any, ...], edits: Edits)
     source, folder = origin.directory, run.directory
     known = folder.finished("from")
     if known is not None:
-        if source.is_dir() and "content" in known and known["content"] != identity.content(source):
+        if not source.is_dir() or "content" not in known or known["content"] == identity.content(source):
+            return
+        if edits.redo != CHANGED:
             raise BenchError(
                 f"--from-run {source} is another run now than the one that {folder.path} went on from; give its new "
                 "place another name, or delete that folder"
             )
-        return
+        edits.start_anew()
     other = RunDirectory(source)
     common = _common(run, origin, other, trainers)
     stages = run.config.stages

@@ -121,6 +121,12 @@ class Edits:
         stage, _, what = step.rpartition("/")
         return "the semantic IDs" if step == "tokenize" else f"stage {stage}" if what == "fit" else f"stage {stage}'s decode"
 
+    def start_anew(self) -> None:
+        """Forget all stages, and the run that they were taken over from."""
+        folder = self._run.directory
+        self._drop_from(self.steps[1])
+        folder.note(done={step: facts for step, facts in folder.manifest["done"].items() if step != "from"})
+
     def _drop_from(self, step: str) -> None:
         """Forget a step and all after it, files included; a stage that is only decoded anew keeps its model."""
         run, folder = self._run, self._run.directory

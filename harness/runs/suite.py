@@ -22,11 +22,19 @@ from harness.data import categories
 from harness.data.dataset import Dataset
 from harness.errors import BenchError, unknown
 from harness.plugins import Plugins
-from harness.runs import config, pipeline, run_directory
+from harness.progress import Progress
+from harness.runs import pipeline, run_directory
+from harness.runs.config import RunConfig, resolve
+from harness.runs.continuation import Origin
+from harness.runs.edits import Edits
+from harness.runs.run import Run
 from harness.runs.run_directory import RunDirectory
+from harness.runs.tracking import Tracker
 
 KEYS = {"name", "summary", "seeds", "methods"}
 ENTRY_KEYS = {"method", "label", "seeds", "minutes", "set", "from"}
+SAFE = ("-P",)
+"""A run's process imports nothing from the folder that the suite is started in."""
 REFERENCE_ROWS = 28_609
 """Train rows behind a suite file's minutes (Industrial_and_Scientific on 2 CPU cores)."""
 
@@ -187,16 +195,16 @@ def plan(suite: Suite, category: str, data_dir: str | None, runs: Path, plugins:
         for seed in suite.seeds[: entry.seeds]:
             try:
                 recipe, found = plugins.get("method", entry.method), recipes.tuned(entry.method, category)
-                resolved = config.resolve(recipe, category, seed, entry.overrides, plugins, tuned=found)
+                resolved = resolve(recipe, category, seed, entry.overrides, plugins, tuned=found)
                 key = repr(sorted(resolved.dataset.items()))
                 if key not in datasets:
                     datasets[key] = categories.read(plugins, category, data_dir, resolved.dataset)
                 dataset = datasets[key]
                 source = next((p.directory for p in planned if (p.entry.label, p.seed) == (entry.source, seed)), None)
                 directory = pipeline.directory(
-                    runs, resolved, dataset, pipeline.Origin(source, anew=True) if source else None, plugins
+                    runs, resolved, dataset, Origin(source, anew=True) if source else None, plugins
                 )
-                recorded = RunDirectory(directory).finished("run") is not None
+                recorded = _recorded(directory, resolved, dataset, plugins)
                 rows = len(dataset.train)
                 if rows not in known:
                     known[rows] = _measured(runs, entry.method, category, rows)
@@ -208,6 +216,15 @@ def plan(suite: Suite, category: str, data_dir: str | None, runs: Path, plugins:
             except BenchError as error:
                 planned.append(Planned(entry, seed, Path(), False, 0.0, False, error.format_message()))
     return planned
+
+
+def _recorded(directory: Path, config: RunConfig, dataset: Dataset, plugins: Plugins) -> bool:
+    """Whether a run is finished, and by the code that is here now: what other code made is redone."""
+    folder = RunDirectory(directory)
+    if folder.finished("run") is None:
+        return False
+    run = Run(config, dataset, plugins, folder, Progress(quiet=True), "cpu", Tracker(directory, enabled=False))
+    return not Edits(run=run).stale
 
 
 def _measured(runs: Path, method: str, category: str, rows: int) -> float | None:
@@ -241,7 +258,7 @@ def execute(
         if run.problem:
             outcome.failed.append((run, run.problem))
             say(f"{title}: {run.problem}")
-        elif run.recorded or RunDirectory(run.directory).finished("run") is not None:
+        elif run.recorded:
             outcome.done.append(run)
             say(f"{title}: recorded")
         else:
@@ -266,7 +283,8 @@ def _run(run: Planned, arguments: Sequence[str], log: Path, watch: Callable[[Pla
     """Run one process; its output goes to the log. Returns what went wrong, or nothing."""
     sets = [word for override in run.entry.overrides for word in ("--set", override)]
     sets += ["--from-run", str(run.source), "--anew"] if run.source else []
-    command = [sys.executable, "-m", "harness", "run", "--method", run.entry.method, "--seed", str(run.seed), *sets]
+    command = [sys.executable, *SAFE, "-m", "harness", "run", "--method", run.entry.method, "--seed", str(run.seed)]
+    command += [*sets, "--redo", "changed"]
     files.make_folder(log.parent)
     started = time.monotonic()
     with open(log, "w", encoding="utf-8") as file:

@@ -31,6 +31,8 @@ class HfBackbone:
     """Loads a pretrained model through ``from_pretrained``."""
 
     Settings = Settings
+    stand_in = "nano"
+    """The backbone of the dry pass before a run: no checkpoint is loaded for it."""
 
     def __init__(self, settings: Settings, location: str | None):
         if not location:

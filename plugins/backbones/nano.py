@@ -27,6 +27,7 @@ class NanoBackbone:
     """Builds the model from scratch; no download."""
 
     Settings = Settings
+    small = {"hidden": 32, "layers": 1, "heads": 2, "intermediate": 48, "text_vocabulary": 300}
 
     def __init__(self, settings: Settings, location: str | None):
         if location:

@@ -58,6 +58,7 @@ class GroundingTrainer:
     """Stage trainer ``bigrec-grounding``."""
 
     Settings = Settings
+    small = {"gammas": [0.0, 1.0], "samples": 40, "beams": 2}
 
     def __init__(self, settings: Settings):
         self.settings = settings

@@ -60,6 +60,7 @@ class TitleBeamDecoder:
     """The best titles of each history, as items."""
 
     Settings = Settings
+    small = {"beams": 20, "k": 20}
 
     def __init__(self, settings: Settings):
         self.settings = settings

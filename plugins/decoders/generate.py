@@ -47,6 +47,7 @@ class GenerateDecoder(SidDecoder):
     """Beam search by ``generate(num_beams=…)`` with a Python-dict constraint."""
 
     Settings = Settings
+    small = {"beams": 10}
 
     def decode(
         self, model: Any, histories: Histories, semantic_ids: SemanticIds | None, device: str, progress: Progress

@@ -20,6 +20,7 @@ class MixtureDecoder(SidDecoder):
     """Beams and the memory's best, ranked by the mixture."""
 
     Settings = MixtureSettings
+    small = {"beams": 20, "candidates": 20}
 
     def decode(
         self, model: Any, histories: Histories, semantic_ids: SemanticIds | None, device: str, progress: Progress

@@ -26,6 +26,7 @@ class RankDecoder:
     """Ranks the whole catalogue by an :class:`harness.components.ItemScorer`."""
 
     Settings = Settings
+    small = {"k": 20}
 
     def __init__(self, settings: Settings):
         self.settings = settings

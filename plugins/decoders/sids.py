@@ -25,6 +25,7 @@ class BeamDecoder(SidDecoder):
     """50 constrained beams; prompts computed once, beams in the sequence dimension."""
 
     Settings = BeamSettings
+    small = {"beams": 20}
 
     def decode(
         self, model: Any, histories: Histories, semantic_ids: SemanticIds | None, device: str, progress: Progress
@@ -46,6 +47,7 @@ class ExactDecoder(SidDecoder):
     """Every SID scored: the true top k, and the oracle of ``beam``."""
 
     Settings = ExactSettings
+    small = {"beams": 20}
 
     def decode(
         self, model: Any, histories: Histories, semantic_ids: SemanticIds | None, device: str, progress: Progress

@@ -136,9 +136,10 @@ class Blend:
 
 
 class MemoryTrainer:
-    """Stage trainer ``minionerec-memory``."""
+    """Stage trainer ``minionerec-memory``; its parts propose candidates, or are a blend's features."""
 
     Settings = Settings
+    small = {"candidates": 20}
 
     @staticmethod
     def upgrade(values: dict[str, Any]) -> dict[str, Any]:

@@ -88,7 +88,7 @@ class GrpoTrainer:
 
     Settings = Settings
     continues = finetuning.CONTINUES
-    small = {"epochs": 0.2, "batch": 64, "generations": 4, "accumulation": 1, "eval_every": 1.0, "log_every": 1,
+    small = {"epochs": 0.1, "batch": 64, "generations": 4, "accumulation": 1, "eval_every": 1.0, "log_every": 1,
              "precision": "float32", "deepspeed": ""}  # fmt: skip
 
     def __init__(self, settings: Settings):

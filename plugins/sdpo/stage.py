@@ -69,8 +69,8 @@ class SdpoTrainer:
 
     Settings = Settings
     continues = finetuning.CONTINUES
-    small = {"epochs": 0.2, "batch": 64, "accumulation": 1, "negatives": 2, "eval_every": 1.0, "precision": "float32",
-             "deepspeed": ""}  # fmt: skip
+    small = {"epochs": 0.2, "batch": 64, "accumulation": 1, "negatives": 2, "eval_every": 1.0, "log_every": 1,
+             "precision": "float32", "deepspeed": ""}  # fmt: skip
 
     def __init__(self, settings: Settings):
         self.settings = settings

@@ -34,6 +34,7 @@ class RqKmeansTokenizer:
     """Residual k-means of scikit-learn."""
 
     Settings = Settings
+    small = {"codes": 16, "embedder": "tfidf", "dimensions": 16, "iterations": 5}
 
     def __init__(self, settings: Settings):
         if not 1 <= settings.levels <= 8 or settings.codes < 2:

@@ -10,12 +10,12 @@ import pytest
 import torch
 import yaml
 
-from harness.components import Context
 from harness.data import categories
 from harness.progress import Progress
 from harness.runs import pipeline
 from harness.runs.config import resolve
 from harness.runs.finished import settings as recorded_settings
+from harness.runs.run import Made, Prepared
 from harness.runs.run_directory import RunDirectory
 from harness.runs.tracking import Tracker
 from tests.commands import run_whole
@@ -98,17 +98,14 @@ def test_the_order_of_rows_and_the_names_of_users_change_nothing(method, runs, s
 
 def loaded(plugins, directory, data):
     """The model, the decoder's component and the dataset of a finished run."""
-    keep = RunDirectory(directory)
-    config = recorded_settings(keep, plugins)
+    folder = RunDirectory(directory)
+    config = recorded_settings(folder, plugins)
     dataset = categories.read(plugins, category.NAME, str(data), config.dataset)
-    this = pipeline.Run(config, dataset, plugins, keep, Progress(quiet=True), "cpu", Tracker(directory, False))
-    backbone = config.backbone and plugins.get("backbone", config.backbone.name)(config.backbone.settings, None)
-    previous, number, stage = None, len(config.stages), config.stages[-1]
-    semantic_ids = pipeline._tokenize(this, None) if config.tokenizer is None else dataset.given
-    if number > 1:
-        previous = keep.stage(number - 1, config.stages[-2].name)
-    context: Context = pipeline._context(this, stage, number, previous, semantic_ids, backbone)
-    model = plugins.get("trainer", stage.trainer.name)(stage.trainer.settings).load(context)
+    this = pipeline.Run(config, dataset, plugins, folder, Progress(quiet=True), "cpu", Tracker(directory, False))
+    semantic_ids = dataset.given if config.tokenizer is not None else None
+    made = Made.of(config, plugins, dataset.fingerprint)
+    last = list(Prepared(this, made, semantic_ids, dataset).stages())[-1]
+    model = last.trainer.load(last.context)
     return model, config.decoder, dataset, semantic_ids
 
 
