@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Any
 import pluggy
 
 from harness import moved
+from harness.version import __version__
 
 if TYPE_CHECKING:
     from harness.api import evaluate, load_dataset, load_run, run
-
-__version__ = "0.1.0"
 
 hookimpl = pluggy.HookimplMarker("bench")
 """Marks a function as the implementation of a hook of :mod:`harness.hookspecs`."""

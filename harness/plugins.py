@@ -17,11 +17,12 @@ from typing import Any
 import click
 import pluggy
 
-from harness import __version__, hookspecs
+from harness import hookspecs
 from harness.builtin import HOME
 from harness.errors import BenchError, unknown
 from harness.guards import Offer, guard, offering
 from harness.sources import Source, entry_points, load_source
+from harness.version import __version__
 
 ENTRY_POINT_GROUP = "bench"
 ENVIRONMENT_VARIABLE = "BENCH_PLUGINS"

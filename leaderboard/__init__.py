@@ -8,9 +8,6 @@ from pathlib import Path
 
 from harness import hookimpl
 
-RESULTS = "leaderboard/results"
-"""Where a clone keeps its records."""
-
 
 @hookimpl
 def bench_commands(cli):

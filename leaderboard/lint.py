@@ -9,9 +9,9 @@ from pathlib import Path
 from harness.errors import BenchError
 from harness.runs.run_directory import SEMANTIC_IDS
 
-from . import RESULTS, reported
+from . import reported
 from .plausibility import problems
-from .record import Record, read_all
+from .record import RESULTS, Record, read_all
 
 SUFFIXES = (".json", ".yaml", ".yml")
 

@@ -7,9 +7,9 @@ import sys
 
 import click
 
-from harness import __version__
 from harness.cli import data, plugin, plugins, run, show, tune
 from harness.cli.common import LazyPlugins, plugin_options
+from harness.version import __version__
 
 
 class Bench(click.Group):

@@ -14,8 +14,9 @@ from typing import Any
 
 import torch
 
+from harness.decoding.engine import split
 from harness.decoding.padding import feed, open_places, pick
-from harness.decoding.split import level_log_probs, split
+from harness.decoding.split import level_log_probs
 from harness.decoding.trie import Level, Trie
 
 DEAD = float("-inf")

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-from harness.decoding.split import Prefill
+from harness.decoding.prefill import Prefill
 
 
 @dataclass

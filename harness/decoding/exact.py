@@ -12,7 +12,9 @@ from typing import Any
 import torch
 
 from harness.decoding.beam import Beams, top
-from harness.decoding.split import Split, level_log_probs, split
+from harness.decoding.engine import split
+from harness.decoding.prefill import Split
+from harness.decoding.split import level_log_probs
 from harness.decoding.trie import Trie
 
 

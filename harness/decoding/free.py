@@ -11,8 +11,8 @@ from typing import Any
 import torch
 
 from harness.decoding.beam import DEAD, top
+from harness.decoding.engine import split
 from harness.decoding.padding import feed, open_places, pick
-from harness.decoding.split import split
 
 LEAVE = 0.25
 """Share of a batch's users that must be done before their rows are taken out, which copies the cache."""

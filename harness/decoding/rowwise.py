@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from harness.decoding.prefill import Prefill
+
 if TYPE_CHECKING:
-    from harness.decoding.split import Prefill, SplitModel
+    from harness.decoding.split import SplitModel
 
 
 @dataclass
@@ -56,8 +58,6 @@ class RowCache:
 
 def prefill(lm: SplitModel, ids: torch.Tensor, mask: torch.Tensor) -> Prefill:
     """Compute prompts ``[batch, P]``, left-padded, as plain rows."""
-    from harness.decoding.split import Prefill
-
     lengths = mask.sum(1)
     groups, states = [], None
     for length in torch.unique(lengths).tolist():

@@ -102,7 +102,8 @@ def needs_generative(model: Any, decoder: str) -> Generator:
 
 def engine(model: Any, settings: SearchSettings) -> Any:
     """What the engine drives: the model taken apart, compiled where that is asked for."""
-    from harness.decoding.split import SplitModel, split
+    from harness.decoding.engine import split
+    from harness.decoding.split import SplitModel
 
     lm = split(model)
     if settings.compile and isinstance(lm, SplitModel):

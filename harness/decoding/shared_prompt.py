@@ -10,14 +10,14 @@ from typing import Any
 
 import torch
 
-from harness.decoding.padding import causal, positions
+from harness.decoding.engine import EngineModel
 from harness.decoding.rowwise import plain_states
-from harness.decoding.split import SplitModel
+from harness.decoding.split import tree_states
 from harness.decoding.trie import Trie
 
 
 def completion_states(
-    lm: SplitModel, ids: torch.Tensor, mask: torch.Tensor, completions: torch.Tensor
+    lm: EngineModel, ids: torch.Tensor, mask: torch.Tensor, completions: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """States that predict each token of a group of completions, the prompt computed once, with gradients.
 
@@ -34,27 +34,6 @@ def completion_states(
     return tree_states(lm, ids, mask, completions)
 
 
-def tree_states(
-    lm: SplitModel, ids: torch.Tensor, mask: torch.Tensor, completions: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """As :func:`completion_states`, the completions beside each other in their prompt's row."""
-    batch, prompt = ids.shape
-    group, length = completions.shape[1:]
-    fed = length - 1  # the last token predicts nothing that is asked for
-    tokens = completions[:, :, :fed].reshape(batch, group * fed)
-    see_prompt = mask[:, None, :].expand(batch, group * fed, prompt)
-    member = torch.arange(group, device=ids.device).repeat_interleave(fed)
-    step = torch.arange(fed, device=ids.device).repeat(group)
-    own = (member[:, None] == member[None, :]) & (step[None, :] <= step[:, None])  # [G·fed, G·fed]
-    rows = torch.cat([see_prompt, own.expand(batch, -1, -1)], dim=2)
-    upper = torch.cat([causal(mask), mask.new_zeros(batch, prompt, group * fed)], dim=2)
-    attention = torch.cat([upper, rows], dim=1)  # [batch, P + G·fed, P + G·fed]
-    place = torch.cat([positions(mask), mask.sum(1, keepdim=True) + step], dim=1)
-    keep = torch.arange(prompt - 1, prompt + group * fed, device=ids.device)
-    states = lm.states(torch.cat([ids, tokens], dim=1), attention, place, keep=keep)
-    return states[:, 0], states[:, 1:].reshape(batch, group, fed, states.shape[2])
-
-
 def completion_log_probs(
     model: Any, ids: torch.Tensor, mask: torch.Tensor, completions: torch.Tensor, temperature: float = 1.0,
     trie: Trie | None = None,
@@ -64,7 +43,7 @@ def completion_log_probs(
     Without `trie` a token's probability is over the model's whole vocabulary, with it over the tokens
     that continue a SID of the catalogue: the actions that a constrained rollout chooses among.
     """
-    lm = model if isinstance(model, SplitModel) else SplitModel(model)
+    lm = model if isinstance(model, EngineModel) else EngineModel(model)
     first, rest = completion_states(lm, ids, mask, completions)
     if trie is not None:
         return _catalogue_log_probs(lm, first, rest, completions, temperature, trie)
@@ -79,7 +58,7 @@ def completion_log_probs(
 
 
 def _catalogue_log_probs(
-    lm: SplitModel, first: torch.Tensor, rest: torch.Tensor, completions: torch.Tensor, temperature: float, trie: Trie
+    lm: EngineModel, first: torch.Tensor, rest: torch.Tensor, completions: torch.Tensor, temperature: float, trie: Trie
 ) -> tuple[torch.Tensor, torch.Tensor]:
     group = completions.shape[1]
     nodes = torch.zeros(len(first), 1, dtype=torch.long, device=completions.device)

@@ -5,7 +5,7 @@ model whose logits are anything but its head over its states (soft caps, scales,
 wrapper) is found out by trying, and used whole: its "states" are then its logits.
 
 Prompts and beams lie side by side in one row (a tree), which a model must be able to read; what cannot is
-found out by trying too (:mod:`harness.decoding.layouts`) and goes row by row.
+found out by trying too (:mod:`harness.decoding.trial`) and goes row by row (:mod:`harness.decoding.engine`).
 """
 
 from __future__ import annotations
@@ -13,67 +13,23 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple, Protocol
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import nn
 
 from harness.decoding.padding import causal, positions
+from harness.decoding.prefill import Prefill, Split
+from harness.decoding.rowwise import RowCache, step
 from harness.networks.trained import modes_kept
 
 SHARED_TOKENS = 256
 """Prompts' common beginning is computed apart where that saves at least this many positions a batch."""
 
 
-class Prefill(NamedTuple):
-    """Prompts computed once.
-
-    Attributes:
-        cache: what the next steps read and add to.
-        mask: ``[batch, keys]``, the cache's places that a continuation sees.
-        states: ``[batch, d]``; they predict the first token.
-    """
-
-    cache: Any
-    mask: torch.Tensor
-    states: torch.Tensor
-
-
-class Split(Protocol):
-    """What the engine drives: prompts and steps to states, states to logits."""
-
-    def prefill(self, ids: torch.Tensor, mask: torch.Tensor) -> Prefill:
-        """Compute prompts ``[batch, P]``, left-padded."""
-        ...
-
-    def states(self, ids: torch.Tensor, attention: torch.Tensor, place: torch.Tensor, cache: Any) -> torch.Tensor:
-        """States ``[batch, q, d]`` of tokens ``[batch, q]`` at positions `place`, under a mask ``[batch, q, keys]``."""
-        ...
-
-    def logits(self, states: torch.Tensor, tokens: torch.Tensor | None = None) -> torch.Tensor:
-        """Logits ``[..., tokens]`` of those token ids, or of the whole vocabulary."""
-        ...
-
-
-def split(model: Any, longest: int = 0) -> Split:
-    """The model as a :class:`Split`: itself where it is one, else a causal language model taken apart.
-
-    Args:
-        longest: tokens of a prompt and its answer, of the longest row.
-
-    Raises:
-        BenchError: the model can be read neither as a tree nor row by row; see :mod:`harness.decoding.layouts`.
-    """
-    if hasattr(model, "prefill") and not isinstance(model, SplitModel):
-        return model
-    lm = model if isinstance(model, SplitModel) else SplitModel(model)
-    lm.longest = max(lm.longest, longest)
-    return lm
-
-
 class SplitModel:
-    """A Hugging Face causal language model as a :class:`Split`.
+    """A Hugging Face causal language model, body and head apart.
 
     Attributes:
         whole: whether states are logits, because body and head cannot be told apart.
@@ -92,26 +48,12 @@ class SplitModel:
             self.head = model.get_output_embeddings()
         self.whole = not _is_plain(model, self.body, self.head)
 
-    def by_rows(self, longest: int) -> bool:
-        """Whether rows of that many tokens go one by one, since the model cannot read a tree of them."""
-        from harness.decoding import trial
-
-        return trial.of(self.model, max(longest, self.longest)).by_rows
-
     def compile(self) -> None:
         """Compile the forward pass (torch.compile, shapes left open)."""
         if self.whole:
             self.model = torch.compile(self.model, dynamic=True)
         else:
             self.body = torch.compile(self.body, dynamic=True)
-
-    def prefill(self, ids: torch.Tensor, mask: torch.Tensor) -> Prefill:
-        """Compute prompts once; what all prompts of the batch begin with, once for all."""
-        from harness.decoding.rowwise import prefill
-
-        if self.by_rows(ids.shape[1] + 1):
-            return prefill(self, ids, mask)
-        return self.tree(ids, mask)
 
     def tree(self, ids: torch.Tensor, mask: torch.Tensor, worth: int = SHARED_TOKENS) -> Prefill:
         """Prompts as one tree: their common beginning apart, where that saves at least `worth` positions."""
@@ -145,8 +87,6 @@ class SplitModel:
 
         Without a mask and positions the rows are plain causal sequences that start at 0.
         """
-        from harness.decoding.rowwise import RowCache, step
-
         if isinstance(cache, RowCache):
             assert attention is not None
             return step(self, ids, attention, cache)
@@ -299,3 +239,24 @@ def _common(ids: torch.Tensor, mask: torch.Tensor) -> int:
     begin = ids.shape[1] - lengths
     fronts = ids.gather(1, begin[:, None] + torch.arange(most, device=ids.device))
     return int((fronts == fronts[:1]).all(0).long().cumprod(0).sum())
+
+
+def tree_states(
+    lm: SplitModel, ids: torch.Tensor, mask: torch.Tensor, completions: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """As ``completion_states`` of :mod:`harness.decoding.shared_prompt`, completions beside each other in their prompt's row."""
+    batch, prompt = ids.shape
+    group, length = completions.shape[1:]
+    fed = length - 1  # the last token predicts nothing that is asked for
+    tokens = completions[:, :, :fed].reshape(batch, group * fed)
+    see_prompt = mask[:, None, :].expand(batch, group * fed, prompt)
+    member = torch.arange(group, device=ids.device).repeat_interleave(fed)
+    step = torch.arange(fed, device=ids.device).repeat(group)
+    own = (member[:, None] == member[None, :]) & (step[None, :] <= step[:, None])  # [G·fed, G·fed]
+    rows = torch.cat([see_prompt, own.expand(batch, -1, -1)], dim=2)
+    upper = torch.cat([causal(mask), mask.new_zeros(batch, prompt, group * fed)], dim=2)
+    attention = torch.cat([upper, rows], dim=1)  # [batch, P + G·fed, P + G·fed]
+    place = torch.cat([positions(mask), mask.sum(1, keepdim=True) + step], dim=1)
+    keep = torch.arange(prompt - 1, prompt + group * fed, device=ids.device)
+    states = lm.states(torch.cat([ids, tokens], dim=1), attention, place, keep=keep)
+    return states[:, 0], states[:, 1:].reshape(batch, group, fed, states.shape[2])

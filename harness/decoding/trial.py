@@ -17,8 +17,9 @@ from weakref import WeakKeyDictionary
 
 import torch
 
-from harness.decoding.padding import pad_left
-from harness.decoding.split import SplitModel, bare, still, weight_type
+from harness.decoding.padding import feed, pad_left
+from harness.decoding.rowwise import plain_states, prefill
+from harness.decoding.split import SplitModel, bare, still, tree_states, weight_type
 from harness.errors import BenchError
 
 TOLERANCE = 1e-3
@@ -162,8 +163,6 @@ class _Trial:
 
     def tree(self) -> list[torch.Tensor]:
         """The engine's layouts: beams behind prompts of which a part is shared, and the groups of a loss."""
-        from harness.decoding.shared_prompt import tree_states
-
         ids, mask = self._padded()
         group = self.answers[None].expand(2, -1, -1)
         pads = torch.cat([group, group[:, :, :1]], dim=2)  # a last token, which predicts nothing that is asked for
@@ -173,8 +172,6 @@ class _Trial:
 
     def rows(self) -> list[torch.Tensor]:
         """Row by row: beams through copies of the model's own cache, groups as rows."""
-        from harness.decoding.rowwise import plain_states, prefill
-
         ids, mask = self._padded()
         group = self.answers[None].expand(2, -1, -1)
         first, rest = plain_states(self.lm, ids, mask, torch.cat([group, group[:, :, :1]], dim=2))
@@ -186,8 +183,6 @@ class _Trial:
 
     def _beams(self, cache: Any, mask: torch.Tensor, first: torch.Tensor) -> torch.Tensor:
         """Two steps of two beams."""
-        from harness.decoding.padding import feed
-
         found = [first[:, None].expand(-1, 2, -1)]
         lineage = torch.zeros(2, 2, 0, dtype=torch.bool, device=self.device)
         both = torch.arange(2, device=self.device).expand(2, -1)

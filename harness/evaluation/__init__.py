@@ -1,0 +1,1 @@
+"""Evaluation: where targets stand in rankings, the metrics that follow from it, and what differences mean."""

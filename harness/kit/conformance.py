@@ -28,7 +28,7 @@ from harness.kit.models import generative_model, item_scorer
 from harness.plugins import KINDS, Plugin, Plugins
 from harness.progress import Progress
 from harness.runs.config import Component, RunConfig, resolve
-from harness.runs.pipeline import checked_sids
+from harness.runs.contract import checked_sids
 from harness.runs.rehearsal import miniature
 from harness.settings import settings as validated
 from harness.settings import settings_class
@@ -277,7 +277,7 @@ def tokenizer_repeats(kind: str, name: str, plugins: Plugins) -> None:
 
 
 def decoder_keeps_contract(kind: str, name: str, plugins: Plugins) -> None:
-    """k distinct candidates of the catalogue, best first, the same whatever else is in the batch."""
+    """K distinct candidates of the catalogue, best first, the same whatever else is in the batch."""
     data, quiet = generated(), Progress(quiet=True)
     assert data.given is not None
     decoder = _made(kind, name, plugins)

@@ -19,8 +19,9 @@ from transformers import Trainer, TrainingArguments
 
 from harness.components import Context
 from harness.data.dataset import Samples
+from harness.decoding.engine import split
 from harness.decoding.generator import sid_token_ids
-from harness.decoding.split import SplitModel, split, weight_type
+from harness.decoding.split import SplitModel, weight_type
 from harness.decoding.trie import Trie
 from harness.errors import BenchError, NotFinite
 from harness.evaluation.validation import needs_probed

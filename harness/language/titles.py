@@ -121,11 +121,11 @@ class TitleModel:
         """
         import torch
 
+        from harness.decoding.engine import EngineModel
         from harness.decoding.padding import pad_left
-        from harness.decoding.split import SplitModel
 
         rows = self._encoded([text.strip() for text in texts])
-        lm = SplitModel(self.model)
+        lm = EngineModel(self.model)
         if lm.whole:
             raise BenchError("grounding needs a model whose last states can be read; this one gives its logits alone")
         found = np.zeros((len(rows), int(self.model.config.hidden_size)), dtype=np.float32)

@@ -18,13 +18,14 @@ import yaml
 from harness import files
 from harness.data.dataset import Dataset
 from harness.data.semantic_ids import SemanticIds
-from harness.errors import BenchError, ContractError
+from harness.errors import BenchError
 from harness.evaluation.measure import BAYES, bayes_optimal, check_signature
 from harness.evaluation.validation import OUT, needs_probed
 from harness.plugins import Plugins
 from harness.runs import finished, identity, measuring, rehearsal
 from harness.runs.config import RunConfig, identified
 from harness.runs.continuation import Origin, take_over
+from harness.runs.contract import checked_facts, checked_sids
 from harness.runs.edits import Edits
 from harness.runs.provenance import peak_memory_gib, provenance
 from harness.runs.run import Made, Prepared, Run, StageOf, without_test
@@ -192,23 +193,6 @@ def _tokenize(run: Run, tokenizer: Any, edits: Edits) -> SemanticIds | None:
     return semantic_ids
 
 
-def checked_sids(made: Any, n_items: int, name: str) -> SemanticIds | None:
-    """What a tokenizer gave, held to its contract.
-
-    Raises:
-        ContractError: it gave something else than semantic IDs or None, or not one for each item.
-    """
-    if made is None:
-        return None
-    if not isinstance(made, SemanticIds):
-        raise ContractError(f"tokenizer {name} gave {type(made).__name__}; it must return SemanticIds, or None")
-    if made.codes.shape[0] != n_items:
-        raise ContractError(
-            f"tokenizer {name} gave {made.n_items} SIDs for {n_items} items; it must give one for each"
-        )
-    return made
-
-
 def _trained(prepared: Prepared) -> Any:
     """The stages in order, each trained when it is handed over: the one loop that running and tuning share."""
     for stage in prepared.stages():
@@ -231,26 +215,7 @@ def _fit(run: Run, stage: StageOf) -> None:
         clock.note()
 
     facts = stage.trainer.fit(dataclasses.replace(context, log=log))
-    run.directory.finish(f"{name}/fit", seconds=round(clock.seconds, 1), **checked_facts(facts, stage))
-
-
-def checked_facts(facts: Any, stage: StageOf) -> dict[str, Any]:
-    """What a trainer's ``fit`` returned, held to its contract.
-
-    Raises:
-        ContractError: it is no dict, or holds what no record can.
-    """
-    from harness.evaluation.measure import plain
-
-    who = f"trainer {stage.stage.trainer.name}"
-    if facts is None:
-        raise ContractError(f"{who}: fit returned nothing; return a dict of facts for the record, at least {{}}")
-    if not isinstance(facts, dict):
-        raise ContractError(f"{who}: fit returned {type(facts).__name__}; return a dict of facts for the record")
-    try:
-        return dict(plain(facts, "fact"))
-    except BenchError as error:
-        raise ContractError(f"{who}: fit returned what no record can hold: {error.message}") from None
+    run.directory.finish(f"{name}/fit", seconds=round(clock.seconds, 1), **checked_facts(facts, stage.stage.trainer.name))
 
 
 def _tested(prepared: Prepared, stage: StageOf) -> dict[str, Any]:

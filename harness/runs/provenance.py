@@ -22,7 +22,7 @@ def provenance(device: str) -> dict[str, Any]:
 
 def revision() -> str:
     """The git revision of the code, with ``-dirty`` where files differ; the version for an installed wheel."""
-    from harness import __version__
+    from harness.version import __version__
 
     root = CHECKOUT
     if root is None or not (root / ".git").exists():
@@ -42,7 +42,7 @@ def revision() -> str:
 
 def versions() -> dict[str, str]:
     """Versions of Python, this package and those that results depend on."""
-    from harness import __version__
+    from harness.version import __version__
 
     found = {"python": platform.python_version(), "genrec-bench": __version__}
     for name in PACKAGES:

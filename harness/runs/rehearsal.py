@@ -20,6 +20,7 @@ from harness.evaluation.measure import Evaluated, value_of
 from harness.plugins import Plugin, Plugins
 from harness.progress import Progress
 from harness.runs.config import Component, ProbeSettings, RunConfig, Stage
+from harness.runs.contract import checked_facts, checked_sids
 from harness.runs.run import Made, Prepared, Run, without_test
 from harness.runs.run_directory import RunDirectory
 from harness.runs.tracking import Tracker
@@ -109,8 +110,6 @@ def miniature(
         ContractError: a component fails, or gives what its contract does not allow.
         BenchError: a component refuses the data or the settings in its own words.
     """
-    from harness.runs.pipeline import checked_facts, checked_sids
-
     dataset = dataset if dataset is not None else generated()
     config = small(dataclasses.replace(config, category=dataset.category, dataset={}), plugins)
     quiet = Progress(quiet=True)
@@ -133,7 +132,7 @@ def miniature(
                 stage.trainer.check(stage.context)
         with _fault(plugins, "trainer", name, "fit"):
             facts = stage.trainer.fit(stage.context)
-            checked_facts(facts, stage)
+            checked_facts(facts, name)
         with _fault(plugins, "trainer", name, "load"):
             model = stage.trainer.load(stage.context)
             if model is None:

@@ -10,8 +10,8 @@ from torch import nn
 from torch.nn import functional
 
 from baselines import caser, gru4rec, hstu, sasrec
-from harness.data.dataset import Samples
 from harness import item_models
+from harness.data.dataset import Samples
 from harness.item_models import loop
 
 N = 30

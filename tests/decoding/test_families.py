@@ -9,11 +9,12 @@ import torch
 
 from harness.decoding import trial
 from harness.decoding.beam import beam_search
+from harness.decoding.engine import split
 from harness.decoding.exact import leaf_scores
 from harness.decoding.free import write
 from harness.decoding.padding import pad_left
 from harness.decoding.shared_prompt import completion_log_probs
-from harness.decoding.split import SplitModel, split
+from harness.decoding.split import SplitModel
 from harness.decoding.trie import Trie
 from harness.errors import BenchError
 from tests.decoding import families

@@ -5,6 +5,7 @@ from plugins.decoders.search import BeamDecoder, BeamSettings, ExactDecoder
 
 from harness.data.dataset import Histories
 from harness.decoding.beam import beam_search, top
+from harness.decoding.engine import EngineModel
 from harness.decoding.exact import exact_search
 from harness.decoding.generator import GenerativeModel
 from harness.decoding.padding import pad_left
@@ -105,7 +106,7 @@ def test_a_common_beginning_is_computed_once_and_changes_nothing(tiny_lm, tiny, 
     generative = GenerativeModel(model, text_tokenizer, tiny.given, wordy.next_sid)
     encoded = generative.encode(histories)
     ids, mask = pad_left(encoded, generative.pad, "cpu")
-    assert not SplitModel(model).by_rows(ids.shape[1] + 3)  # tried beforehand
+    assert not EngineModel(model).by_rows(ids.shape[1] + 3)  # tried beforehand
     sizes = []
     count = model.model.register_forward_pre_hook(
         lambda _, args, kwargs: sizes.append(tuple(kwargs["input_ids"].shape)), with_kwargs=True
