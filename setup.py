@@ -1,4 +1,4 @@
-"""Everything stands in pyproject.toml, but for one step: a wheel carries the built-in folders inside ``harness/builtin``.
+"""All stands in pyproject.toml, but for one step: a wheel carries the built-in folders inside ``harness/builtin``.
 
 So a wheel puts one importable name into site-packages, and a research folder called ``plugins`` or ``configs`` shadows
 nothing. Editable installs need no step: there the folders are found beside ``harness``.

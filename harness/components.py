@@ -7,7 +7,7 @@ Nothing here knows a concrete method.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
@@ -54,8 +54,11 @@ class Part(Protocol):
         recorded: whether it is a finished run, whose model is there before anything is trained.
     """
 
-    name: str
-    recorded: bool
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def recorded(self) -> bool: ...
 
     def check(self, context: Context) -> None:
         """Let it refuse settings that do not fit the data."""
@@ -81,9 +84,7 @@ class Parts(Protocol):
 
     def __contains__(self, key: object) -> bool: ...
 
-    def keys(self) -> Any:
-        """The keys, in the recipe's order."""
-        ...
+    def __iter__(self) -> Iterator[str]: ...
 
     def made(self, setting: str) -> Mapping[str, Any]:
         """The components that a setting names, made with their own settings (``components=`` of the setting)."""
@@ -218,7 +219,7 @@ class Trainer(Protocol):
     that do not fit the data, and is called for every stage before the first one trains. It may have ``continues``,
     the names of settings that may differ where a stage goes on from its checkpoint (``--from-run``): every step after
     it must read them, and ``epochs`` must be more. Without it every change trains the stage from its beginning.
-    ``small``, a dict of its settings, makes it small enough for the dry pass before a run (:mod:`harness.runs.rehearsal`).
+    ``small``, a dict of its settings, makes it small enough for the dry pass (:mod:`harness.runs.rehearsal`).
     """
 
     Settings: ClassVar[type]
@@ -237,7 +238,7 @@ class Trainer(Protocol):
     def load(self, context: Context) -> Any:
         """The trained model of ``context.directory``, as the recipe's decoder takes it.
 
-        A :class:`~harness.decoding.generator.GenerativeModel`, an :class:`ItemScorer`, or what a plugin's decoder wants.
+        A :class:`~harness.decoding.generator.GenerativeModel`, an :class:`ItemScorer`, or what its decoder wants.
         """
         ...
 

@@ -67,9 +67,11 @@ def _wrapper(function: Callable[..., Any], hook: str, place: str) -> Callable[..
             inner = function(*arguments)
             next(inner)
         except StopIteration:
-            inner = _warn(hook, place, "it did not yield")
+            inner = None
+            _warn(hook, place, "it did not yield")
         except Exception as error:
-            inner = _warn(hook, place, error)
+            inner = None
+            _warn(hook, place, error)
         result = yield
         if inner is None:
             return result

@@ -1,9 +1,9 @@
 """Every hook of the harness: this file is the plugin API.
 
-A plugin implements any of these with ``from harness import hookimpl``. The registration hooks return
-what the plugin offers: components, or their places as ``"package.module:Class"`` strings (``".module:Class"`` within the
-plugin's own package), which are imported only when a run needs them, so that every command stays instant. A name that
-two plugins claim is an error that names both. All of pluggy holds: ``specname``, ``tryfirst``, ``trylast``, wrappers.
+A plugin implements any of these with ``from harness import hookimpl``. The registration hooks return what the plugin
+offers: components, or their places as ``"package.module:Class"`` strings (``".module:Class"`` within the plugin's own
+package), which are imported only when a run needs them, so that every command stays instant. A name that two plugins
+claim is an error that names both. All of pluggy holds: ``specname``, ``tryfirst``, ``trylast``, wrappers.
 """
 
 import pluggy

@@ -51,7 +51,7 @@ MOVED: dict[str, str | tuple[str, ...]] = {
     "harness.report.figures": f"{B}.leaderboard.report.figures",
     "harness.report.observations": f"{B}.leaderboard.report.observations",
     "harness.report.systems": f"{B}.leaderboard.report.systems",
-    "harness.report.tables": (f"{B}.leaderboard.report.tables", "harness.cli.tables"),
+    "harness.report.tables": (f"{B}.leaderboard.report.captions", "harness.cli.tables"),
     "harness.reported": f"{B}.leaderboard.reported",
     "harness.segments": "harness.evaluation.segments",
     "harness.semantic_ids": "harness.data.semantic_ids",
@@ -77,7 +77,9 @@ MOVED: dict[str, str | tuple[str, ...]] = {
     f"{B}.plugins.decoders.search": (f"{B}.plugins.decoders.sids", "harness.decoding.search"),
     f"{B}.plugins.lcrec.sft": f"{B}.plugins.lcrec.alignment",
     f"{B}.plugins.metrics.levels": f"{B}.plugins.metrics.by_level",
-    f"{B}.plugins.minionerec.memory": f"{B}.plugins.memory.stage",
+    f"{B}.plugins.minionerec.memory": f"{B}.plugins.memory.memory_stage",
+    f"{B}.plugins.minionerec.rewards": f"{B}.plugins.minionerec.published_rewards",
+    f"{B}.plugins.sdpo.stage": f"{B}.plugins.sdpo.preference_stage",
 }  # fmt: skip
 """Old name → new name, or the modules that share its content, the first that has a name counts."""
 

@@ -298,7 +298,8 @@ def _register(plugins: Plugins, plugin: Plugin) -> None:
             if implementation.plugin is module:
                 observes = caller.name in OBSERVERS
                 wrap = guard if observes or _wraps(implementation) else offering
-                implementation.function = wrap(implementation, caller.name, _place(plugin), observes)
+                guarded = wrap(implementation, caller.name, _place(plugin), observes)
+                implementation.function = guarded  # type: ignore[misc]
     plugins.loaded.append(plugin)
 
 
@@ -342,5 +343,3 @@ def _environment() -> tuple[list[str], set[str]]:
     """``BENCH_PLUGINS``: comma-separated files, folders and modules to load; ``-NAME`` keeps a plugin out."""
     names = [n.strip() for n in os.environ.get(ENVIRONMENT_VARIABLE, "").split(",") if n.strip()]
     return [n for n in names if not n.startswith("-")], {n[1:] for n in names if n.startswith("-")}
-
-

@@ -58,8 +58,8 @@ def settings_class(factory: Any, where: str) -> type:
     known = getattr(factory, "Settings", None)
     if known is None:
         raise BenchError(
-            f"{where}: {name} has no Settings; write Settings = NoSettings in it (from harness.components), or a frozen "
-            "dataclass of settings"
+            f"{where}: {name} has no Settings; write Settings = NoSettings in it (from harness.components), or a "
+            "frozen dataclass of settings"
         )
     if not (isinstance(known, type) and dataclasses.is_dataclass(known)):
         raise BenchError(f"{where}: {name}.Settings must be a dataclass, not {known!r:.60}; put @dataclass above it")

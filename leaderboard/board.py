@@ -94,7 +94,7 @@ class Table:
     Attributes:
         absent: rows that lack the protocol, since they were run without semantic IDs.
         best: of each column, the best and the second-best value (at the digits that are shown).
-        counting: the name of the row of the counting baseline `hybrid`: the one labelled so, else the first of that method.
+        counting: the row of the counting baseline `hybrid`: the one labelled so, else the first of that method.
         versus_counting: of each row's name, it against that counting baseline.
         versus_baseline: it against the best baseline.
         baseline: that baseline's name: the best NDCG@10 among the rows that are neither ours nor counting.

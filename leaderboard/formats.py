@@ -13,7 +13,7 @@ from harness.cli.tables import PROTOCOLS, duration, table
 from harness.evaluation.measure import BAYES
 
 from .board import ALPHA, COLUMNS, GROUP_TITLES, TESTED, Board, Row, Table, shown_value
-from .report.tables import caption, count, reported_table, title
+from .report.captions import caption, count, reported_table, title
 
 EARLIER = "floor"
 """What the counting baseline is called in CSV and JSON of older versions: the columns are there under both names."""

@@ -19,9 +19,9 @@ from .board import COLUMNS, GROUP_TITLES, Board, Row
 from .formats import SPREAD, mark, under
 from .record import Record
 from .report import figures
+from .report.captions import caption
 from .report.document import reported_pairs
 from .report.systems import System
-from .report.tables import caption
 
 
 def html(boards: Sequence[Board], draw: bool = True) -> str:

@@ -63,7 +63,10 @@ class Record:
         """
         folder = RunDirectory(directory)
         manifest = finished.need_finished(folder)
-        result, settings = files.read_json(directory / run_directory.METRICS), read_yaml(directory / run_directory.CONFIG)
+        result, settings = (
+            files.read_json(directory / run_directory.METRICS),
+            read_yaml(directory / run_directory.CONFIG),
+        )
         stages = result["stages"]
         for name, stage in stages.items():
             if "ranks" not in stage or "rankings" not in stage:

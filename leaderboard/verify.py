@@ -114,7 +114,9 @@ def verify(record: Record, dataset: Dataset | None, plugins: Plugins, folder: Pa
         except BenchError as error:
             verdict.false.append(error.format_message())
             continue
-        here = measure.measure(plugins, measure.Evaluated.test(rankings, dataset, semantic_ids)) | {"rankings": rankings.fingerprint}
+        here = measure.measure(plugins, measure.Evaluated.test(rankings, dataset, semantic_ids)) | {
+            "rankings": rankings.fingerprint
+        }
         older = record.stages[stage].get(measure.MEASURED, 1) < 2
         if older and dataset.test.rows is not None:
             of_rows = rankings.take(np.argsort(dataset.test.rows)).fingerprint  # older ones are of the file's rows

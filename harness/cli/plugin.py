@@ -29,8 +29,7 @@ def new(plugins: Plugins, name: str, kind: str, output: str) -> None:
     """Write a package with pyproject.toml, one working component, its test and a README."""
     from pathlib import Path
 
-    from harness.kit.scaffold import scaffold
-    from harness.kit.templates import USES
+    from harness.kit.scaffold import USES, scaffold
 
     target = scaffold(name, kind, Path(output), plugins)
     use = USES[kind].replace("PROJECT_FOLDER", str(target)).replace("NAME", name)
@@ -44,7 +43,7 @@ def new(plugins: Plugins, name: str, kind: str, output: str) -> None:
 def check(plugins: Plugins, source: str, only: str) -> None:
     """Run the conformance suite over what a plugin registers; SOURCE is a file, a folder or a module.
 
-    Components are made small and run on a generated category, so it takes seconds. Exit code 2 where a promise is broken.
+    Components are made small and run on a generated category: it takes seconds. Exit code 2: a promise is broken.
     """
     import time
 

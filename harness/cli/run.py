@@ -36,7 +36,9 @@ if TYPE_CHECKING:
 @click.option("--from-run", metavar="DIR", help="Go on from a finished run's checkpoints (with a --set that differs).")
 @click.option("--anew", is_flag=True, help="With --from-run: the first stage that differs starts from its beginning.")
 @click.option(
-    "--redo", default="", metavar="STAGE",
+    "--redo",
+    default="",
+    metavar="STAGE",
     help="Train this stage (or tokenizer) anew, and all after it; changed: whatever was made by other code.",
 )
 @click.option("--keep", is_flag=True, help="Take results that other code made, and mark the record.")

@@ -93,7 +93,7 @@ def caption_of_run(manifest: Mapping[str, Any]) -> str:
 
 
 def code_notes(contents: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Name and version of components from outside, and what was kept though its code has changed; of manifests or records."""
+    """Of manifests or records: components from outside, with versions, and whether other code's results were kept."""
     outside = {
         f"{component['name']} {component['version']}"
         for content in contents

@@ -24,7 +24,9 @@ def generated(n_items: int = 240, n_users: int = 80, seed: int = 1) -> Dataset:
     titles = [f"{NOUNS[i % 10]} {WORDS[i % 12]} {WORDS[(i // 12) % 12]} {i}" for i in range(n_items)]
     texts = [f"A {title} for work." for title in titles]
     items = Items(titles, texts, [f"brand {i % 5}" for i in range(n_items)], [""] * n_items)
-    splits: dict[str, tuple[list[str], list[list[int]], list[int]]] = {n: ([], [], []) for n in ("train", "valid", "test")}
+    splits: dict[str, tuple[list[str], list[list[int]], list[int]]] = {
+        n: ([], [], []) for n in ("train", "valid", "test")
+    }
     for user in range(n_users):
         walk = [int(rng.integers(n_items))]
         for _ in range(int(rng.integers(4, LONGEST + 3))):
@@ -33,8 +35,10 @@ def generated(n_items: int = 240, n_users: int = 80, seed: int = 1) -> Dataset:
         for end in range(1, len(walk)):
             split = "test" if end == len(walk) - 1 else "valid" if end == len(walk) - 2 else "train"
             name = f"new{user}" if split == "test" and user % 10 == 0 else f"user{user}"
-            for column, value in zip(splits[split], (name, walk[:end], walk[end]), strict=True):
-                column.append(value)  # type: ignore[arg-type]
+            users, histories, targets = splits[split]
+            users.append(name)
+            histories.append(walk[:end])
+            targets.append(walk[end])
     train, valid, test = (Samples.build(*columns, LONGEST) for columns in splits.values())
     sids = SemanticIds(codes.astype(np.int32), "given")
     return Dataset(CATEGORY, items, train, valid, test, "generated", sids, "generated for checks")

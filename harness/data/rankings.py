@@ -75,7 +75,7 @@ class Rankings:
             )
         if self.ids.dtype.kind not in "iu" or self.scores.dtype.kind != "f":
             raise ContractError(
-                f"it returned ids of type {self.ids.dtype} and scores of type {self.scores.dtype}; give integers and floats"
+                f"it returned ids of {self.ids.dtype} and scores of {self.scores.dtype}; give integers and floats"
             )
         if k and (self.ids.shape[1] < k or (self.ids.shape[1] > k and not more)):
             raise ContractError(f"it returned {self.ids.shape[1]} candidates a sample; its settings ask for {k}")

@@ -54,7 +54,9 @@ def checked_scores(scores: Any, n: int, n_items: int) -> np.ndarray:
         what = f"an array of {scores.dtype}" if isinstance(scores, np.ndarray) else type(scores).__name__
         raise ContractError(f"score gave {what}; give a NumPy array of numbers [histories, items]")
     if scores.shape != (n, n_items or scores.shape[-1]):
-        raise ContractError(f"score gave {list(scores.shape)} for {n} histories and {n_items:,} items; give [{n}, {n_items}]")
+        raise ContractError(
+            f"score gave {list(scores.shape)} for {n} histories and {n_items:,} items; give [{n}, {n_items}]"
+        )
     return scores
 
 

@@ -244,7 +244,7 @@ def _common(ids: torch.Tensor, mask: torch.Tensor) -> int:
 def tree_states(
     lm: SplitModel, ids: torch.Tensor, mask: torch.Tensor, completions: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """As ``completion_states`` of :mod:`harness.decoding.shared_prompt`, completions beside each other in their prompt's row."""
+    """As ``completion_states`` of :mod:`harness.decoding.shared_prompt`, completions beside each other in one row."""
     batch, prompt = ids.shape
     group, length = completions.shape[1:]
     fed = length - 1  # the last token predicts nothing that is asked for

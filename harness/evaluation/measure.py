@@ -49,7 +49,7 @@ class Evaluated:
         return self.samples.targets
 
     @cached_property
-    def ranks(self) -> Mapping[Protocol, TargetRanks]:
+    def ranks(self) -> Mapping[str, TargetRanks]:
         """Where the targets stand, by protocol; ``sid`` only where there are semantic IDs."""
         return TargetRanks.of_each(self.rankings, self.targets, self.semantic_ids)
 
@@ -141,7 +141,7 @@ def bayes_optimal(dataset: Dataset, semantic_ids: SemanticIds | None) -> dict[st
     assert dataset.oracle is not None
     shipped = dataset.given
     own = semantic_ids is not None and shipped is not None and semantic_ids.fingerprint == shipped.fingerprint
-    result = {}
+    result: dict[str, Any] = {}
     kinds: tuple[Protocol, ...] = ("item", "sid") if own else ("item",)
     for kind in kinds:
         rankings = dataset.oracle.rankings(dataset.test.histories, kind, 50)

@@ -41,8 +41,8 @@ class ItemModel(torch.nn.Module):
     """Base of models that turn a history into one state and score items by their embeddings.
 
     A subclass sets ``self.output`` (:class:`harness.item_models.Output`) and defines ``states``. With ``sees_users``
-    its ``states`` get users ``[batch]`` too: numbers among the train users (``context.dataset.n_users`` of them), -1 for
-    one whom train does not know. A loss of its own overrides ``loss``; its settings then extend
+    its ``states`` get users ``[batch]`` too: numbers among the ``context.dataset.n_users`` train users, -1 for one whom
+    train does not know. A loss of its own overrides ``loss``; its settings then extend
     :class:`~harness.item_models.LoopSettings`, not :class:`~harness.item_models.ItemLossSettings`.
     """
 

@@ -8,11 +8,30 @@ from pathlib import Path
 
 from harness import files
 from harness.errors import BenchError, unknown
-from harness.kit import templates
 from harness.plugins import Plugins
 
+FILES = Path(__file__).parent / "scaffolds"
+"""The texts, by kind; in them ``NAME`` is the component's name, ``Class`` its class, ``MODULE`` its package."""
 COMPONENT = {"baseline": "method"}
 """The kind of component that a scaffold's main one is registered as, where that is not its own name."""
+
+USES = {
+    "method": "bench run --plugin PROJECT_FOLDER --method NAME --category Synthetic",
+    "baseline": "bench run --plugin PROJECT_FOLDER --method NAME --category Synthetic",
+    "tokenizer": "bench run --plugin PROJECT_FOLDER --method tiger --tokenizer NAME --category Synthetic",
+    "decoder": "bench run --plugin PROJECT_FOLDER --method markov --set decoder=NAME --category Synthetic",
+    "metric": "bench run --plugin PROJECT_FOLDER --method markov --category Synthetic",
+    "reward": "bench run --plugin PROJECT_FOLDER --method minionerec --set grpo.rewards=NAME --category Synthetic",
+    "dataset": "bench run --plugin PROJECT_FOLDER --method markov --category Sample --data-dir PROJECT_FOLDER/data",
+    "backbone": "bench run --plugin PROJECT_FOLDER --method minionerec --set backbone=NAME --category Synthetic",
+}
+"""How the component is used, by kind."""
+SUMMARIES = {
+    "method": "A method of bench.",
+    "baseline": "A neural baseline of bench.", "tokenizer": "An item tokenizer of bench.",
+    "decoder": "A decoder of bench.", "metric": "A metric of bench.", "reward": "A reward of bench.",
+    "dataset": "A dataset reader of bench.", "backbone": "A language model backbone of bench.",
+}  # fmt: skip
 
 
 def scaffold(name: str, kind: str, folder: Path, plugins: Plugins) -> Path:
@@ -21,8 +40,8 @@ def scaffold(name: str, kind: str, folder: Path, plugins: Plugins) -> Path:
     Raises:
         BenchError: the name is none for a package, is taken, or the folder is there already.
     """
-    if kind not in templates.TEMPLATES:
-        raise unknown("kind", kind, templates.TEMPLATES, "of plugin new --kind")
+    if kind not in USES:
+        raise unknown("kind", kind, USES, "of plugin new --kind")
     if not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", name) or len(name) > 50:
         raise BenchError(f"plugin new {name}: a name has small letters, digits and single hyphens, such as my-method")
     module = name.replace("-", "_")
@@ -48,20 +67,21 @@ def contents(name: str, module: str, kind: str, target: Path) -> dict[str, str]:
     """``{path: text}`` of a package's files."""
     words = {
         "PROJECT_FOLDER": str(target), "PROJECT": name, "MODULE": module, "NAME": name, "FUNCTION": module,
-        "Class": "".join(part.title() for part in name.split("-")), "USE": templates.USES[kind],
-        "SUMMARY": templates.SUMMARIES[kind],
+        "Class": "".join(part.title() for part in name.split("-")),
+        "SUMMARY": SUMMARIES[kind],
     }  # fmt: skip
 
-    def filled(text: str) -> str:
-        first = text.replace("USE", words["USE"]) if "\nUSE\n" in text else text
-        pattern = re.compile("|".join(sorted(words, key=len, reverse=True)))
-        return pattern.sub(lambda match: words[match[0]], first)
+    def filled(file: str) -> str:
+        text = (FILES / f"{file}.txt").read_text(encoding="utf-8").replace("\nUSE\n", f"\n{USES[kind]}\n")
+        known = {key: value for key, value in words.items() if not (file == "test.py" and key.startswith("PROJECT"))}
+        pattern = re.compile("|".join(sorted(known, key=len, reverse=True)))
+        return pattern.sub(lambda match: known[match[0]], text)
 
     found = {
-        "pyproject.toml": filled(templates.PYPROJECT),
-        "README.md": filled(templates.README),
-        f"src/{module}/__init__.py": filled(templates.TEMPLATES[kind]),
-        f"tests/test_{module}.py": filled(templates.TEST.replace("PROJECT", "HERE")).replace("HERE", "PROJECT"),
+        "pyproject.toml": filled("pyproject.toml"),
+        "README.md": filled("README.md"),
+        f"src/{module}/__init__.py": filled(f"{kind}.py"),
+        f"tests/test_{module}.py": filled("test.py"),
     }
     if kind == "dataset":
         rows = [f"u{user},i{(user * 3 + step * step) % 40},item {(user * 3 + step * step) % 40}"

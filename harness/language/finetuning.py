@@ -241,5 +241,3 @@ def train(trainer: Trainer, context: Context) -> None:
             trainer._load_best_model()
             return
     trainer.train(resume_from_checkpoint=checkpoint)
-
-

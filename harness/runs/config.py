@@ -168,12 +168,6 @@ def told(settings: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-
-
-
-
-
-
 def resolve(
     recipe: dict[str, Any], category: str, seed: int, overrides: Iterable[str], plugins: Plugins, strict: bool = True,
     tuned: Iterable[str] = (),
@@ -266,7 +260,10 @@ def _part(where: str, given: Any, plugins: Plugins) -> Component:
             raise BenchError(f"{where}: run:DIR is a folder, and a recorded run takes no settings")
         return Component("run", "run", None, name.removeprefix("run:"))
     if name in plugins.registry("method"):
-        stage = {"trainer": plugins.get("method", name)["stages"][-1]["name"], **plugins.get("method", name)["stages"][-1]}
+        stage = {
+            "trainer": plugins.get("method", name)["stages"][-1]["name"],
+            **plugins.get("method", name)["stages"][-1],
+        }
         stage = {key: value for key, value in stage.items() if key != "name"} | values
         trainer = stage.pop("trainer")
     else:
@@ -321,12 +318,6 @@ def _must_be_read(config: RunConfig, overrides: Iterable[str]) -> None:
             raise BenchError(f"--set {override}: {key} is read only where {silent[key]}; leave it out")
 
 
-
-
-
-
-
-
 def _apply(tree: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     if not equals or not key.strip():
@@ -363,5 +354,3 @@ def _apply(tree: dict[str, Any], override: str) -> None:
         if not isinstance(place, dict):
             raise BenchError(f"--set {override}: {part} holds a value, not settings")
     place[rest[-1]] = value
-
-

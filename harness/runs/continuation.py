@@ -181,7 +181,12 @@ def _told(taken: list[str], left: list[str], common: Common) -> str:
 
 
 def _can_go_on(
-    source: Path, changed: dict[str, Any], ours: dict[str, Any], theirs: dict[str, Any], trainer: Any, other: RunDirectory
+    source: Path,
+    changed: dict[str, Any],
+    ours: dict[str, Any],
+    theirs: dict[str, Any],
+    trainer: Any,
+    other: RunDirectory,
 ) -> None:
     """Refuse what a stage that goes on from a checkpoint would not train with, but record.
 

@@ -20,9 +20,7 @@ def checked_sids(made: Any, n_items: int, name: str) -> SemanticIds | None:
     if not isinstance(made, SemanticIds):
         raise ContractError(f"tokenizer {name} gave {type(made).__name__}; it must return SemanticIds, or None")
     if made.codes.shape[0] != n_items:
-        raise ContractError(
-            f"tokenizer {name} gave {made.n_items} SIDs for {n_items} items; it must give one for each"
-        )
+        raise ContractError(f"tokenizer {name} gave {made.n_items} SIDs for {n_items} items; it must give one for each")
     return made
 
 

@@ -96,7 +96,9 @@ class Edits:
             return
         first = min(stale, key=self.steps.index)
         if self.redo == CHANGED:
-            run.progress.say(f"{self._named(first)} was made by other code ({_shown(stale[first])} changed): it is redone")
+            run.progress.say(
+                f"{self._named(first)} was made by other code ({_shown(stale[first])} changed): it is redone"
+            )
             self._drop_from(first)
         elif self.keep:
             kept = folder.manifest.get(KEPT, {})
@@ -119,7 +121,13 @@ class Edits:
     @staticmethod
     def _named(step: str) -> str:
         stage, _, what = step.rpartition("/")
-        return "the semantic IDs" if step == "tokenize" else f"stage {stage}" if what == "fit" else f"stage {stage}'s decode"
+        return (
+            "the semantic IDs"
+            if step == "tokenize"
+            else f"stage {stage}"
+            if what == "fit"
+            else f"stage {stage}'s decode"
+        )
 
     def start_anew(self) -> None:
         """Forget all stages, and the run that they were taken over from."""

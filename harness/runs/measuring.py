@@ -69,9 +69,7 @@ def again(folder: RunDirectory, plugins: Plugins, data_dir: str | None) -> dict[
     """
     dataset, semantic_ids = finished.read_dataset(folder, plugins, data_dir), finished.semantic_ids(folder)
     names = finished.stage_names(folder)
-    result: dict[str, Any] = {
-        "stages": {name: stage(folder, name, plugins, dataset, semantic_ids) for name in names}
-    }
+    result: dict[str, Any] = {"stages": {name: stage(folder, name, plugins, dataset, semantic_ids) for name in names}}
     if dataset.oracle is not None:
         result[BAYES] = bayes_optimal(dataset, semantic_ids)
     return result

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -97,9 +97,8 @@ class BuiltParts:
     def __contains__(self, key: object) -> bool:
         return key in self.parts
 
-    def keys(self) -> Any:
-        """The keys, in the recipe's order."""
-        return self.parts.keys()
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.parts)
 
     def made(self, setting: str) -> Mapping[str, Any]:
         """The components that a setting names."""
@@ -108,6 +107,7 @@ class BuiltParts:
     def recorded(self, directory: str | Path, context: Context) -> Any:
         """The model of a finished run on the same data."""
         return recorded_model(Path(directory), context, self.plugins, self.data)
+
 
 def recorded_model(directory: Path, context: Context, plugins: Plugins, data: str) -> Any:
     """The model of the last stage of a finished run, as its own decoder would take it.

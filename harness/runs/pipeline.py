@@ -215,7 +215,9 @@ def _fit(run: Run, stage: StageOf) -> None:
         clock.note()
 
     facts = stage.trainer.fit(dataclasses.replace(context, log=log))
-    run.directory.finish(f"{name}/fit", seconds=round(clock.seconds, 1), **checked_facts(facts, stage.stage.trainer.name))
+    run.directory.finish(
+        f"{name}/fit", seconds=round(clock.seconds, 1), **checked_facts(facts, stage.stage.trainer.name)
+    )
 
 
 def _tested(prepared: Prepared, stage: StageOf) -> dict[str, Any]:

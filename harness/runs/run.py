@@ -171,9 +171,7 @@ class Prepared:
         probe.gives = {name for name in PROBED if width >= int(name.partition("@")[2])}  # type: ignore[attr-defined]
         return probe
 
-    def decode(
-        self, decoder: Any, model: Any, histories: Any, progress: Progress, settings: Any = None
-    ) -> Rankings:
+    def decode(self, decoder: Any, model: Any, histories: Any, progress: Progress, settings: Any = None) -> Rankings:
         """Rankings of histories, held to the decoder's contract.
 
         Raises:

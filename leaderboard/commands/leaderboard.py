@@ -24,7 +24,7 @@ def leaderboard(
     category: tuple[str, ...], runs: str, results: str | None, protocol: str, form: str | None, stages: bool,
     allow_mixed: bool, output: str | None,
 ) -> None:  # fmt: skip
-    """Compare what is recorded: a row a method, means over its seeds, tests against the counting baseline and the best baseline.
+    """Compare what is recorded: a row a method, means over seeds, tests against hybrid and the best baseline.
 
     Of a method with several recorded settings the one with the best valid NDCG@10 is shown. Reported numbers stand
     apart from measured ones.

@@ -22,8 +22,8 @@ from harness.evaluation.statistics import Paired, holm, paired
 from harness.evaluation.target_ranks import METRICS
 
 from ..record import Record, finished_below, load
+from .captions import caption, title
 from .systems import System, recipes
-from .tables import caption, title
 
 PAIRED = ("Difference", "95 %", "p", "p (Holm)", "Wins", "Losses", "Ties")
 HOW = "paired over test samples: bootstrap interval, randomisation test, Holm's correction over the metrics"

@@ -20,9 +20,9 @@ from harness.runs.run_directory import RunDirectory, read_log
 
 from ..record import Record
 from . import figures, sections
+from .captions import caption
 from .sections import FIGURES, Pairs, reported_pairs
 from .systems import Recipe, recipes, systems
-from .tables import caption
 
 
 def write(records: Sequence[Record], folder: Path, draw: bool = True) -> list[Path]:
@@ -102,7 +102,9 @@ def markdown(found: Sequence[Recipe], pairs: Pairs, drawn: set[str]) -> str:
     stages = [(recipe, stage) for recipe in found for stage in recipe.stages]
     made: dict[str, Callable[[], list[str]]] = {
         "Setup": lambda: ["## Setup", *sections.setup(found), caption(records)],
-        "stages": lambda: [part for recipe, stage in stages for part in sections.stage_of(recipe, stage, several, drawn)],
+        "stages": lambda: [
+            part for recipe, stage in stages for part in sections.stage_of(recipe, stage, several, drawn)
+        ],
         "Full results": lambda: sections.results(shown, records, drawn),
         "What each stage changes": lambda: sections.stage_differences(shown, records),
         "Reported scores": lambda: sections.reported_scores(records[0].category),
@@ -116,10 +118,6 @@ def markdown(found: Sequence[Recipe], pairs: Pairs, drawn: set[str]) -> str:
         with passed_over(f"the report's section {name}"):
             parts += make()
     return "\n\n".join(part for part in parts if part) + "\n"
-
-
-
-
 
 
 def _figures(found: Sequence[Recipe], pairs: Pairs) -> dict[str, Callable[[], Any]]:
@@ -143,33 +141,3 @@ def _figures(found: Sequence[Recipe], pairs: Pairs) -> dict[str, Callable[[], An
                 drawn[f"learning-{name}"] = partial(figures.learning, stage, log, best)
                 drawn[f"rewards-{name}"] = partial(figures.rewards, stage, log)
     return drawn
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-

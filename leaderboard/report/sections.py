@@ -13,10 +13,10 @@ from harness.evaluation.statistics import paired
 from .. import reported
 from ..record import Record
 from ..reported import Reported
+from .captions import caption, count, percent, reported_table, title
 from .compare import HOW, paired_table
 from .observations import observations
 from .systems import Recipe, System
-from .tables import caption, count, percent, reported_table, title
 
 FIGURES = "figures"
 
@@ -25,6 +25,7 @@ Pairs = list[tuple[System, Reported]]
 
 
 def key_observations(shown: Sequence[System], pairs: Pairs) -> list[str]:
+    """What can be read from the numbers, a line each."""
     lines = observations(shown, pairs)
     numbered = "\n".join(f"{number}. {line}" for number, line in enumerate(lines, start=1))
     return ["## Key observations", "Computed from the numbers above.", numbered] if lines else []
@@ -46,11 +47,13 @@ def reported_pairs(found: Sequence[System]) -> Pairs:
 
 
 def file_of(recipe: Recipe, stage: str, several: bool) -> str:
+    """The name of a stage's figures; with several recipes that of the recipe is in it."""
     name = f"{recipe.name}-{stage}" if several else stage
     return "".join(c if c.isalnum() or c in "-_" else "-" for c in name)
 
 
 def image(name: str, text: str, drawn: set[str]) -> list[str]:
+    """A figure, where it was drawn."""
     return [f"![{text}]({FIGURES}/{name}.svg)"] if name in drawn else []
 
 

@@ -6,7 +6,7 @@ from harness import hookimpl
 @hookimpl
 def bench_trainers():
     """The stage that fits and weighs the memory."""
-    return {"minionerec-memory": ".stage:MemoryTrainer"}
+    return {"minionerec-memory": ".memory_stage:MemoryTrainer"}
 
 
 @hookimpl

@@ -22,7 +22,7 @@ def bench_rewards():
         "rule": "rule", "ndcg_rule": "ranking_only", "ranking": "ranking", "ranking_only": "ranking_only",
         "position": "position", "semantic": "Semantic", "cf": "Cf",
     }  # fmt: skip
-    return {name: f".rewards:{place}" for name, place in places.items()}
+    return {name: f".published_rewards:{place}" for name, place in places.items()}
 
 
 @hookimpl

@@ -199,7 +199,9 @@ class GrpoTrainer:
 
     def _rewards(self, context: Context) -> Rewards:
         wanted = self.settings.rewards
-        return Rewards({wanted: 1.0} if isinstance(wanted, str) else wanted, context.parts.made("rewards"), "grpo.rewards")
+        return Rewards(
+            {wanted: 1.0} if isinstance(wanted, str) else wanted, context.parts.made("rewards"), "grpo.rewards"
+        )
 
     def _arguments(self, context: Context) -> dict[str, Any]:
         settings = self.settings

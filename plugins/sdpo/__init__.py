@@ -6,7 +6,7 @@ from harness import hookimpl
 @hookimpl
 def bench_trainers():
     """The preference stage; the SFT stage before it is a recipe's own."""
-    return {"sdpo": ".stage:SdpoTrainer"}
+    return {"sdpo": ".preference_stage:SdpoTrainer"}
 
 
 @hookimpl

@@ -17,7 +17,7 @@ from harness.runs import suite
 from leaderboard import reported
 from leaderboard.board import Row, build
 from leaderboard.record import Record, read_all
-from leaderboard.report.tables import caption
+from leaderboard.report.captions import caption
 
 ROOT = Path(__file__).parents[2]
 SPEED = ROOT / "docs" / "benchmarks.json"

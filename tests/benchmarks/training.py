@@ -24,7 +24,7 @@ from harness.language.rewards import Groups
 from plugins.decoders.generate import continuations
 from plugins.minionerec.advantages import group_advantages
 from plugins.minionerec.group_trainer import Plan, SharedPromptGRPOTrainer, unused
-from plugins.minionerec.rewards import ranking
+from plugins.minionerec.published_rewards import ranking
 from tests.benchmarks.timing import paired, parameters, row, some
 
 GROUP = 16
@@ -110,7 +110,8 @@ def grpo_row(
             gradient_checkpointing=False, learning_rate=1e-5, loss_type="grpo",
         )  # fmt: skip
         trainer = kind(
-            **(ours if kind is SharedPromptGRPOTrainer else {}), model=model, reward_funcs=[unused], args=arguments, train_dataset=Dataset.from_list(rows),
+            **(ours if kind is SharedPromptGRPOTrainer else {}),
+            model=model, reward_funcs=[unused], args=arguments, train_dataset=Dataset.from_list(rows),
             processing_class=generative.text_tokenizer,
         )  # fmt: skip
         trainer.current_gradient_accumulation_steps = 1

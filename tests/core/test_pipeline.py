@@ -348,7 +348,9 @@ def test_a_decoder_that_breaks_its_contract_is_stopped(plugins, tiny, tmp_path, 
 
     monkeypatch.setattr(plugins.get("decoder", "rank"), "decode", cheat)
     config = resolve(plugins.get("method", "popularity"), "Synthetic", 1, [], plugins)
-    run = pipeline.Run(config, tiny, plugins, RunDirectory(tmp_path / "r"), Progress(True), "cpu", Tracker(tmp_path, False))
+    run = pipeline.Run(
+        config, tiny, plugins, RunDirectory(tmp_path / "r"), Progress(True), "cpu", Tracker(tmp_path, False)
+    )
     with pytest.raises(BenchError, match="a candidate twice for sample 0"):
         pipeline.execute(run)
     assert not (tmp_path / "r/metrics.json").exists()
@@ -401,7 +403,9 @@ def test_the_tokenizer_sees_no_test_sample(plugins, tiny, tmp_path, monkeypatch)
     real = given.tokenize
     monkeypatch.setattr(given, "tokenize", lambda self, dataset, *a: seen.append(dataset) or real(self, dataset, *a))
     config = resolve(plugins.get("method", "popularity"), "Synthetic", 1, [], plugins)
-    run = pipeline.Run(config, tiny, plugins, RunDirectory(tmp_path / "r"), Progress(True), "cpu", Tracker(tmp_path, False))
+    run = pipeline.Run(
+        config, tiny, plugins, RunDirectory(tmp_path / "r"), Progress(True), "cpu", Tracker(tmp_path, False)
+    )
     pipeline.execute(run)
     assert [len(d.test) for d in seen] == [0]
     assert seen[0].oracle is None
@@ -427,12 +431,16 @@ def test_datasets_without_sids_get_them_from_their_texts(plugins, tiny, tmp_path
 
     bare = dataclasses.replace(tiny, given=None, oracle=None)
     config = resolve(plugins.get("method", "popularity"), "Synthetic", 1, ["tokenizer=given"], plugins)
-    run = pipeline.Run(config, bare, plugins, RunDirectory(tmp_path / "a"), Progress(True), "cpu", Tracker(tmp_path, False))
+    run = pipeline.Run(
+        config, bare, plugins, RunDirectory(tmp_path / "a"), Progress(True), "cpu", Tracker(tmp_path, False)
+    )
     with pytest.raises(BenchError, match="--tokenizer rqkmeans"):
         pipeline.execute(run)
     overrides = ["tokenizer=rqkmeans", "tokenizer.codes=8", "tokenizer.dimensions=16"]
     config = resolve(plugins.get("method", "popularity"), "Synthetic", 1, overrides, plugins)
-    run = pipeline.Run(config, bare, plugins, RunDirectory(tmp_path / "b"), Progress(True), "cpu", Tracker(tmp_path, False))
+    run = pipeline.Run(
+        config, bare, plugins, RunDirectory(tmp_path / "b"), Progress(True), "cpu", Tracker(tmp_path, False)
+    )
     result = pipeline.execute(run)
     assert "sid" in result["stages"]["popularity"]
     assert categories.find(plugins, None)

@@ -14,7 +14,7 @@ from harness.decoding.padding import pad_left
 from harness.decoding.trie import Trie
 from harness.progress import Progress
 from plugins.decoders.mixture_decoder import MixtureDecoder
-from plugins.memory.stage import Mixture, conditional_logit, ranks_of, sid_log_probs
+from plugins.memory.memory_stage import Mixture, conditional_logit, ranks_of, sid_log_probs
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 ROOMS = ("harness", "plugins", "baselines", "leaderboard")
 ENTRIES = {
     "__init__", "__main__", "api", "components", "errors", "files", "guards", "hookspecs", "moved", "plugins",
-    "progress", "recipes", "settings", "sources", "testing",
+    "progress", "recipes", "settings", "sources", "testing", "version",
 }  # fmt: skip
 """The files at the root of ``harness``: what a plugin author or the command line starts from."""
 SAME_NOUN = {"plugins", "caser", "run", "show", "tune", "report", "leaderboard", "results", "suite", "data"}
@@ -69,7 +69,12 @@ def imports():
 
 
 def test_the_core_knows_no_plugin_no_baseline_and_no_leaderboard():
-    wrong = [(m, i) for m, found in imports().items() for i in found if m.startswith("harness") and not i.startswith("harness")]
+    wrong = [
+        (m, i)
+        for m, found in imports().items()
+        for i in found
+        if m.startswith("harness") and not i.startswith("harness")
+    ]
     assert not wrong
 
 
@@ -157,7 +162,9 @@ def test_no_two_files_share_a_name_for_different_things():
 def test_every_room_says_what_it_is():
     for folder in {path.parent for path in modules().values()}:
         if folder.name != "__pycache__":
-            assert ast.get_docstring(ast.parse((folder / "__init__.py").read_text())), f"{folder} says nothing of itself"
+            assert ast.get_docstring(ast.parse((folder / "__init__.py").read_text())), (
+                f"{folder} says nothing of itself"
+            )
 
 
 def test_the_built_ins_are_the_folders_of_the_user():
@@ -166,8 +173,11 @@ def test_the_built_ins_are_the_folders_of_the_user():
         assert (ROOT / folder).is_dir()
 
 
-@pytest.mark.parametrize("old", ["harness.pipeline", "harness.config", "harness.store", "harness.sequential", "harness.losses",
-                                 "harness.report.tables", "plugins.minionerec.memory", "baselines.item_to_item"])  # fmt: skip
+OLD = ("harness.pipeline", "harness.config", "harness.store", "harness.sequential", "harness.losses",
+       "harness.report.tables", "plugins.minionerec.memory", "baselines.item_to_item")  # fmt: skip
+
+
+@pytest.mark.parametrize("old", OLD)
 def test_old_names_are_the_new_modules(old):
     import importlib
 

@@ -8,7 +8,7 @@ from harness.language.rewards import Groups, Rewards
 from harness.runs.config import resolve
 from harness.runs.parts import BuiltParts
 from plugins.minionerec.advantages import group_advantages, sibling_advantages
-from plugins.minionerec.rewards import best_of_sid, position, ranking, ranking_only, rule
+from plugins.minionerec.published_rewards import best_of_sid, position, ranking, ranking_only, rule
 
 G = 16
 MISSES = [[10 + i, 20 + i, 30 + i] for i in range(G)]

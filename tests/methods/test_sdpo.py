@@ -16,7 +16,7 @@ from harness.language.prompts import Prompts
 from harness.runs.run_directory import read_log
 from plugins.sdpo.loss import sdpo_loss
 from plugins.sdpo.negatives import drawn, hard
-from plugins.sdpo.stage import Answers, Preference, answer_log_probs, collate
+from plugins.sdpo.preference_stage import Answers, Preference, answer_log_probs, collate
 from tests.commands import bench_run, run_whole
 from tests.conftest import TINY_SETTINGS
 

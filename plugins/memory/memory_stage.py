@@ -185,7 +185,7 @@ class MemoryTrainer:
 
     def _features(self, context: Context) -> list[str]:
         """The keys of the parts whose scores are features."""
-        return [key for key in context.parts.keys() if key != self.settings.memory]
+        return [key for key in context.parts if key != self.settings.memory]
 
     def _fit_blend(self, context: Context) -> dict[str, Any]:
         settings = self.settings
