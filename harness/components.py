@@ -55,10 +55,14 @@ class Part(Protocol):
     """
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """The method, trainer or run that it is."""
+        ...
 
     @property
-    def recorded(self) -> bool: ...
+    def recorded(self) -> bool:
+        """Whether it is a finished run."""
+        ...
 
     def check(self, context: Context) -> None:
         """Let it refuse settings that do not fit the data."""

@@ -91,6 +91,9 @@ def load_source(given: str) -> list[Source]:
 def _of_file(path: Path, given: str) -> Source:
     """A file, or a package by its ``__init__.py``: named after its folder then."""
     package = path.name == "__init__.py"
+    beside = str(path.resolve().parent)
+    if not package and beside not in sys.path:
+        sys.path.append(beside)  # a file may import what lies beside it, as a script may
     stem = path.resolve().parent.name if package else path.stem
     key = path.resolve().parent if package else path.resolve()
     name = f"bench_plugin_{''.join(c if c.isalnum() else '_' for c in stem)}"
