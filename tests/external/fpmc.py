@@ -6,8 +6,8 @@ from torch import nn
 from torch.nn import functional
 
 from harness import hookimpl
-from harness.item_models.losses import Output
-from harness.item_models.model import ItemLossSettings, ItemModel, SequentialTrainer
+
+from harness.item_models import ItemLossSettings, ItemModel, Output, SequentialTrainer
 from harness.settings import setting
 
 

@@ -11,7 +11,7 @@ from harness.cli import cli
 from harness.runs import code
 from tests.commands import bench_run
 
-PLUGIN = '''
+PLUGIN = """
 import numpy as np
 import helper
 from harness import hookimpl
@@ -53,7 +53,7 @@ def bench_methods():
             "tokenizer": {"name": "given", "optional": True}}
     two = {"name": "counts2", "base": "counts", "stages": [{"name": "again"}]}
     return [{"name": "counts", "summary": "counts", **base}, two]
-'''
+"""
 SIZES = ["dataset.items=60", "dataset.users=60"]
 
 

@@ -11,7 +11,7 @@ from harness.cli import cli
 from harness.errors import BenchError
 
 SIZES = ["--set", "dataset.items=80", "--set", "dataset.users=80"]
-GOOD = '''
+GOOD = """
 from dataclasses import dataclass
 import numpy as np
 from harness import hookimpl
@@ -54,7 +54,7 @@ def bench_trainers():
 def bench_methods():
     return [{"name": "mine", "summary": "counts", "stages": [{"name": "mine"}], "decoder": {"name": "rank", "k": 20},
              "tokenizer": {"name": "given", "optional": True}}]
-'''
+"""
 
 
 def bench(*words):
@@ -154,7 +154,7 @@ def test_a_fault_is_one_line_before_anything_is_trained(tmp_path, fault):
     refused(run(tmp_path, GOOD.replace(before, after)), tmp_path, *said)
 
 
-DECODER = '''
+DECODER = """
 
 class Decoder:
     Settings = type("Settings", (), {})
@@ -179,7 +179,7 @@ Decoder.Settings = DecoderSettings
 @hookimpl
 def bench_decoders():
     return {"odd": Decoder}
-'''
+"""
 RIGHT = "ids = np.tile(np.arange(k, dtype=np.int32), (n, 1)); scores = -ids.astype(np.float32)"
 CONTRACT = {
     "three of twenty": ("k = 3; " + RIGHT, "3 candidates a sample; its settings ask for 20"),
@@ -286,7 +286,9 @@ def test_a_package_brings_its_own_published_numbers(tmp_path):
     from leaderboard import reported
 
     rows = tmp_path / "rows.yaml"
-    rows.write_text("- source: {id: mine, what: a paper}\n  category: Elsewhere\n  columns: [HR@10]\n  rows: {Own: [0.5]}\n")
+    rows.write_text(
+        "- source: {id: mine, what: a paper}\n  category: Elsewhere\n  columns: [HR@10]\n  rows: {Own: [0.5]}\n"
+    )
     manager.load([plugin(tmp_path, "brings", f"@hookimpl\ndef bench_reported():\n    return [{str(rows)!r}]\n")])
     assert [row.method for row in reported.rows("Elsewhere")] == ["Own"]
     assert reported.rows("Industrial_and_Scientific")
