@@ -87,7 +87,7 @@ class Plugin:
 CORE = Plugin("harness", __version__, BUILT_IN, None)
 
 
-@dataclass
+@dataclass(eq=False)
 class Plugins:
     """What the loaded plugins offer, by kind and name."""
 

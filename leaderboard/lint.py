@@ -11,7 +11,8 @@ from harness.runs.run_directory import SEMANTIC_IDS
 
 from . import reported
 from .plausibility import problems
-from .record import RESULTS, Record, read_all
+from .folders import RESULTS
+from .record import Record, read_all
 
 SUFFIXES = (".json", ".yaml", ".yml")
 

@@ -24,8 +24,6 @@ from harness.runs import finished, run_directory
 from harness.runs.edits import KEPT
 from harness.runs.run_directory import RunDirectory
 
-RESULTS = "leaderboard/results"
-"""Where a clone keeps its records."""
 FORMAT = 1
 CHOSEN = "NDCG@10"
 OUT_OF_SAMPLE = "cross-validated valid NDCG@10"

@@ -16,7 +16,7 @@ NOUNS = ("clamp", "drill", "filter", "gasket", "hinge", "lamp", "pump", "relay",
 LONGEST = 10
 
 
-def generated(n_items: int = 240, n_users: int = 80, seed: int = 1) -> Dataset:
+def generated(n_items: int = 240, n_users: int = 60, seed: int = 1) -> Dataset:
     """A category whose users walk from item to item, mostly within a kind; leave-one-out, some test users unknown."""
     rng = np.random.default_rng(seed)
     codes = np.column_stack([np.arange(n_items) % 8, np.arange(n_items) // 8 % 6, np.arange(n_items) // 48])

@@ -7,8 +7,10 @@ import pickletools
 import tempfile
 import time
 import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -38,33 +40,59 @@ def recipe_resolves(kind: str, name: str, plugins: Plugins) -> None:
     require(config.summary, f"recipe {name} has no summary; say in one line what the method is")
 
 
-def _mini(name: str, plugins: Plugins, folder: Path, dataset: Dataset | None = None) -> dict[str, Rankings]:
-    """The test rankings of each stage of a method in miniature."""
-    prepared = miniature(_config(name, plugins), plugins, folder, dataset=dataset)
-    quiet, histories = Progress(quiet=True), (dataset or generated()).test.histories
-    found = {}
+@dataclass(frozen=True)
+class Miniature:
+    """What a method in miniature gave.
+
+    Attributes:
+        rankings: of test, by stage.
+        pickles: names of files that it left and that are pickles.
+    """
+
+    rankings: dict[str, Rankings]
+    pickles: list[str]
+    seconds: float
+
+    def differs(self, other: Miniature) -> str:
+        """The first stage whose rankings are others, or nothing."""
+        for stage, one in self.rankings.items():
+            two = other.rankings[stage]
+            if not np.array_equal(one.ids, two.ids) or one.scores.tobytes() != two.scores.tobytes():
+                return stage
+        return ""
+
+
+def _run(
+    name: str, plugins: Plugins, folder: Path, dataset: Dataset | None = None,
+    at_log: Callable[[str], None] = lambda stage: None,
+) -> Miniature:  # fmt: skip
+    started = time.monotonic()
+    prepared = miniature(_config(name, plugins), plugins, folder, dataset=dataset, at_log=at_log)
+    seconds = time.monotonic() - started
+    quiet, histories = Progress(quiet=True), prepared.run.dataset.test.histories
+    rankings = {}
     for stage in prepared.stages():
-        found[stage.name] = prepared.decode(prepared.made.decoder, stage.trainer.load(stage.context), histories, quiet)
-    return found
+        model = stage.trainer.load(stage.context)
+        rankings[stage.name] = prepared.decode(prepared.made.decoder, model, histories, quiet)
+    left = [path.relative_to(folder) for path in folder.rglob("*") if path.is_file() and _is_pickle(path)]
+    return Miniature(rankings, [path.name for path in left if CHECKPOINTS not in path.parts], seconds)
 
 
-def _differ(first: dict[str, Rankings], second: dict[str, Rankings]) -> str:
-    """The first stage whose rankings differ, or nothing."""
-    for stage, rankings in first.items():
-        if (
-            not np.array_equal(rankings.ids, second[stage].ids)
-            or rankings.scores.tobytes() != second[stage].scores.tobytes()
-        ):
-            return stage
-    return ""
+_known: WeakKeyDictionary[Plugins, dict[str, Miniature]] = WeakKeyDictionary()
+
+
+def _first(name: str, plugins: Plugins) -> Miniature:
+    """A method's undisturbed run, which all of its checks compare with; done once."""
+    known = _known.setdefault(plugins, {})
+    if name not in known:
+        with tempfile.TemporaryDirectory() as folder:
+            known[name] = _run(name, plugins, Path(folder))
+    return known[name]
 
 
 def method_runs(kind: str, name: str, plugins: Plugins) -> None:
     """It trains and decodes in miniature, within seconds."""
-    started = time.monotonic()
-    with tempfile.TemporaryDirectory() as folder:
-        _mini(name, plugins, Path(folder))
-    seconds = time.monotonic() - started
+    seconds = _first(name, plugins).seconds
     require(
         seconds < LONGEST,
         f"it takes {seconds:.0f} s in miniature; give its trainer small settings, e.g. small = {{'epochs': 1}}",
@@ -73,8 +101,8 @@ def method_runs(kind: str, name: str, plugins: Plugins) -> None:
 
 def method_repeats(kind: str, name: str, plugins: Plugins) -> None:
     """The same seed gives the same rankings, byte for byte."""
-    with tempfile.TemporaryDirectory() as a, tempfile.TemporaryDirectory() as b:
-        stage = _differ(_mini(name, plugins, Path(a)), _mini(name, plugins, Path(b)))
+    with tempfile.TemporaryDirectory() as folder:
+        stage = _first(name, plugins).differs(_run(name, plugins, Path(folder)))
     require(not stage, f"stage {stage} gives other rankings the second time; seed all that is random by context.seed")
 
 
@@ -82,20 +110,10 @@ def method_sees_no_target(kind: str, name: str, plugins: Plugins) -> None:
     """Other test targets change nothing."""
     dataset = generated()
     targets = np.random.default_rng(0).permutation(dataset.test.targets)
-    other = dataclasses.replace(dataset, test=dataclasses.replace(dataset.test, targets=targets))
-    with tempfile.TemporaryDirectory() as a, tempfile.TemporaryDirectory() as b:
-        first, second = (
-            _mini(name, plugins, Path(a), dataset),
-            _mini(name, plugins, Path(b), _same_order(other, dataset)),
-        )
-    stage = _differ(first, second)
+    scrambled = dataclasses.replace(dataset, test=dataclasses.replace(dataset.test, targets=targets))
+    with tempfile.TemporaryDirectory() as folder:
+        stage = _first(name, plugins).differs(_run(name, plugins, Path(folder), scrambled))
     require(not stage, f"stage {stage} ranks otherwise where only the test targets differ: it has seen them")
-
-
-def _same_order(other: Dataset, dataset: Dataset) -> Dataset:
-    """The other dataset with its test samples in the order of the first: targets are part of the canonical order."""
-    test = dataclasses.replace(dataset.test, targets=other.test.targets, rows=dataset.test.rows)
-    return dataclasses.replace(other, test=test)
 
 
 class _Killed(BaseException):
@@ -104,36 +122,21 @@ class _Killed(BaseException):
 
 def method_resumes(kind: str, name: str, plugins: Plugins) -> None:
     """A training that is killed at one of its logs goes on with the same call, and ends in the same rankings."""
-    from harness.runs.run import Prepared
+    first, killed = _first(name, plugins), set()
 
-    with tempfile.TemporaryDirectory() as whole, tempfile.TemporaryDirectory() as cut:
-        first = _mini(name, plugins, Path(whole))
-        original = Prepared._context
-        killed: set[str] = set()
+    def once(stage: str) -> None:
+        if stage not in killed:
+            killed.add(stage)
+            raise _Killed
 
-        def interrupted(self: Prepared, number: int, stage: Any, previous: Any, probe: Any) -> Any:
-            context = original(self, number, stage, previous, probe)
-            log = context.log
-
-            def once(numbers: dict[str, float], step: int) -> None:
-                log(numbers, step)
-                if stage.name not in killed:
-                    killed.add(stage.name)
-                    raise _Killed
-
-            return dataclasses.replace(context, log=once)
-
-        Prepared._context = interrupted  # type: ignore[method-assign]
-        try:
-            for _ in range(1 + len(first)):
-                try:
-                    second = _mini(name, plugins, Path(cut))
-                    break
-                except _Killed:
-                    continue
-        finally:
-            Prepared._context = original  # type: ignore[method-assign]
-        stage = _differ(first, second)
+    with tempfile.TemporaryDirectory() as folder:
+        while True:  # each stage is killed once at most
+            try:
+                second = _run(name, plugins, Path(folder), at_log=once)
+                break
+            except _Killed:
+                continue
+    stage = first.differs(second)
     require(
         not stage,
         f"stage {stage} ends otherwise where it was killed and run again; keep the state of the training in "
@@ -143,10 +146,7 @@ def method_resumes(kind: str, name: str, plugins: Plugins) -> None:
 
 def method_leaves_no_pickle(kind: str, name: str, plugins: Plugins) -> None:
     """What stages leave is safetensors, JSON, text: nothing that runs code when it is read."""
-    with tempfile.TemporaryDirectory() as folder:
-        _mini(name, plugins, Path(folder))
-        pickled = [path for path in Path(folder).rglob("*") if path.is_file() and _is_pickle(path)]
-        odd = [path.name for path in pickled if CHECKPOINTS not in path.relative_to(folder).parts]
+    odd = _first(name, plugins).pickles
     require(not odd, f"it leaves {', '.join(odd[:3])}, a pickle; write weights with safetensors, facts as JSON")
 
 

@@ -236,7 +236,9 @@ def train(trainer: Trainer, context: Context) -> None:
     if checkpoint:
         state = TrainerState.load_from_json(str(Path(checkpoint) / STATE))
         waiting = [c for c in trainer.callback_handler.callbacks if isinstance(c, Patience)]
-        if any(patience.exhausted(state.log_history) for patience in waiting):  # it had stopped, and was killed after
+        # it had stopped, or was through, and was killed after: transformers would take one more step
+        through = (state.epoch or 0.0) >= trainer.args.num_train_epochs - 1e-6
+        if through or any(patience.exhausted(state.log_history) for patience in waiting):
             trainer.state = state
             trainer._load_best_model()
             return

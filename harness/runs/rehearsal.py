@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import tempfile
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -98,13 +98,15 @@ def small(config: RunConfig, plugins: Plugins) -> RunConfig:
 
 
 def miniature(
-    config: RunConfig, plugins: Plugins, folder: Path, device: str = "cpu", dataset: Dataset | None = None
-) -> Prepared:
+    config: RunConfig, plugins: Plugins, folder: Path, device: str = "cpu", dataset: Dataset | None = None,
+    at_log: Callable[[str], None] = lambda stage: None,
+) -> Prepared:  # fmt: skip
     """Run a method's components in miniature; what a plugin's component breaks is named with its plugin and file.
 
     Args:
         folder: an empty folder for the run's files.
         dataset: in place of the generated category.
+        at_log: called with the stage's name whenever one logs.
 
     Raises:
         ContractError: a component fails, or gives what its contract does not allow.
@@ -121,7 +123,7 @@ def miniature(
         with _fault(plugins, "tokenizer", config.tokenizer.name, "tokenize"):
             given = made.tokenizer.tokenize(seen, config.seed, quiet)
             semantic_ids = checked_sids(given, len(dataset.items), config.tokenizer.name)
-    prepared = Prepared(run, made, semantic_ids, seen)
+    prepared = Prepared(run, made, semantic_ids, seen, at_log)
     with _fault(plugins, "decoder", config.decoder.name, "check"):
         if hasattr(made.decoder, "check"):
             made.decoder.check(dataset.items, semantic_ids)

@@ -104,12 +104,14 @@ class Prepared:
 
     Attributes:
         seen: the dataset as components see it, without test.
+        at_log: called with the stage's name whenever one logs; checks cut a training there.
     """
 
     run: Run
     made: Made
     semantic_ids: SemanticIds | None
     seen: Dataset
+    at_log: Callable[[str], None] = lambda stage: None
 
     @property
     def catalogue(self) -> int:
@@ -133,6 +135,7 @@ class Prepared:
         def log(numbers: dict[str, float], step: int) -> None:
             append_log(folder, numbers, step)
             run.tracker.log(numbers, step)
+            self.at_log(stage.name)
 
         return Context(
             dataset=self.seen,

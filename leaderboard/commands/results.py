@@ -10,7 +10,7 @@ import click
 
 from harness.cli.common import data_dir_option, with_plugins
 
-from ..record import RESULTS
+from ..folders import RESULTS
 
 if TYPE_CHECKING:
     from harness.plugins import Plugins

@@ -6,7 +6,6 @@ from torch import nn
 from torch.nn import functional
 
 from harness import hookimpl
-
 from harness.item_models import ItemLossSettings, ItemModel, Output, SequentialTrainer
 from harness.settings import setting
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 import yaml
 
+from harness.components import Evaluated
 from harness.data import categories
 from harness.progress import Progress
 from harness.runs import pipeline
@@ -119,8 +120,9 @@ def decoded(plugins, decoder, model, dataset, semantic_ids, **settings):
 
 def same_rankings(plugins, found, expected, dataset, semantic_ids):
     for protocol in ("sid", "item"):
-        metric = plugins.get("metric", protocol)
-        one, other = (metric(r, dataset.test.targets, semantic_ids) for r in (expected, found))
+        one, other = (
+            plugins.get("metric", protocol)(Evaluated.test(r, dataset, semantic_ids)) for r in (expected, found)
+        )
         assert other == pytest.approx(one, abs=1e-6)
     np.testing.assert_allclose(found.scores, expected.scores, atol=2e-4, rtol=1e-5)
 

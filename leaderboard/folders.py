@@ -1,0 +1,3 @@
+"""Where a clone keeps its records."""
+
+RESULTS = "leaderboard/results"
