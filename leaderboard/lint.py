@@ -10,8 +10,8 @@ from harness.errors import BenchError
 from harness.runs.run_directory import SEMANTIC_IDS
 
 from . import reported
-from .plausibility import problems
 from .folders import RESULTS
+from .plausibility import problems
 from .record import Record, read_all
 
 SUFFIXES = (".json", ".yaml", ".yml")

@@ -1,6 +1,7 @@
 """The plugins that the docs print are the files that run here."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,32 @@ def test_the_docs_print_the_baseline_that_is_tested_and_it_is_short():
     text = FPMC.read_text()
     assert f"```python\n{text}```" in (ROOT / "docs/plugins.md").read_text()
     assert len(text.splitlines()) < 60
+
+
+def test_the_python_api_of_the_docs_runs(tmp_path, monkeypatch):
+    """The blocks of the page, one after the other, as a notebook would run them."""
+    monkeypatch.chdir(tmp_path)
+    text = (ROOT / "docs/python-api.md").read_text()
+    blocks = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    assert len(blocks) == 5
+    world: dict = {}
+    for block in blocks:
+        exec(compile(block, "docs/python-api.md", "exec"), world)  # the repository's own page
+    assert world["mine"].directory.parent.name == "sharp-markov"
+    assert 0 < world["numbers"]["item"]["HR@10"] <= 1
+
+
+def test_the_docs_print_the_user_part_that_is_tested():
+    text = (ROOT / "tests/external/bench_fpmc/__init__.py").read_text()
+    part = text[text.index("class Fpmc(ItemModel)") : text.index("@hookimpl")].rstrip()
+    assert f"```python\n{part}\n```" in (ROOT / "docs/plugins.md").read_text()
+
+
+def test_the_docs_link_no_file_that_is_not_there():
+    for page in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")):
+        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name} links {target}"
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 130
 
 
 def test_a_reward_in_a_file_is_documented_and_drives_grpo(tmp_path):

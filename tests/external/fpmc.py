@@ -6,8 +6,8 @@ from torch import nn
 from torch.nn import functional
 
 from harness import hookimpl
+from harness.components import setting
 from harness.item_models import ItemLossSettings, ItemModel, Output, SequentialTrainer
-from harness.settings import setting
 
 
 @dataclass(frozen=True)

@@ -85,7 +85,8 @@ def test_an_outside_package_brings_user_factors(tmp_path):
 # --- recipes
 
 
-BASE = {"name": "base", "stages": [{"name": "sasrec", "hidden": 32, "epochs": 2}, {"name": "second", "trainer": "sasrec"}],
+BASE = {"name": "base",
+        "stages": [{"name": "sasrec", "hidden": 32, "epochs": 2}, {"name": "second", "trainer": "sasrec"}],
         "decoder": {"name": "rank", "k": 20}, "tokenizer": "given", "probe": {"samples": 5},
         "search": {"sasrec.hidden": [1]}, "reported": "SASRec"}  # fmt: skip
 
@@ -99,7 +100,8 @@ def whole(**own):
 def test_a_recipe_is_its_base_and_what_differs():
     assert whole()["stages"] == BASE["stages"] and whole()["decoder"] == BASE["decoder"]
     assert "search" not in whole() and "reported" not in whole()  # what a recipe says of itself is its own
-    changed = whole(stages=[{"name": "sasrec", "epochs": 9}, {"name": "third", "trainer": "markov"}], without=["second"],
+    stages = [{"name": "sasrec", "epochs": 9}, {"name": "third", "trainer": "markov"}]
+    changed = whole(stages=stages, without=["second"],
                     decoder={"k": 10}, tokenizer={"name": "rqkmeans", "codes": 4}, probe={"beams": 3})  # fmt: skip
     assert changed["stages"] == [{"name": "sasrec", "hidden": 32, "epochs": 9}, {"name": "third", "trainer": "markov"}]
     assert changed["decoder"] == {"name": "rank", "k": 10}
@@ -214,16 +216,28 @@ def test_a_name_that_is_none_is_one_line_and_leaves_nothing(name, tmp_path):
 
 
 BROKEN = {
-    "scores hang on the clock": ("np.add.at(follows", "follows[:, 0] = __import__('time').time_ns() % 997\n        np.add.at(follows", "repeats from its seed"),
-    "settings without a word": ('popularity: float = setting(0.01, "weight of an item\'s purchases, for what never followed the last item")', "popularity: float = 0.01", "settings"),
-    "a pickle": ('return {"rows"', 'import pickle; (context.directory / "x").write_bytes(pickle.dumps([1]))\n        return {"rows"', "leaves no pickle"),
+    "scores hang on the clock": (
+        "np.add.at(follows",
+        "follows[:, 0] = __import__('time').time_ns() % 997\n        np.add.at(follows",
+        "repeats from its seed",
+    ),
+    "settings without a word": (
+        'popularity: float = setting(0.01, "weight of an item\'s purchases, for what never followed the last item")',
+        "popularity: float = 0.01",
+        "settings",
+    ),
+    "a pickle": (
+        'return {"rows"',
+        'import pickle; (context.directory / "x").write_bytes(pickle.dumps([1]))\n        return {"rows"',
+        "leaves no pickle",
+    ),
     "a kill loses the state": (
         "n = len(context.items)\n",
         "n = len(context.items)\n        began = context.directory / 'began'\n        again = began.exists()\n"
         "        began.write_text('x')\n        context.log({'loss': 1.0}, 1)\n",
         "",
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("fault", [name for name in BROKEN if BROKEN[name][2]])
@@ -257,7 +271,8 @@ def test_a_method_that_sees_targets_is_found(tmp_path):
         "import sys\nimport numpy as np\nfrom dataclasses import dataclass\nfrom harness import hookimpl\n"
         "from harness.components import setting\nfrom harness.data.rankings import Rankings\n\n\n"
         "@dataclass(frozen=True)\nclass Settings:\n    k: int = setting(20, 'candidates')\n\n\n"
-        "class Peeks:\n    Settings = Settings\n\n    def __init__(self, settings):\n        self.settings = settings\n\n"
+        "class Peeks:\n    Settings = Settings\n\n"
+        "    def __init__(self, settings):\n        self.settings = settings\n\n"
         "    def decode(self, model, histories, semantic_ids, device, progress):\n"
         "        scores = np.array(model.score(histories), dtype=np.float32)\n        frame = sys._getframe()\n"
         "        while frame:\n            run = getattr(frame.f_locals.get('self'), 'run', None)\n"
@@ -290,8 +305,8 @@ def test_a_run_by_the_api_is_the_run_of_the_command(tmp_path):
     settings = {"dataset.items": 80, "dataset.users": 80, "markov.decay": 0.3}
     done = harness.run("markov", "Synthetic", settings=settings, runs=tmp_path / "a", threads=1, device="cpu")
     words = [w for key, value in settings.items() for w in ("--set", f"{key}={value}")]
-    bench("run", "--method", "markov", "--category", "Synthetic", "--runs", tmp_path / "b", "--no-mlflow", "--no-figures",
-          "--threads", "1", "--device", "cpu", *words)  # fmt: skip
+    bench("run", "--method", "markov", "--category", "Synthetic", "--runs", tmp_path / "b", "--no-mlflow",
+          "--no-figures",          "--threads", "1", "--device", "cpu", *words)  # fmt: skip
     [other] = (tmp_path / "b").glob("*/*/*")
     assert other.name == done.directory.name
     again = harness.load_run(other)

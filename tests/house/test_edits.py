@@ -179,8 +179,8 @@ def test_a_suite_redoes_what_other_code_made(world):
 
 def test_tuning_refuses_trials_of_other_code(world):
     (world.folder / "space.yaml").write_text("counts2: [1]\n")
-    words = ["tune", "--method", "markov", "--category", "Synthetic", "--runs", world.runs, "--trials", "1", "--no-mlflow",
-             *(w for s in SIZES for w in ("--set", s))]  # fmt: skip
+    words = ["tune", "--method", "markov", "--category", "Synthetic", "--runs", world.runs, "--trials", "1",
+             "--no-mlflow",             *(w for s in SIZES for w in ("--set", s))]  # fmt: skip
     assert world.said(*words).exit_code == 0
     original = code.of_component
 

@@ -93,10 +93,18 @@ def test_a_sound_plugin_runs_and_counts_as_the_communitys(tmp_path):
 
 FAULTS = {
     "an import that fails": ("import numpy as np", "import no_such_module_at_all", ["mine", "no_such_module_at_all"]),
-    "registration that fails": ('return {"mine": Trainer}', "raise ValueError('boom')", ["mine", "bench_trainers", "boom"]),
+    "registration that fails": (
+        'return {"mine": Trainer}',
+        "raise ValueError('boom')",
+        ["mine", "bench_trainers", "boom"],
+    ),
     "registration of junk": ('return {"mine": Trainer}', "return [Trainer]", ["mine", "bench_trainers", "dict"]),
     "a component that is none": ('return {"mine": Trainer}', 'return {"mine": 7}', ["mine", "bench_trainers", "7"]),
-    "methods that are no list": ('return [{"name": "mine"', 'return {"a": 1} or [{"name": "mine"', ["bench_methods", "list"]),
+    "methods that are no list": (
+        'return [{"name": "mine"',
+        'return {"a": 1} or [{"name": "mine"',
+        ["bench_methods", "list"],
+    ),
     "no Settings": ("    Settings = Settings\n", "", ["mine", "no Settings", "NoSettings"]),
     "Settings that are none": ("    Settings = Settings\n", "    Settings = 5\n", ["mine", "dataclass"]),
     "Settings that fail": (
@@ -104,19 +112,43 @@ FAULTS = {
         '    weight: float = setting(1.0, "x")\n\n    def __post_init__(self):\n        raise KeyError("inside")',
         ["settings of mine", "KeyError", "inside"],
     ),
-    "an __init__ of its own": ("def __init__(self, settings):\n        self.s", "def __init__(self):\n        self.s", ["mine", "__init__"]),
-    "fit with another signature": ("def fit(self, context):", "def fit(self, train, valid):", ["mine", "fit", "TypeError", "mine.py"]),
+    "an __init__ of its own": (
+        "def __init__(self, settings):\n        self.s",
+        "def __init__(self):\n        self.s",
+        ["mine", "__init__"],
+    ),
+    "fit with another signature": (
+        "def fit(self, context):",
+        "def fit(self, train, valid):",
+        ["mine", "fit", "TypeError", "mine.py"],
+    ),
     "fit that returns nothing": ('return {"rows"', 'return None and {"rows"', ["mine", "fit returned nothing"]),
-    "fit that returns junk": ('return {"rows"', 'return {"model": object()} or {"rows"', ["mine", "fit returned", "object"]),
+    "fit that returns junk": (
+        'return {"rows"',
+        'return {"model": object()} or {"rows"',
+        ["mine", "fit returned", "object"],
+    ),
     "fit that fails": ('return {"rows"', 'return 1 / 0 or {"rows"', ["mine", "ZeroDivisionError", "line"]),
     "load that returns nothing": ("return Model(", "return None and Model(", ["mine", "load returned nothing"]),
     "scores too narrow": ("np.tile(self.counts,", "np.tile(self.counts[:7],", ["mine", "7", "240 items"]),
     "scores that are no numbers": ("np.tile(self.counts,", "np.nan * np.tile(self.counts,", ["NaN"]),
-    "scores as a list": ("return np.tile(self.counts, (len(histories), 1))", "return [[1.0]]", ["mine", "list", "NumPy"]),
-    "a hook without its marker": ("@hookimpl\ndef bench_trainers", "def bench_trainers", ["bench_trainers", "@hookimpl"]),
+    "scores as a list": (
+        "return np.tile(self.counts, (len(histories), 1))",
+        "return [[1.0]]",
+        ["mine", "list", "NumPy"],
+    ),
+    "a hook without its marker": (
+        "@hookimpl\ndef bench_trainers",
+        "def bench_trainers",
+        ["bench_trainers", "@hookimpl"],
+    ),
     "an unknown hook": ("def bench_trainers", "def bench_trainer", ["bench_trainer", "did you mean", "bench_trainers"]),
     "a hook of the past": ("def bench_methods():", "def bench_analyses():", ["bench_analyses", "bench_metrics"]),
-    "a base that is not there": ('"summary": "counts"', '"summary": "counts", "base": "sasrek"', ["base 'sasrek'", "sasrec"]),
+    "a base that is not there": (
+        '"summary": "counts"',
+        '"summary": "counts", "base": "sasrek"',
+        ["base 'sasrek'", "sasrec"],
+    ),
     "a base of its own": ('"summary": "counts"', '"summary": "counts", "base": "mine"', ["circle", "mine → mine"]),
     "a wrapper that fails": (
         "@hookimpl\ndef bench_methods",
@@ -131,20 +163,23 @@ FAULTS = {
     ),
     "a metric of the older form": (
         "@hookimpl\ndef bench_methods",
-        "@hookimpl\ndef bench_metrics():\n    return {'old': lambda rankings, targets, sids: 1}\n\n\n@hookimpl\ndef bench_methods",
+        "@hookimpl\ndef bench_metrics():\n    return {'old': lambda rankings, targets, sids: 1}\n\n\n"
+        "@hookimpl\ndef bench_methods",
         ["metric old of plugin mine", "evaluated"],
     ),
     "a metric that gives junk": (
         "@hookimpl\ndef bench_methods",
-        "@hookimpl\ndef bench_metrics():\n    return {'odd': lambda evaluated: object()}\n\n\n@hookimpl\ndef bench_methods",
+        "@hookimpl\ndef bench_metrics():\n    return {'odd': lambda evaluated: object()}\n\n\n"
+        "@hookimpl\ndef bench_methods",
         ["metric odd", "mine", "object"],
     ),
     "a metric that is no number": (
         "@hookimpl\ndef bench_methods",
-        "@hookimpl\ndef bench_metrics():\n    return {'odd': lambda evaluated: float('nan')}\n\n\n@hookimpl\ndef bench_methods",
+        "@hookimpl\ndef bench_metrics():\n    return {'odd': lambda evaluated: float('nan')}\n\n\n"
+        "@hookimpl\ndef bench_methods",
         ["metric odd", "nan"],
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("fault", FAULTS)
@@ -253,7 +288,8 @@ def test_two_packages_and_two_files_of_one_name_do_not_clash(tmp_path):
         package.mkdir(parents=True)
         (package / "part.py").write_text(f"NAME = '{name}'\n")
         (package / "__init__.py").write_text(
-            "from harness import hookimpl\nfrom .part import NAME\n\n\n@hookimpl\ndef bench_decoders():\n    return {NAME: print}\n"
+            "from harness import hookimpl\nfrom .part import NAME\n\n\n"
+            "@hookimpl\ndef bench_decoders():\n    return {NAME: print}\n"
         )
         sources.append(str(package))
     plugins = manager.load([sources[0], f"{sources[1]}/__init__.py", sources[0]])
@@ -263,7 +299,8 @@ def test_two_packages_and_two_files_of_one_name_do_not_clash(tmp_path):
 
 @pytest.mark.parametrize(
     ("given", "said"),
-    [("nowhere.py", "does not exist"), ("folder", "neither __init__.py nor pyproject.toml"), ("text.txt", "not a Python file"),
+    [("nowhere.py", "does not exist"), ("folder", "neither __init__.py nor pyproject.toml"),
+     ("text.txt", "not a Python file"),
      ("no_such_module_anywhere", "no file, no folder and no installed module")],
 )  # fmt: skip
 def test_what_is_no_plugin_is_one_line(tmp_path, given, said, monkeypatch):
@@ -304,7 +341,8 @@ def test_shadowing_folders_on_the_path_change_nothing(tmp_path):
         (tmp_path / name).mkdir()
         (tmp_path / name / "__init__.py").write_text("raise RuntimeError('the wrong one')\n")
     done = subprocess.run(
-        [sys.executable, "-m", "harness", "run", "--method", "popularity", "--category", "Synthetic", "--no-mlflow", *SIZES],
+        [sys.executable, "-m", "harness", "run", "--method", "popularity", "--category", "Synthetic", "--no-mlflow",
+         *SIZES],
         cwd=tmp_path, env=os.environ | {"PYTHONPATH": "."}, capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
