@@ -96,9 +96,7 @@ class Edits:
             return
         first = min(stale, key=self.steps.index)
         if self.redo == CHANGED:
-            run.progress.say(
-                f"{self._named(first)} was made by other code ({_shown(stale[first])} changed): it is redone"
-            )
+            run.progress.say(f"{_named(first)} of other code ({_shown(stale[first])} changed since): redone from there")
             self._drop_from(first)
         elif self.keep:
             kept = folder.manifest.get(KEPT, {})
@@ -112,21 +110,11 @@ class Edits:
 
     def _refusal(self, step: str, modules: list[str]) -> BenchError:
         stage = "tokenizer" if step == "tokenize" else step.rpartition("/")[0]
-        how = "was made" if self._run.directory.finished(step) is not None or step == "tokenize" else "was begun"
+        done = step == "tokenize" or self._run.directory.finished(step) is not None
         return BenchError(
-            f"{self._named(step)} of {self._run.directory.path} {how} by other code: {_shown(modules)} changed since. "
-            f"--redo {stage} trains from there, --keep takes the old result and marks the record"
-        )
-
-    @staticmethod
-    def _named(step: str) -> str:
-        stage, _, what = step.rpartition("/")
-        return (
-            "the semantic IDs"
-            if step == "tokenize"
-            else f"stage {stage}"
-            if what == "fit"
-            else f"stage {stage}'s decode"
+            f"{self._run.directory.path}: {_named(step)} of other code ({_shown(modules)} changed since it was "
+            f"{'made' if done else 'begun'}). --redo {stage} trains from there, --keep takes the old result and marks "
+            "the record"
         )
 
     def start_anew(self) -> None:
@@ -154,6 +142,14 @@ class Edits:
         components = {label: found.as_dict() for label, found in self.codes.items()}
         if folder.path.exists() and manifest:
             folder.note(done=done, components=components, **marks)
+
+
+def _named(step: str) -> str:
+    """A step in words, with its verb."""
+    stage, _, what = step.rpartition("/")
+    if step == "tokenize":
+        return "the semantic IDs are"
+    return f"stage {stage} is" if what == "fit" else f"the rankings of stage {stage} are"
 
 
 def _shown(modules: list[str]) -> str:

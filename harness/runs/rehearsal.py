@@ -12,6 +12,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from weakref import WeakKeyDictionary
 
 from harness.data.dataset import Dataset
 from harness.data.generated import generated
@@ -36,6 +37,9 @@ MENDS = {
 }
 
 
+_rehearsed: WeakKeyDictionary[Plugins, set[tuple[tuple[str, str], ...]]] = WeakKeyDictionary()
+
+
 def foreign(config: RunConfig, layout: str, plugins: Plugins) -> list[tuple[str, str, Plugin]]:
     """``(kind, name, plugin)`` of the components of a run that are not the harness's own; metrics are all in use."""
     used = [("dataset", layout), ("decoder", config.decoder.name)]
@@ -55,13 +59,16 @@ def rehearse(run: Run) -> None:
         BenchError: a component breaks its contract: the plugin, the component, its file and the mend.
     """
     strangers = foreign(run.config, run.dataset.layout, run.plugins)
-    if not any(kind != "dataset" for kind, _, _ in strangers):
+    done = _rehearsed.setdefault(run.plugins, set())
+    what = tuple((kind, name) for kind, name, _ in strangers)
+    if what in done or not any(kind != "dataset" for kind, _ in what):
         return
     names = ", ".join(sorted({plugin.name for _, _, plugin in strangers}))
     run.progress.say(f"dry pass of {names} on a generated category")
     with tempfile.TemporaryDirectory(prefix="bench-dry-") as folder:
         try:
             miniature(run.config, run.plugins, Path(folder), run.device)
+            done.add(what)  # once a process: trials of a tuning differ in settings alone
         except ContractError:
             raise
         except BenchError as error:  # the plugin itself refuses this data, in its own words: no fault

@@ -132,7 +132,7 @@ def test_an_edit_in_the_middle_of_a_training_stops_too(world):
     assert world.run().exit_code == 9
     world.write(1)
     done = world.run()
-    assert done.exit_code == 2 and "was begun by other code" in done.output and "counts" in done.output
+    assert done.exit_code == 2 and "changed since it was begun" in done.output and "counts" in done.output
     assert world.run("--redo", "counts").exit_code == 0
 
 
