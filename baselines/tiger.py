@@ -190,14 +190,14 @@ def continuations(tokens: np.ndarray, size: int) -> list[tuple[np.ndarray, np.nd
 
     The second is boolean ``[n_prefixes, size]``.
     """
-    found = []
+    levels = []
     prefix = np.zeros(len(tokens), dtype=np.int64)
     for column in tokens.T:
         legal = np.zeros((int(prefix.max()) + 1, size), dtype=bool)
         legal[prefix, column] = True
-        found.append((prefix, legal))
+        levels.append((prefix, legal))
         prefix = np.unique(np.column_stack([prefix, column]), axis=0, return_inverse=True)[1].reshape(-1)
-    return found
+    return levels
 
 
 def with_collision_level(codes: np.ndarray) -> np.ndarray:

@@ -22,6 +22,11 @@ __all__ = ["__version__", "evaluate", "hookimpl", "load_dataset", "load_run", "r
 moved.install()
 
 
+def __dir__() -> list[str]:
+    """The public names, for completion."""
+    return sorted({*globals(), *__all__})
+
+
 def __getattr__(name: str) -> Any:
     """The Python API, imported when it is first asked for: the command line stays instant."""
     if name in ("evaluate", "load_dataset", "load_run", "run"):

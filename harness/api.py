@@ -26,12 +26,13 @@ from harness.data import categories
 from harness.data.dataset import Dataset
 from harness.data.rankings import Rankings
 from harness.data.semantic_ids import SemanticIds
-from harness.errors import BenchError
-from harness.evaluation.measure import measure
+from harness.errors import BenchError, unknown
+from harness.evaluation.measure import measure, plain
+from harness.evaluation.target_ranks import PROTOCOLS
 from harness.plugins import Plugins
 from harness.plugins import load as load_plugins
 from harness.progress import Progress
-from harness.recipes import read_recipe, tuned, with_base
+from harness.recipes import INHERITED, read_recipe, tuned, with_base
 from harness.runs import finished, pipeline
 from harness.runs.config import RunConfig, resolve
 from harness.runs.continuation import Origin
@@ -78,7 +79,9 @@ class FinishedRun:
 
     def metrics(self, protocol: str = "sid", stage: str = "") -> dict[str, float]:
         """HR, NDCG and MRR on test, of the last stage by default; empty without semantic IDs for ``sid``."""
-        return dict(self._entry(stage).get(protocol) or {})
+        if protocol.lower() not in PROTOCOLS:
+            raise unknown("protocol", protocol, PROTOCOLS)
+        return dict(self._entry(stage).get(protocol.lower()) or {})
 
     def rankings(self, stage: str = "") -> Rankings:
         """The test rankings of a stage (the last by default), in the order of their file."""
@@ -114,10 +117,13 @@ def planned(
     before: tuple[str, ...] = ()
     if isinstance(method, str):
         recipe, before = plugins.get("method", method), tuned(method, category)
+    elif not isinstance(method, (Path, Mapping)):
+        raise BenchError(f"method must be a name, the path of a recipe or a dict, not {type(method).__name__}")
     else:
         content = dict(method) if isinstance(method, Mapping) else files.read_yaml(Path(method))
         known = content.get("seed")
-        own = {k: v for k, v in content.items() if k not in ("category", "seed") and v not in (None, "")}
+        kept = INHERITED if content.get("base") else ()  # over a base, null means without
+        own = {k: v for k, v in content.items() if k not in ("category", "seed") and (k in kept or v not in (None, ""))}
         recipe = with_base(read_recipe(own), lambda name: plugins.get("method", name))
     chosen = next(value for value in (seed, known, SEED) if value is not None)
     config = resolve(recipe, category, chosen, _overrides(settings), plugins, tuned=before)
@@ -182,9 +188,13 @@ def load_dataset(
     """A category: items, train, valid and test samples, given semantic IDs, fingerprint.
 
     Args:
-        settings: of its reader, such as ``{"max_history": 20}``.
+        settings: of its reader, such as ``{"max_history": 20}``; ``dataset.`` before a name changes nothing.
     """
-    return categories.read(plugins if plugins is not None else load_plugins(), category, data_dir, dict(settings or {}))
+    own = dict(settings or {}) if isinstance(settings, Mapping) or not settings else None
+    if own is None:
+        raise BenchError(f"settings of a dataset are a mapping, such as {{'max_history': 20}}, not {settings!r:.60}")
+    named = {str(key).removeprefix("dataset."): value for key, value in own.items()}
+    return categories.read(plugins if plugins is not None else load_plugins(), category, data_dir, named)
 
 
 def evaluate(
@@ -208,6 +218,10 @@ def evaluate(
         ids = np.asarray(rankings)
         if ids.ndim != 2 or ids.dtype.kind not in "iu":
             raise BenchError(f"rankings must be item ids [n, k], not {ids.dtype} {ids.shape}")
+        if ids.size and not (ids.min() >= -1 and ids.max() < len(dataset.items)):
+            raise BenchError(
+                f"rankings hold item id {ids.max()} or {ids.min()}; ids go from 0 to {len(dataset.items) - 1}"
+            )
         scores = np.tile(-np.arange(ids.shape[1], dtype=np.float32), (len(ids), 1))
         rankings = Rankings("item", ids.astype(np.int32), scores)
     elif rankings.keys is not None:
@@ -223,7 +237,13 @@ def evaluate(
 
 def _overrides(settings: Settings) -> list[str]:
     if isinstance(settings, Mapping):
-        return [f"{key}={json.dumps(value)}" for key, value in settings.items()]
-    if isinstance(settings, str):
-        raise BenchError(f"settings must be a mapping or a list of key=value, not the text {settings!r}")
-    return list(settings)
+        try:
+            return [f"{key}={json.dumps(plain(value, f'setting {key}'))}" for key, value in settings.items()]
+        except TypeError as error:
+            raise BenchError(f"settings hold what YAML does not: {error}") from None
+    if isinstance(settings, str) or not isinstance(settings, Iterable):
+        raise BenchError(f"settings must be a mapping or a list of key=value, not {settings!r}")
+    given = list(settings)
+    if not all(isinstance(one, str) for one in given):
+        raise BenchError(f"settings must be a mapping or a list of key=value, not {given!r:.80}")
+    return given

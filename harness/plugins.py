@@ -105,31 +105,33 @@ class Plugins:
             BenchError: two plugins registered the same name, or a hook did not return what it must.
         """
         if kind not in self._registries:
-            found: dict[str, tuple[Any, Plugin]] = {}
+            registered: dict[str, tuple[Any, Plugin]] = {}
             if kind == "metric":
-                found = {name: (place, CORE) for name, place in CORE_METRICS.items()}
+                registered = {name: (place, CORE) for name, place in CORE_METRICS.items()}
             for offered, plugin in self._offers(KINDS[kind]):
                 for name, component in _components(kind, offered, plugin).items():
-                    if name in found:
-                        first = found[name][1]
+                    if name in registered:
+                        first = registered[name][1]
                         raise BenchError(
                             f"{kind} '{name}' is registered by both {first.name} ({first.source}) and "
                             f"{plugin.name} ({plugin.source}); rename it in one of them"
                         )
-                    found[name] = (component, plugin)
+                    registered[name] = (component, plugin)
             if kind == "method":  # a built-in whose base was deleted with its folder is deleted too
-                found = {n: (r, p) for n, (r, p) in found.items() if not p.built_in or r.get("base", n) in found}
-            self._registries[kind] = found
+                registered = {
+                    n: (r, p) for n, (r, p) in registered.items() if not p.built_in or r.get("base", n) in registered
+                }
+            self._registries[kind] = registered
         return self._registries[kind]
 
     def reported(self) -> list[tuple[Any, Plugin]]:
         """Paths of files with published numbers, and who brought each (``bench_reported``)."""
-        found = []
+        brought = []
         for offered, plugin in self._offers("bench_reported"):
             if not isinstance(offered, (list, tuple)):
                 raise BenchError(f"{_place(plugin)}: bench_reported must return a list of paths, not {offered!r:.60}")
-            found += [(path, plugin) for path in offered]
-        return found
+            brought += [(path, plugin) for path in offered]
+        return brought
 
     def _offers(self, hook: str) -> list[tuple[Any, Plugin]]:
         """What each plugin returned from a registration hook, in the order of loading."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import importlib
 import importlib.util
@@ -56,8 +57,8 @@ class Entry:
 
 def entry_points(group: str) -> list[Entry]:
     """What installed distributions declare, by name."""
-    found = sorted(metadata.entry_points(group=group), key=lambda entry: entry.name)
-    return [Entry(e.name, e.dist.name if e.dist else "?", e.dist.version if e.dist else "?", e) for e in found]
+    declared = sorted(metadata.entry_points(group=group), key=lambda entry: entry.name)
+    return [Entry(e.name, e.dist.name if e.dist else "?", e.dist.version if e.dist else "?", e) for e in declared]
 
 
 def load_source(given: str) -> list[Source]:
@@ -96,10 +97,42 @@ def _of_file(path: Path, given: str) -> Source:
         sys.path.append(beside)  # a file may import what lies beside it, as a script may
     stem = path.resolve().parent.name if package else path.stem
     key = path.resolve().parent if package else path.resolve()
+    if not package:
+        _same_neighbours(path.resolve())
     name = f"bench_plugin_{''.join(c if c.isalnum() else '_' for c in stem)}"
     if getattr(sys.modules.get(name), "__file__", None) not in (None, str(path.resolve())):
         name += "_" + hashlib.sha256(str(key).encode()).hexdigest()[:8]
     return Source(stem, "folder" if Path(given).is_dir() else "file", given, _load(name, path, package), key)
+
+
+def _same_neighbours(path: Path) -> None:
+    """Refuse a file that would get another plugin's module of the same name, and not the one that lies beside it.
+
+    Raises:
+        BenchError: it would; Python knows one module of a name.
+    """
+    todo, seen = [path], set()
+    while todo:
+        file = todo.pop()
+        seen.add(file)
+        try:
+            tree = ast.parse(file.read_bytes())
+        except (SyntaxError, ValueError):
+            continue  # said where it is loaded
+        names = {a.name for node in ast.walk(tree) if isinstance(node, ast.Import) for a in node.names}
+        names |= {n.module for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) and n.module and not n.level}
+        for name in {name.partition(".")[0] for name in names}:
+            beside = next(
+                (p for p in (file.parent / f"{name}.py", file.parent / name / "__init__.py") if p.is_file()), None
+            )
+            other = getattr(sys.modules.get(name), "__file__", None)
+            if beside and other and Path(other).resolve() != beside:
+                raise BenchError(
+                    f"{path} imports {name}, and {other} is loaded under that name already; make {path.parent.name} a "
+                    f"package (an __init__.py, from .{name} import …)"
+                )
+            if beside and beside not in seen:
+                todo.append(beside)
 
 
 def _of_project(folder: Path, given: str) -> list[Source]:
@@ -111,17 +144,31 @@ def _of_project(folder: Path, given: str) -> list[Source]:
         raise BenchError(
             f'{folder / "pyproject.toml"} declares no plugin; add [project.entry-points.bench] with name = "module"'
         ) from None
-    found = []
+    sources = []
     for name, module in declared.items():
         place = str(module).partition(":")[0].replace(".", "/")
-        options = [base / tail for base in (folder / "src", folder) for tail in (f"{place}/__init__.py", f"{place}.py")]
-        path = next((option for option in options if option.is_file()), None)
+        options = [(b, b / tail) for b in (folder / "src", folder) for tail in (f"{place}/__init__.py", f"{place}.py")]
+        base, path = next(((b, option) for b, option in options if option.is_file()), (folder, None))
         if path is None:
             raise BenchError(f"{folder / 'pyproject.toml'}: the module {module} of plugin {name} is not in {folder}")
-        loaded = _load(str(module), path, path.name == "__init__.py")
+        loaded = _of_path(str(module).partition(":")[0], path, base)
         version, title = str(project.get("version", "-")), str(project.get("name", ""))
-        found.append(Source(name, "folder", given, loaded, path.resolve(), version, title))
-    return found
+        sources.append(Source(name, "folder", given, loaded, path.resolve(), version, title))
+    return sources
+
+
+def _of_path(name: str, path: Path, base: Path) -> ModuleType:
+    """A project's module under its own name, its siblings importable; under another where that name is taken."""
+    top = sys.modules.get(name.partition(".")[0])
+    taken = top is not None and not str(getattr(top, "__file__", None) or "").startswith(str(base.resolve()))
+    if not taken:
+        if str(base.resolve()) not in sys.path:
+            sys.path.append(str(base.resolve()))
+        module = importlib.import_module(name)
+        if Path(module.__file__ or "").resolve() == path.resolve():
+            return module
+    unique = f"{name.replace('.', '_')}_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]}"
+    return _load(unique, path, path.name == "__init__.py")
 
 
 def _load(name: str, path: Path, package: bool) -> ModuleType:

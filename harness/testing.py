@@ -18,7 +18,7 @@ With pytest, the fixture ``bench_plugins`` gives the built-in and installed plug
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,12 +40,16 @@ def load(*files: str | Path) -> Plugins:
     return plugins.load([str(file) for file in files])
 
 
-def plugin_checks(*files: str | Path) -> list[Check]:
-    """Every check of what the plugins of those files register."""
+def plugin_checks(*files: str | Path, beside: Sequence[str | Path] = ()) -> list[Check]:
+    """Every check of what the plugins of those files register.
+
+    Args:
+        beside: further plugins that they build on.
+    """
     from harness.kit.conformance import checks_of
 
-    own = load(*files)
-    before = {plugin.name for plugin in load().loaded}
+    own = load(*beside, *files)
+    before = {plugin.name for plugin in load(*beside).loaded}
     return [check for plugin in own.loaded if plugin.name not in before for check in checks_of(plugin, own)]
 
 
@@ -88,5 +92,5 @@ def parametrize_with_checks(*files: str | Path) -> Callable[[Any], Any]:
     """Decorate a test that takes ``check``: it becomes one test for each promise of the plugins of those files."""
     import pytest
 
-    found = plugin_checks(*files)
-    return pytest.mark.parametrize("check", found, ids=[check.label for check in found])
+    checks = plugin_checks(*files)
+    return pytest.mark.parametrize("check", checks, ids=[check.label for check in checks])

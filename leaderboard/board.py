@@ -148,7 +148,7 @@ def boards(
     by_category: dict[str, list[Record]] = {}
     for record in records:
         by_category.setdefault(record.category, []).append(record)
-    return [build(found, protocols, stages, mixed) for _, found in sorted(by_category.items())]
+    return [build(of_category, protocols, stages, mixed) for _, of_category in sorted(by_category.items())]
 
 
 def build(records: Sequence[Record], protocols: Sequence[str], stages: bool = False, mixed: bool = False) -> Board:
@@ -239,7 +239,7 @@ def _table(protocol: str, rows: Sequence[Row], mixed: bool) -> Table:
     if baseline is not None:
         table.baseline, table.versus_baseline = baseline.name, _against(baseline.name, samples)
     there = [record.content.get(BAYES, {}).get(protocol) for row in shown if not row.mixed for record in row.records]
-    table.optimal = next((found for found in there if found), {}) if all(there) else {}
+    table.optimal = next((optimum for optimum in there if optimum), {}) if all(there) else {}
     return table
 
 

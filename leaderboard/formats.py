@@ -39,8 +39,8 @@ def markdown(boards: Sequence[Board]) -> str:
 def tables(board: Board, heading: int = 2) -> str:
     """The measured tables of a board alone, as markdown."""
     parts: list[str] = []
-    for found in board.tables:
-        parts += ["#" * heading + f" {title(found.protocol)}", _markdown_table(found), under(board, found)]
+    for one in board.tables:
+        parts += ["#" * heading + f" {title(one.protocol)}", _markdown_table(one), under(board, one)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -135,21 +135,21 @@ def flat(boards: Sequence[Board]) -> list[dict[str, Any]]:
     """A dict a row and protocol, measured and reported, with its ground: what CSV and JSON hold."""
     lines: list[dict[str, Any]] = []
     for board in boards:
-        for found in board.tables:
-            for row in found.rows:
+        for one in board.tables:
+            for row in one.rows:
                 line: dict[str, Any] = {
-                    "category": board.category, "protocol": found.protocol, "kind": "measured", "group": row.group,
+                    "category": board.category, "protocol": one.protocol, "kind": "measured", "group": row.group,
                     "method": row.name, "stage": row.system.stage, "source": "",
                     "seeds": " ".join(str(record.seed) for record in row.records),
                 }  # fmt: skip
                 for column in COLUMNS:
-                    line[column] = row.system.metric(found.protocol, column)
+                    line[column] = row.system.metric(one.protocol, column)
                 for column in SPREAD:
-                    line[f"{column} sd over seeds"] = row.spread(found.protocol, column)
-                    low, high = row.system.interval(found.protocol, column) or (None, None)
+                    line[f"{column} sd over seeds"] = row.spread(one.protocol, column)
+                    low, high = row.system.interval(one.protocol, column) or (None, None)
                     line[f"{column} low"], line[f"{column} high"] = low, high
-                tested = {"counting baseline": found.versus_counting, "baseline": found.versus_baseline}
-                for key, versus in (tested | {EARLIER: found.versus_counting}).items():
+                tested = {"counting baseline": one.versus_counting, "baseline": one.versus_baseline}
+                for key, versus in (tested | {EARLIER: one.versus_counting}).items():
                     result = versus.get(row.name)
                     line[f"{TESTED} minus {key}"] = result.difference if result else None
                     line[f"p against {key}"] = result.p if result else None
@@ -192,20 +192,20 @@ def latex(boards: Sequence[Board]) -> str:
     columns = [c for c in COLUMNS if c != "MRR"]
     parts = ["% \\usepackage{booktabs,graphicx}"]
     for board in boards:
-        for found in board.tables:
+        for one in board.tables:
             lines = ["\\begin{table*}", "\\centering", "\\resizebox{\\textwidth}{!}{%"]
             lines.append(f"\\begin{{tabular}}{{l{'r' * len(columns)}}}")
             lines += ["\\toprule", " & ".join(["Method", *columns]) + " \\\\"]
-            for group, rows in groupby(found.rows, key=lambda row: row.group):
+            for group, rows in groupby(one.rows, key=lambda row: row.group):
                 lines += [
                     "\\midrule",
                     f"\\multicolumn{{{len(columns) + 1}}}{{l}}{{\\textit{{{GROUP_TITLES[group]}}}}} \\\\",
                 ]
-                lines += [_latex_row(row, found, columns) for row in rows]
+                lines += [_latex_row(row, one, columns) for row in rows]
             lines += [
                 "\\bottomrule",
                 "\\end{tabular}}",
-                f"\\caption{{{_tex(under(board, found).strip('*'))}}}",
+                f"\\caption{{{_tex(under(board, one).strip('*'))}}}",
                 "\\end{table*}",
             ]
             parts.append("\n".join(lines))
@@ -243,5 +243,5 @@ def _tex(text: str) -> str:
 
 def summary_line(board: Board) -> str:
     """One line on a board, for a terminal."""
-    protocols = " and ".join(PROTOCOLS[found.protocol] for found in board.tables)
+    protocols = " and ".join(PROTOCOLS[one.protocol] for one in board.tables)
     return f"{board.category}: {len(board.rows)} rows of {len(board.records)} runs, {protocols}"

@@ -32,9 +32,9 @@ def rows(paths: Sequence[str]) -> list[Linted]:
         BenchError: a file that holds neither records nor reported rows.
     """
     if not paths:
-        found = [_reported(row) for row in reported.all_rows()]
-        return found + ([row for r in read_all(Path(RESULTS)) for row in _record(r)] if Path(RESULTS).is_dir() else [])
-    found = []
+        linted = [_reported(row) for row in reported.all_rows()]
+        return linted + ([row for r in read_all(Path(RESULTS)) for row in _record(r)] if Path(RESULTS).is_dir() else [])
+    linted = []
     for path in map(Path, paths):
         if not path.exists():
             raise BenchError(f"{path} does not exist; give a record (.json), reported rows (.yaml) or a folder of them")
@@ -46,10 +46,10 @@ def rows(paths: Sequence[str]) -> list[Linted]:
             files = [path]
         for file in files:
             if file.suffix == ".json":
-                found += _record(Record.read(file))
+                linted += _record(Record.read(file))
             else:
-                found += [_reported(row) for row in reported.read(file)]
-    return found
+                linted += [_reported(row) for row in reported.read(file)]
+    return linted
 
 
 def _reported(row: reported.Reported) -> Linted:
@@ -58,11 +58,11 @@ def _reported(row: reported.Reported) -> Linted:
 
 def _record(record: Record) -> list[Linted]:
     n = record.content["rows"].get("test")
-    found = []
+    linted = []
     for stage in record.stages:
         for protocol in record.protocols:
             ranks = record.ranks(protocol, stage)
             whole = ranks is None or bool((ranks.group == 1).all())
             lines = problems(record.metrics(protocol, stage), samples=n, whole=whole)
-            found.append(Linted(f"{record.place}, {stage}, {protocol} protocol", lines))
-    return found
+            linted.append(Linted(f"{record.place}, {stage}, {protocol} protocol", lines))
+    return linted

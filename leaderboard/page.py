@@ -68,7 +68,7 @@ def _category(board: Board, draw: bool) -> dict[str, Any]:
 def _row(row: Row, board: Board) -> dict[str, Any]:
     first = row.records[0]
     protocols = [table.protocol for table in board.tables if any(r.name == row.name for r in table.rows)]
-    found: dict[str, Any] = {
+    fields: dict[str, Any] = {
         "kind": "measured",
         "name": row.name,
         "group": row.group,
@@ -92,23 +92,23 @@ def _row(row: Row, board: Board) -> dict[str, Any]:
         "settings": _flat(first.settings),
     }
     for key in ("counting", "baseline"):
-        found[key] = {}
+        fields[key] = {}
         for table in board.tables:
             result = (table.versus_counting if key == "counting" else table.versus_baseline).get(row.name)
             if result:
-                found[key][table.protocol] = [result.difference, result.p, result.significant]
-    return found
+                fields[key][table.protocol] = [result.difference, result.p, result.significant]
+    return fields
 
 
 def _marks(row: Row, board: Board) -> dict[str, dict[str, str]]:
     """``{protocol: {metric: "best" or "second"}}``, as the other forms mark them."""
-    found: dict[str, dict[str, str]] = {}
+    by_protocol: dict[str, dict[str, str]] = {}
     for table in board.tables:
         for own in (r for r in table.rows if r.name == row.name):
             values = {column: own.system.metric(table.protocol, column) for column in COLUMNS}
             marks = {c: mark(value, c, own, table) for c, value in values.items() if value is not None}
-            found[table.protocol] = {column: text for column, text in marks.items() if text}
-    return found
+            by_protocol[table.protocol] = {column: text for column, text in marks.items() if text}
+    return by_protocol
 
 
 def _ground(row: Row) -> str:

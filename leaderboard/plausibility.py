@@ -36,7 +36,7 @@ def problems(
     shown = f".{digits}f" if digits is not None else ".6g"
     unit = 10.0**-digits if digits is not None else 0.0
     slack = unit / 2 + 1e-9  # of one printed value
-    found = [
+    lines = [
         f"{name} = {value:{shown}} lies outside 0–1"
         for name, value in metrics.items()
         if not -slack <= value <= 1 + slack
@@ -54,30 +54,30 @@ def problems(
     for kind, values in at.items():
         for a, b in pairwise(sorted(values)):
             if values[b] < values[a] - 2 * slack:
-                found.append(
+                lines.append(
                     f"{kind} falls with K: {kind}@{a} {values[a]:{shown}}, {kind}@{b} {values[b]:{shown}}; more "
                     "candidates cannot hit less"
                 )
     both = sorted(set(hr) & set(ndcg))
     for k in both:
         if k == 1 and abs(ndcg[1] - hr[1]) > 2 * slack:
-            found.append(f"NDCG@1 = {ndcg[1]:{shown}} is not HR@1 = {hr[1]:{shown}}; at rank 1 they are the same")
+            lines.append(f"NDCG@1 = {ndcg[1]:{shown}} is not HR@1 = {hr[1]:{shown}}; at rank 1 they are the same")
         elif ndcg[k] > hr[k] + 2 * slack:
-            found.append(f"NDCG@{k} = {ndcg[k]:{shown}} is above HR@{k} = {hr[k]:{shown}}; a hit is worth at most 1")
+            lines.append(f"NDCG@{k} = {ndcg[k]:{shown}} is above HR@{k} = {hr[k]:{shown}}; a hit is worth at most 1")
         elif ndcg[k] < hr[k] / math.log2(k + 1) - 2 * slack:  # cut off, NDCG may be a whole unit higher
-            found.append(
+            lines.append(
                 f"NDCG@{k} = {ndcg[k]:{shown}} is below HR@{k}/log2({k + 1}) = {hr[k] / math.log2(k + 1):{shown}}; "
                 f"every hit among the first {k} is worth at least that"
             )
     for a, b in pairwise(both):
-        found += _step(hr[b] - hr[a], ndcg[b] - ndcg[a], a, b, slack, shown)
+        lines += _step(hr[b] - hr[a], ndcg[b] - ndcg[a], a, b, slack, shown)
     if samples and whole:
-        found += [
+        lines += [
             f"HR@{k} = {hr[k]:{shown}} is no multiple of 1/{samples:,}"
             for k in sorted(hr)
             if not _multiple(hr[k], samples, unit)
         ]
-    return found
+    return lines
 
 
 def _multiple(value: float, samples: int, unit: float) -> bool:

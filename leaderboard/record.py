@@ -269,23 +269,23 @@ class Record:
 
 def contradictions(record: Record) -> list[str]:
     """Where a record's metrics are not those of its own target ranks, a line each; empty where they agree."""
-    found = []
+    lines = []
     n = record.content["rows"].get("test")
     for stage in record.stages:
         for protocol in PROTOCOLS:
             said, ranks = record.metrics(protocol, stage), record.ranks(protocol, stage)
             where = f"{stage}, {protocol} protocol"
             if said and ranks is None:
-                found.append(f"{where}: no target ranks")
+                lines.append(f"{where}: no target ranks")
             elif ranks is not None and len(ranks) != n:
-                found.append(f"{where}: ranks of {len(ranks)} targets, test has {n} samples")
+                lines.append(f"{where}: ranks of {len(ranks)} targets, test has {n} samples")
             elif ranks is not None:
-                found += [
+                lines += [
                     f"{where}: {name} is {value:.6g} by the target ranks, the record says {said.get(name)}"
                     for name, value in ranks.means().items()
                     if not abs(said.get(name, -1.0) - value) <= TOLERANCE
                 ]
-    return found
+    return lines
 
 
 def trusted(record: Record) -> Record:
@@ -294,9 +294,9 @@ def trusted(record: Record) -> Record:
     Raises:
         BenchError: it does not: a file was changed by hand or half replaced.
     """
-    found = contradictions(record)
-    if found:
-        raise BenchError(f"{record.place}: {found[0]}; bench results measure RUN computes it again")
+    lines = contradictions(record)
+    if lines:
+        raise BenchError(f"{record.place}: {lines[0]}; bench results measure RUN computes it again")
     return record
 
 
@@ -311,10 +311,10 @@ def read_all(root: Path) -> list[Record]:
     Raises:
         BenchError: there is none, or one is damaged.
     """
-    found = [Record.read(path) for path in sorted(root.rglob("*.json")) if path.name != run_directory.SEMANTIC_IDS]
-    if not found:
+    records = [Record.read(path) for path in sorted(root.rglob("*.json")) if path.name != run_directory.SEMANTIC_IDS]
+    if not records:
         raise BenchError(f"no record in {root}; bench results export RUN --output {root} writes one")
-    return found
+    return records
 
 
 def finished_runs(runs: Path, category: str = "") -> list[Record]:
@@ -323,15 +323,15 @@ def finished_runs(runs: Path, category: str = "") -> list[Record]:
     Raises:
         BenchError: there is none, or one is damaged.
     """
-    found = [record for root in ([runs / category] if category else runs.glob("*")) for record in _below(root)]
-    if not found:
+    records = [record for root in ([runs / category] if category else runs.glob("*")) for record in _below(root)]
+    if not records:
         known = sorted(p.name for p in runs.glob("*") if p.is_dir())
         there = f"recorded are {', '.join(known)}" if known and category else f"{runs} holds no run"
         what = f"of {category} " if category else ""
         raise BenchError(
             f"no finished run {what}in {runs} ({there}); make one: bench run --category {category or 'Synthetic'} …"
         )
-    return found
+    return records
 
 
 def finished_below(folder: Path) -> list[Record]:
@@ -340,10 +340,10 @@ def finished_below(folder: Path) -> list[Record]:
     Raises:
         BenchError: there is none, or one is damaged.
     """
-    found = _below(folder)
-    if not found:
+    records = _below(folder)
+    if not records:
         raise BenchError(f"{folder} holds no finished run; bench run prints the directory of one")
-    return found
+    return records
 
 
 def _below(folder: Path) -> list[Record]:

@@ -89,7 +89,7 @@ def read(path: Path) -> list[Reported]:
         raise BenchError(f"{path} cannot be read: {' '.join(str(error).split())}") from None
     if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
         raise BenchError(f"{path} must hold a list of tables: source, category, columns, rows")
-    found: list[Reported] = []
+    reported: list[Reported] = []
     for number, table in enumerate(tables, start=1):
         where = f"{path}, table {number}"
         source = table.get("source")
@@ -109,24 +109,26 @@ def read(path: Path) -> list[Reported]:
                 raise BenchError(f"{where}, row {method}: it needs a number a column ({error})") from None
             levels = _levels(tables, source["id"], table["category"], str(method))
             family, stage = table.get("family", method), (table.get("stages") or {}).get(method, "")
-            found.append(
+            reported.append(
                 Reported(
                     str(method), table["category"], source["id"], source.get("what", ""), metrics, str(family),
                     str(stage), levels,
                 )
             )  # fmt: skip
-    return found
+    return reported
 
 
 def _levels(tables: list[dict[str, Any]], source: str, category: str, method: str) -> dict[str, Any]:
     """The per-level tables of a source that are of this row (``of`` names the row for each of its keys)."""
-    found: dict[str, Any] = {}
+    by_analysis: dict[str, Any] = {}
     for table in tables:
         if table.get("analysis") and table["source"].get("id") == source and table["category"] == category:
             key = next((key for key, row in table["of"].items() if row == method), None)
             if key:
                 names = table["columns"][1:]
-                found[table["analysis"]] = {str(row[0]): dict(zip(names, row[1:], strict=True)) for row in table[key]}
-    if "cumulative" in found:
-        found["drop-off"] = drop_off(found["cumulative"]["1"])
-    return found
+                by_analysis[table["analysis"]] = {
+                    str(row[0]): dict(zip(names, row[1:], strict=True)) for row in table[key]
+                }
+    if "cumulative" in by_analysis:
+        by_analysis["drop-off"] = drop_off(by_analysis["cumulative"]["1"])
+    return by_analysis

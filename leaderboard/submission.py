@@ -50,18 +50,18 @@ def verify_all(
     Raises:
         BenchError: a path holds no record, or `rankings` is given for several records.
     """
-    found: list[Record] = []
+    records: list[Record] = []
     for path in map(Path, paths):
         if not path.exists():
             raise BenchError(f"{path} does not exist; give a record (.json) or a folder of records")
-        found += read_all(path) if path.is_dir() else [Record.read(path)]
-    if rankings and len(found) != 1:
-        raise BenchError(f"--rankings {rankings} is for one record; {len(found)} are given")
+        records += read_all(path) if path.is_dir() else [Record.read(path)]
+    if rankings and len(records) != 1:
+        raise BenchError(f"--rankings {rankings} is for one record; {len(records)} are given")
     if rankings and not Path(rankings).is_dir():
         raise BenchError(f"--rankings {rankings} is no folder; give a run directory")
     datasets: dict[str, Dataset | None] = {}
     verdicts = []
-    for record in found:
+    for record in records:
         settings = record.settings.get("dataset") or {}
         key = f"{record.category} {sorted(settings.items())}"
         if key not in datasets:

@@ -139,25 +139,25 @@ def verify(record: Record, dataset: Dataset | None, plugins: Plugins, folder: Pa
 
 def _by_itself(record: Record) -> list[str]:
     """The metrics follow from the record's own target ranks, could be true, and lie in their intervals."""
-    found = contradictions(record) + _of_the_run(record)
+    lines = contradictions(record) + _of_the_run(record)
     n = record.content["rows"].get("test")
     for stage in record.stages:
         for protocol in record.protocols:
             where = f"{stage}, {protocol} protocol"
             said, ranks = record.metrics(protocol, stage), record.ranks(protocol, stage)
             whole = ranks is not None and bool((ranks.group == 1).all())
-            found += [f"{where}: {line}" for line in problems(said, samples=n, whole=whole)]
+            lines += [f"{where}: {line}" for line in problems(said, samples=n, whole=whole)]
             for name, value in said.items():
                 bounds = record.interval(protocol, name, stage)
                 if bounds and not bounds[0] - TOLERANCE <= value <= bounds[1] + TOLERANCE:
-                    found.append(f"{where}: {name} {value:.4f} lies outside its own interval")
+                    lines.append(f"{where}: {name} {value:.4f} lies outside its own interval")
             valid = (record.stages[stage].get("valid") or {}).items()
-            found += [
+            lines += [
                 f"{stage}: valid {name} = {value!r} lies outside 0–1"
                 for name, value in valid
                 if not (isinstance(value, (int, float)) and 0 <= value <= 1)
             ]
-    return found
+    return lines
 
 
 def _of_the_data(record: Record, dataset: Dataset) -> list[str]:
@@ -170,18 +170,18 @@ def _of_the_data(record: Record, dataset: Dataset) -> list[str]:
 def _derived(record: Record, dataset: Dataset, plugins: Plugins, semantic_ids: SemanticIds | None) -> list[str]:
     """What follows from data and SIDs: the report on them, the optimum of generated data, the run's hash."""
     report = semantic_ids.report() if semantic_ids is not None else None
-    found = _differences({"semantic_ids": record.content.get("semantic_ids")}, {"semantic_ids": report})
+    lines = _differences({"semantic_ids": record.content.get("semantic_ids")}, {"semantic_ids": report})
     if dataset.oracle is not None and measure.BAYES in record.content:
         optimal = measure.bayes_optimal(dataset, semantic_ids)
-        found += _differences({measure.BAYES: record.content[measure.BAYES]}, {measure.BAYES: optimal})
+        lines += _differences({measure.BAYES: record.content[measure.BAYES]}, {measure.BAYES: optimal})
     new = all(stage.get(measure.MEASURED, 1) >= 2 for stage in record.stages.values())
     named = re.fullmatch(r"seed\d+-([0-9a-f]{8})", str(record.content["run"]))
     if new and named and "origin" not in record.content:  # the place of a run gone on from is not in its record
         given = dataset.given.fingerprint if dataset.given is not None else None
         files = record.content["fingerprints"].get("files")
         if hashed(record.settings, identified(record.data, given, None, files)) != named[1]:
-            found.append(f"the settings are not those of run {record.content['run']}: their hash is another")
-    return found
+            lines.append(f"the settings are not those of run {record.content['run']}: their hash is another")
+    return lines
 
 
 def _of_the_run(record: Record) -> list[str]:
@@ -191,18 +191,18 @@ def _of_the_run(record: Record) -> list[str]:
     named = re.match(r"seed(\d+)-", run)
     if named:
         said["run"] = int(named[1])
-    found = [
+    lines = [
         f"seed is {record.seed}, its {where} says {value}" for where, value in said.items() if value != record.seed
     ]
     if "group" in settings:
         settings = settings | {"group": group_of(str(settings["group"]))}
     for key, own in (("category", record.category), ("name", record.method), ("group", record.group)):
         if settings.get(key, own) != own:
-            found.append(f"{'method' if key == 'name' else key} is {own}, its settings say {settings[key]}")
+            lines.append(f"{'method' if key == 'name' else key} is {own}, its settings say {settings[key]}")
     stages = [stage["name"] for stage in settings.get("stages") or []]
     if stages and stages != list(record.stages):
-        found.append(f"it has the stages {', '.join(record.stages)}, its settings say {', '.join(stages)}")
-    return found
+        lines.append(f"it has the stages {', '.join(record.stages)}, its settings say {', '.join(stages)}")
+    return lines
 
 
 def _semantic_ids(record: Record, dataset: Dataset, folder: Path) -> SemanticIds | None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from harness.cli.common import with_plugins
+from harness.cli.common import LazyPlugins, with_plugins
 
 if TYPE_CHECKING:
     from harness.plugins import Plugins
@@ -52,7 +52,8 @@ def check(plugins: Plugins, source: str, only: str) -> None:
     from harness.testing import plugin_checks
 
     quieten()
-    checks = [check for check in plugin_checks(source) if only in check.label]
+    beside = LazyPlugins.of(click.get_current_context()).files
+    checks = [check for check in plugin_checks(source, beside=beside) if only in check.label]
     if not checks:
         raise BenchError(f"{source} registers nothing that could be checked; its hooks need @hookimpl")
     broken = 0

@@ -36,7 +36,7 @@ def methods(plugins: Plugins) -> None:
     """List the methods, a line each."""
     from harness.recipes import GROUPS
 
-    found = [recipe for recipe, _ in plugins.registry("method").values()]
-    width = max((len(recipe["name"]) for recipe in found), default=0)
-    for recipe in sorted(found, key=lambda r: GROUPS.index(r.get("group", "ours"))):
+    recipes = [recipe for recipe, _ in plugins.registry("method").values()]
+    width = max((len(recipe["name"]) for recipe in recipes), default=0)
+    for recipe in sorted(recipes, key=lambda r: GROUPS.index(r.get("group", "ours"))):
         click.echo(f"{recipe['name']:<{width}}  {recipe.get('summary', '')}")

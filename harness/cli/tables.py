@@ -96,6 +96,8 @@ def code_notes(contents: Sequence[Mapping[str, Any]]) -> list[str]:
     """Of manifests or records: components from outside, with versions, and whether other code's results were kept."""
     outside = {
         f"{component['name']} {component['version']}"
+        if component["version"] != "-"
+        else f"{component['name']} (a file)"
         for content in contents
         for component in (content.get("components") or {}).values()
         if component.get("distribution") != OWN

@@ -86,9 +86,9 @@ def tune(
 
     progress.say(f"tune {method} on {category} ({dataset.caption or 'as read'}): valid {search.metric}, {directory}")
     with resumable():
-        found = tuning.run(search, trials, not no_prune, report)
+        outcome = tuning.run(search, trials, not no_prune, report)
     keys = list(ranges)
-    ranked = sorted((t for t in found["trials"] if t["valid"]), key=lambda t: -value(t))
+    ranked = sorted((t for t in outcome["trials"] if t["valid"]), key=lambda t: -value(t))
     rows = [
         [
             t["number"],
@@ -100,12 +100,12 @@ def tune(
         for t in ranked[:10]
     ]
     click.echo(table(["trial", "state", f"valid {search.metric}", "s", *(k.split(".")[-1] for k in keys)], rows))
-    best = found["best"]["settings"]
+    best = outcome["best"]["settings"]
     silent = unread(search.config(best))
     click.echo("\nbest: " + " ".join(f"--set {k}={_short(v)}" for k, v in best.items() if k not in silent))
     click.echo(f"record: {directory / tuning.RECORD}\nrecipe: {directory / 'tuned.yaml'} (bench run --config …)")
     if record:
-        files.write_json(Path(record), found)
+        files.write_json(Path(record), outcome)
         click.echo(f"record: {record}")
 
 

@@ -41,12 +41,12 @@ def find(plugins: Plugins, data_dir: str | None) -> list[Category]:
     """
     if data_dir and not Path(data_dir).is_dir():
         raise BenchError(f"--data-dir {data_dir} is not a folder")
-    found: dict[str, Category] = {}
+    by_name: dict[str, Category] = {}
     for root in [*(r for r in roots(data_dir) if r.is_dir()), None]:
         for layout in plugins.registry("dataset"):
             for name in plugins.get("dataset", layout).categories(root):
-                found.setdefault(name, Category(name, layout, root))
-    return list(found.values())
+                by_name.setdefault(name, Category(name, layout, root))
+    return list(by_name.values())
 
 
 def read(

@@ -111,8 +111,8 @@ class Samples:
     @classmethod
     def build(cls, users: list[str], histories: list[list[int]], targets: list[int], max_history: int) -> Samples:
         """From Python lists; histories keep their last `max_history` items."""
-        found = Histories.of(histories, max_history)
-        return cls(np.asarray(users, dtype=np.str_), found, np.asarray(targets, dtype=np.int32))
+        cut = Histories.of(histories, max_history)
+        return cls(np.asarray(users, dtype=np.str_), cut, np.asarray(targets, dtype=np.int32))
 
     def in_order(self) -> Samples:
         """The same samples in canonical order: free of the order of the file and of the names of users.
@@ -146,14 +146,14 @@ class Samples:
     def keys(self) -> np.ndarray:
         """``[n]`` uint64, one for each sample: a hash of user, history and target. What is stored is joined by it."""
         seen: dict[str, int] = {}
-        found = np.empty(len(self), dtype="<u8")
+        hashes = np.empty(len(self), dtype="<u8")
         rows = zip(self.users.tolist(), self.histories.lists(), self.targets.tolist(), strict=True)
         for number, (user, history, target) in enumerate(rows):
             text = json.dumps([user, history, target])
             again = seen[text] = seen.get(text, -1) + 1  # the same sample twice: they are interchangeable
             digest = hashlib.sha256(f"{text}{again}".encode()).digest()
-            found[number] = int.from_bytes(digest[:8], "little")
-        return found
+            hashes[number] = int.from_bytes(digest[:8], "little")
+        return hashes
 
     @cached_property
     def _table(self) -> np.ndarray:

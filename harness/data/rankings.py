@@ -167,8 +167,8 @@ class Rankings:
         keys = np.frombuffer(stored, dtype="<u8") if stored is not None else None
         if keys is not None and len(keys) != n:
             raise BenchError(f"rankings {path} have {len(keys)} sample keys for {n} samples; run the method again")
-        found = cls(kind, ids.reshape(n, k).astype(np.int32), scores, keys)
-        return found if samples is None else found.of(samples, path)
+        rankings = cls(kind, ids.reshape(n, k).astype(np.int32), scores, keys)
+        return rankings if samples is None else rankings.of(samples, path)
 
     def of(self, samples: Samples, path: Path) -> Rankings:
         """The same in the order of `samples`; `path` is where they were read, for errors.
@@ -187,7 +187,7 @@ def _places(keys: np.ndarray | None, n: int, samples: Samples, path: Path) -> np
         return samples.rows if samples.rows is not None else np.arange(n)
     order = np.argsort(keys, kind="stable")
     place = np.minimum(np.searchsorted(keys, samples.keys, sorter=order), n - 1)
-    found: np.ndarray = order[place]
-    if not np.array_equal(keys[found], samples.keys):
+    rows: np.ndarray = order[place]
+    if not np.array_equal(keys[rows], samples.keys):
         raise BenchError(f"rankings {path} are of other samples than test has; run the method again")
-    return found
+    return rows

@@ -47,11 +47,11 @@ def numbered(content: dict[str, Any], path: Path, problems: Problems) -> list[An
         strange = [
             k[:60] for k in content if not (k.isascii() and k.isdigit() and len(k) < 10 and int(k) < len(content))
         ]
-        found = f", but has '{strange[0]}'" if strange else ""
+        instead = f", but has '{strange[0]}'" if strange else ""
         problems.error(
             path,
             None,
-            f"lacks item {missing[0]} of 0–{len(content) - 1}{found}",
+            f"lacks item {missing[0]} of 0–{len(content) - 1}{instead}",
             "item ids must be 0, 1, 2, … without a gap",
         )
         return None

@@ -121,13 +121,13 @@ class SemanticIds:
             BenchError: it is missing, damaged, or holds others than expected.
         """
         try:
-            found = cls.from_json(path.read_text(encoding="utf-8"))
+            semantic_ids = cls.from_json(path.read_text(encoding="utf-8"))
         except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:
             raise BenchError(f"{path} cannot be read ({error}); {mend}") from None
-        if expected and found.fingerprint != expected:
-            prints = f"{found.fingerprint[:12]}, not {expected[:12]}"
+        if expected and semantic_ids.fingerprint != expected:
+            prints = f"{semantic_ids.fingerprint[:12]}, not {expected[:12]}"
             raise BenchError(f"{path} holds other semantic IDs than the run used ({prints}); {mend}")
-        return found
+        return semantic_ids
 
     @classmethod
     def from_json(cls, text: str) -> SemanticIds:
@@ -156,11 +156,11 @@ def parse_sid(string: str) -> list[int]:
     Raises:
         ValueError: the string is not a chain of tokens of level a, b, c, …
     """
-    found = _TOKEN.findall(string)
+    pieces = _TOKEN.findall(string)
     if (
-        not found
-        or "".join(f"<{lv}_{c}>" for lv, c in found) != string
-        or [lv for lv, _ in found] != list(LEVELS[: len(found)])
+        not pieces
+        or "".join(f"<{lv}_{c}>" for lv, c in pieces) != string
+        or [lv for lv, _ in pieces] != list(LEVELS[: len(pieces)])
     ):
         raise ValueError(f"'{string}' is not of the form <a_1><b_2><c_3>")
-    return [int(code) for _, code in found]
+    return [int(code) for _, code in pieces]

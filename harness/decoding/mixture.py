@@ -58,7 +58,7 @@ def propose(
         memory: scores of all SIDs ``[batch, n_sids]``, by row of the SID table.
         renormalise, temperature: see :func:`harness.decoding.beam.search`.
     """
-    found = beam_search(model, ids, mask, trie, n, renormalise, temperature)
+    beams = beam_search(model, ids, mask, trie, n, renormalise, temperature)
     node_of = torch.empty_like(trie.leaves)
     node_of[trie.leaves] = torch.arange(len(trie), device=ids.device)
     _, rows = top(memory, min(n, len(trie)))
@@ -66,12 +66,12 @@ def propose(
     scores, _ = completion_log_probs(
         model, ids, mask, trie.tokens(recalled), temperature, trie if renormalise else None
     )  # [batch, n, levels]
-    searched = torch.where(found.leaves >= 0, node_of[found.leaves.clamp(min=0)], -1)
+    searched = torch.where(beams.leaves >= 0, node_of[beams.leaves.clamp(min=0)], -1)
     twice = (recalled[:, :, None] == searched[:, None, :]).any(2)
     leaves = torch.cat([searched, torch.where(twice, -1, recalled)], dim=1)
     dead = leaves < 0
     by_memory = memory.gather(1, trie.leaves[leaves.clamp(min=0)]).masked_fill(dead, DEAD)
-    by_model = torch.cat([found.scores, scores.sum(2).float()], dim=1).masked_fill(dead, DEAD)
+    by_model = torch.cat([beams.scores, scores.sum(2).float()], dim=1).masked_fill(dead, DEAD)
     return Candidates(leaves.clamp(min=0), by_model, by_memory)
 
 

@@ -62,10 +62,10 @@ def prefill(lm: SplitModel, ids: torch.Tensor, mask: torch.Tensor) -> Prefill:
     groups, states = [], None
     for length in torch.unique(lengths).tolist():
         rows = (lengths == length).nonzero()[:, 0]
-        found, cache = lm.forward(ids[rows, ids.shape[1] - length :])
+        after, cache = lm.forward(ids[rows, ids.shape[1] - length :])
         if states is None:
-            states = found.new_zeros(len(ids), found.shape[2])
-        states[rows] = found[:, -1]
+            states = after.new_zeros(len(ids), after.shape[2])
+        states[rows] = after[:, -1]
         groups.append(_Group(rows, cache))
     assert states is not None  # a batch has a prompt
     return Prefill(RowCache(groups, ids.shape[1], ids[:, :0]), mask, states)
@@ -85,10 +85,10 @@ def step(lm: SplitModel, ids: torch.Tensor, attention: torch.Tensor, cache: RowC
             tokens = cache.fed[row].gather(1, own)
             behind = selected(group.cache, place, len(group.rows))
             for number in range(length):
-                found, behind = lm.forward(tokens[:, number : number + 1], behind)
+                after, behind = lm.forward(tokens[:, number : number + 1], behind)
             if states is None:
-                states = found.new_zeros(*ids.shape, found.shape[2])
-            states[row, beam] = found[:, -1]
+                states = after.new_zeros(*ids.shape, after.shape[2])
+            states[row, beam] = after[:, -1]
     assert states is not None  # there is a token
     return states
 
@@ -119,7 +119,7 @@ def selected(cache: Any, rows: torch.Tensor, size: int) -> Any:
     if isinstance(cache, (list, tuple)):
         return type(cache)(selected(value, rows, size) for value in cache)
     if hasattr(cache, "__dict__"):
-        found = copy.copy(cache)
-        found.__dict__ = {name: selected(value, rows, size) for name, value in vars(cache).items()}
-        return found
+        copied = copy.copy(cache)
+        copied.__dict__ = {name: selected(value, rows, size) for name, value in vars(cache).items()}
+        return copied
     return cache

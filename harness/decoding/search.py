@@ -143,8 +143,8 @@ def decode_by(
     with torch.inference_mode(), autocast(settings, device), progress.bar(len(prompts), "decode", "user") as bar:
         for rows in batches([len(p) for p in prompts], settings.batch_tokens, extra):
             tokens, mask = pad_left([prompts[r] for r in rows], model.pad, device)
-            found = search(lm, tokens, mask, trie)
-            ids[rows], scores[rows] = found.leaves.cpu().numpy(), found.scores.cpu().numpy()
+            best = search(lm, tokens, mask, trie)
+            ids[rows], scores[rows] = best.leaves.cpu().numpy(), best.scores.cpu().numpy()
             bar.update(len(rows))
     return Rankings(model.leaves, ids, scores)
 
@@ -167,5 +167,5 @@ def proposals(
         ids, mask = pad_left([prompts[r] for r in rows], generator.pad, device)
         memory = torch.from_numpy(model.recall(histories.take(rows))).to(device)
         with autocast(settings, device):
-            found = propose(lm, ids, mask, trie, memory, n, renormalise, settings.temperature)
-        yield rows, found
+            candidates = propose(lm, ids, mask, trie, memory, n, renormalise, settings.temperature)
+        yield rows, candidates

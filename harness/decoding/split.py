@@ -204,8 +204,8 @@ def bare(model: Any) -> Any:
 
 def weight_type(model: Any) -> torch.dtype:
     """The precision of a model's weights: that of the first that is no integer."""
-    found: torch.dtype = next(p for p in model.parameters() if p.is_floating_point()).dtype
-    return found
+    kind: torch.dtype = next(p for p in model.parameters() if p.is_floating_point()).dtype
+    return kind
 
 
 def _keeps(model: Any) -> bool:

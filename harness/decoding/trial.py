@@ -134,14 +134,14 @@ class _Trial:
 
     def plain(self) -> torch.Tensor:
         """Log-probabilities ``[prompts, answers, 3, vocabulary]`` of plain rows, no cache, no padding."""
-        found = []
+        parts = []
         for prompt in self.prompts:
             rows = torch.tensor(prompt, device=self.device).expand(2, -1)
             logits = self.lm.model(input_ids=torch.cat([rows, self.answers], 1), use_cache=False).logits
-            found.append(logits[:, len(prompt) - 1 :].float().log_softmax(-1))
+            parts.append(logits[:, len(prompt) - 1 :].float().log_softmax(-1))
             # the answers differ from their first token on: what was there before must not know
-            self.ahead = max(self.ahead, (found[-1][0, 0] - found[-1][1, 0]).abs().max().item())
-        return torch.stack(found)
+            self.ahead = max(self.ahead, (parts[-1][0, 0] - parts[-1][1, 0]).abs().max().item())
+        return torch.stack(parts)
 
     def tolerance(self, plain: torch.Tensor, reduced: bool) -> float:
         """What counts as equal: at most `TOLERANCE`, and little beside what another prompt changes."""
@@ -183,15 +183,15 @@ class _Trial:
 
     def _beams(self, cache: Any, mask: torch.Tensor, first: torch.Tensor) -> torch.Tensor:
         """Two steps of two beams."""
-        found = [first[:, None].expand(-1, 2, -1)]
+        steps = [first[:, None].expand(-1, 2, -1)]
         lineage = torch.zeros(2, 2, 0, dtype=torch.bool, device=self.device)
         both = torch.arange(2, device=self.device).expand(2, -1)
         lengths = mask.sum(1, keepdim=True)
         for number in range(2):
             lineage, attention = feed(lineage, both, mask)
             tokens = self.answers[None, :, number].expand(2, -1)
-            found.append(self.lm.states(tokens, attention, (lengths + number).expand(-1, 2), cache))
-        return self._log_probs(torch.stack(found, dim=2))
+            steps.append(self.lm.states(tokens, attention, (lengths + number).expand(-1, 2), cache))
+        return self._log_probs(torch.stack(steps, dim=2))
 
     def _log_probs(self, states: torch.Tensor) -> torch.Tensor:
         return self.lm.logits(states).float().log_softmax(-1)
@@ -200,12 +200,12 @@ class _Trial:
 def _difference(layout: Callable[[], list[torch.Tensor]], plain: torch.Tensor, seen: torch.Tensor) -> tuple[float, str]:
     """The largest difference from plain rows where `seen`, and why there is no number where the layout fails."""
     try:
-        found = [(part - plain).abs()[seen].max().item() for part in layout()]
+        differences = [(part - plain).abs()[seen].max().item() for part in layout()]
     except Exception as error:  # a model may fail at a mask, at positions or at its cache in ways of its own
         return float("inf"), _why(error)
-    if not all(map(math.isfinite, found)):
+    if not all(map(math.isfinite, differences)):
         return float("inf"), "its log-probabilities are no numbers there"
-    return max(found), ""
+    return max(differences), ""
 
 
 def _why(error: Exception) -> str:

@@ -66,9 +66,9 @@ class Level:
     def child(self, nodes: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
         """The child of each node ``[...]`` along a token id ``[...]``, -1 where the catalogue has none."""
         columns, exists = self.children(nodes)
-        found = exists & (self.vocabulary[columns] == tokens[..., None])
-        offset = found.long().argmax(-1)
-        return torch.where(found.any(-1), self.entry(nodes, offset), -1)
+        match = exists & (self.vocabulary[columns] == tokens[..., None])
+        offset = match.long().argmax(-1)
+        return torch.where(match.any(-1), self.entry(nodes, offset), -1)
 
 
 class Trie:
@@ -101,11 +101,11 @@ class Trie:
             counts = np.bincount(node_of[first], minlength=n_nodes)
             vocabulary, columns = np.unique(rows[first, level], return_inverse=True)
             alone = np.diff(np.r_[first, len(rows)]) == 1
-            found = _level(counts, columns, vocabulary, alone, device, dense_bytes)
+            made = _level(counts, columns, vocabulary, alone, device, dense_bytes)
             if end is not None:
                 over = torch.from_numpy(rows[first, level] == end).to(device)
-                found = replace(found, over=over, first=torch.from_numpy(np.r_[first, len(rows)]).to(device))
-            self.levels.append(found)
+                made = replace(made, over=over, first=torch.from_numpy(np.r_[first, len(rows)]).to(device))
+            self.levels.append(made)
             node_of = np.cumsum(new) - 1
             n_nodes = len(first)
         if n_nodes != len(rows):

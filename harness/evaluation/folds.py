@@ -40,11 +40,13 @@ def measured(
 ) -> dict[str, dict[str, np.ndarray]]:
     """``{protocol: {metric: [options, n]}}`` of rankings of the same samples, one for each option."""
     each = [TargetRanks.of_each(rankings, targets, semantic_ids) for rankings in options]
-    found: dict[str, dict[str, np.ndarray]] = {}
+    by_protocol: dict[str, dict[str, np.ndarray]] = {}
     for protocol in each[0]:
         values = [ranks[protocol].values(PROBED) for ranks in each]
-        found[protocol] = {name: np.stack([value[name] for value in values]) for name in PROBED if name in values[0]}
-    return found
+        by_protocol[protocol] = {
+            name: np.stack([value[name] for value in values]) for name in PROBED if name in values[0]
+        }
+    return by_protocol
 
 
 def out_of_sample(
@@ -59,11 +61,11 @@ def out_of_sample(
     chosen = chosen_by_others(each[by][select], fold)
     rows = np.arange(len(fold))
     main = "sid" if "sid" in each else "item"
-    found = {name: float(each[main][name][chosen, rows].mean()) for name in PROBED if name in each[main]}
+    score = {name: float(each[main][name][chosen, rows].mean()) for name in PROBED if name in each[main]}
     if main == "sid":
-        found |= {
+        score |= {
             f"{name} {BY_ITEM}": float(each["item"][name][chosen, rows].mean())
             for name in PROBED[1:]
             if name in each["item"]
         }
-    return found
+    return score

@@ -65,12 +65,12 @@ def measure(plugins: Plugins, evaluated: Evaluated) -> dict[str, Any]:
     Raises:
         BenchError: a metric fails, or gives what no record can hold: its plugin is named.
     """
-    found: dict[str, Any] = {}
+    entry: dict[str, Any] = {}
     for name in plugins.registry("metric"):
         value = value_of(plugins, name, evaluated)
         if value is not None:
-            found[name] = value
-    return found | {MEASURED: VERSION}
+            entry[name] = value
+    return entry | {MEASURED: VERSION}
 
 
 def value_of(plugins: Plugins, name: str, evaluated: Evaluated) -> Any:

@@ -41,7 +41,7 @@ def segmentations(
     seen[train.histories.items[train.histories.items >= 0]] = True
     repeat = (samples.histories.items == samples.targets[:, None]).any(axis=1)
     known = np.isin(samples.users, np.unique(train.users))
-    found = [
+    divisions = [
         _binned("history length (items)", LENGTHS, samples.histories.lengths),
         _binned(BOUGHT, PURCHASES, purchases[samples.targets]),
         _either("target in history", repeat, "repeat", "new"),
@@ -50,8 +50,8 @@ def segmentations(
     ]
     if semantic_ids is not None:
         shared = semantic_ids.group_sizes[semantic_ids.of_item[samples.targets]] > 1
-        found.append(_either("target's SID", shared, "shared by items", "its own"))
-    return found
+        divisions.append(_either("target's SID", shared, "shared by items", "its own"))
+    return divisions
 
 
 def bought(train: Samples, n_items: int) -> np.ndarray:

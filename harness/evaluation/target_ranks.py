@@ -113,8 +113,8 @@ class TargetRanks:
     def encode(self) -> dict[str, Any]:
         """The file form: a few kilobytes for thousands of samples."""
         before = np.where(np.isinf(self.before), NOWHERE, np.minimum(self.before, NOWHERE - 1)).astype("<u2")
-        found = {"most": self.most, "before": _pack(before)}
-        return found | ({"group": _pack(self.group.astype("<u4"))} if (self.group != 1).any() else {})
+        content = {"most": self.most, "before": _pack(before)}
+        return content | ({"group": _pack(self.group.astype("<u4"))} if (self.group != 1).any() else {})
 
     @classmethod
     def decode(cls, content: dict[str, Any]) -> TargetRanks:
@@ -152,8 +152,8 @@ def distinct_sids(rankings: Rankings, semantic_ids: SemanticIds) -> np.ndarray:
 def _place(hit: np.ndarray, ranks: np.ndarray | None) -> np.ndarray:
     """The rank (from 0, or of `ranks`) of the first hit of each row ``[n]``, infinity where there is none."""
     first = hit.argmax(axis=1)
-    found = first if ranks is None else ranks[np.arange(len(hit)), first]
-    return np.where(hit.any(axis=1), found.astype(float), np.inf)
+    place = first if ranks is None else ranks[np.arange(len(hit)), first]
+    return np.where(hit.any(axis=1), place.astype(float), np.inf)
 
 
 def _pack(values: np.ndarray) -> str:

@@ -22,11 +22,11 @@ def validation_score(rankings: Rankings, targets: Any, semantic_ids: SemanticIds
     """The valid metrics of rankings: SID protocol where there are SIDs, and beside it by item."""
     ranks = TargetRanks.of_each(rankings, targets, semantic_ids)
     main = ranks["sid" if semantic_ids is not None else "item"].means()
-    found = {name: main[name] for name in PROBED if name in main}
+    score = {name: main[name] for name in PROBED if name in main}
     if semantic_ids is not None:  # what runs of other semantic IDs are compared by
         numbers = ranks["item"].means()
-        found |= {f"{name} {BY_ITEM}": numbers[name] for name in PROBED[1:] if name in numbers}
-    return found
+        score |= {f"{name} {BY_ITEM}": numbers[name] for name in PROBED[1:] if name in numbers}
+    return score
 
 
 def needs_probed(probe: Callable[[Any], dict[str, float]], name: str, who: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -15,7 +16,7 @@ from harness.errors import BenchError
 from harness.item_models import losses
 from harness.item_models.checkpoint import load_weights
 from harness.item_models.loop import LoopSettings, left_padded, seeded, train, user_numbers
-from harness.settings import setting
+from harness.settings import is_default, setting
 
 
 @dataclass(frozen=True)
@@ -118,4 +119,17 @@ class SequentialTrainer:
 
     def _fresh(self, context: Context) -> ItemModel:
         model: ItemModel = seeded(lambda: self.build_for(context), context.seed).to(context.device)
+        if type(model).loss is not ItemModel.loss:
+            _check_own_loss(model, self.settings)
         return model
+
+
+def _check_own_loss(model: ItemModel, settings: Any) -> None:
+    """Refuse settings of the shared losses where the model has a loss of its own, which reads none of them."""
+    shared = {f.name for f in dataclasses.fields(ItemLossSettings)} - {f.name for f in dataclasses.fields(LoopSettings)}
+    unread = [f.name for f in dataclasses.fields(settings) if f.name in shared and not is_default(f, settings)]
+    if isinstance(settings, ItemLossSettings) and unread:
+        raise BenchError(
+            f"{type(model).__name__} has a loss of its own, which reads no {', '.join(unread)}; leave it out, and let "
+            "its Settings extend LoopSettings"
+        )

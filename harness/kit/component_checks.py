@@ -29,15 +29,15 @@ def tokenizer_repeats(kind: str, name: str, plugins: Plugins) -> None:
     from harness.runs.run import without_test
 
     data, quiet = without_test(generated()), Progress(quiet=True)
-    found = [
+    twice = [
         checked_sids(made(kind, name, plugins).tokenize(data, SEED, quiet), len(data.items), name) for _ in range(2)
     ]
-    require((found[0] is None) == (found[1] is None), "it gives SIDs one time and none the other")
-    if found[0] is not None and found[1] is not None:
-        require(np.array_equal(found[0].codes, found[1].codes), "it gives other SIDs the second time; use the seed")
-        require((found[0].codes >= 0).all(), "a code is below 0; codes of each level count from 0")
-        again = SemanticIds(found[0].codes, found[0].source)
-        require(again.fingerprint == found[0].fingerprint, "its SIDs do not survive being written and read")
+    require((twice[0] is None) == (twice[1] is None), "it gives SIDs one time and none the other")
+    if twice[0] is not None and twice[1] is not None:
+        require(np.array_equal(twice[0].codes, twice[1].codes), "it gives other SIDs the second time; use the seed")
+        require((twice[0].codes >= 0).all(), "a code is below 0; codes of each level count from 0")
+        again = SemanticIds(twice[0].codes, twice[0].source)
+        require(again.fingerprint == twice[0].fingerprint, "its SIDs do not survive being written and read")
 
 
 def decoder_keeps_contract(kind: str, name: str, plugins: Plugins) -> None:
@@ -155,16 +155,16 @@ def dataset_repeats(kind: str, name: str, plugins: Plugins) -> None:
     for root in (None, *_beside(plugin)):
         for category in factory.categories(root)[:1]:
             reader = partial(factory, validated(factory, getattr(factory, "small", {}), "dataset"))
-            found = []
+            twice = []
             for _ in range(2):
                 problems = Problems()
-                found.append(reader().read(root, category, problems))
+                twice.append(reader().read(root, category, problems))
                 problems.stop_on_errors()
-            require(isinstance(found[0], Dataset), f"read gave {type(found[0]).__name__}; return a Dataset")
-            require(found[0].fingerprint == found[1].fingerprint, f"{category} reads otherwise the second time")
-            for split, samples in found[0].splits.items():
+            require(isinstance(twice[0], Dataset), f"read gave {type(twice[0]).__name__}; return a Dataset")
+            require(twice[0].fingerprint == twice[1].fingerprint, f"{category} reads otherwise the second time")
+            for split, samples in twice[0].splits.items():
                 require(len(samples), f"{category}: {split} has no sample")
-                require(int(samples.targets.max()) < len(found[0].items), f"{category}: a target of {split} is no item")
+                require(int(samples.targets.max()) < len(twice[0].items), f"{category}: a target of {split} is no item")
 
 
 def _beside(plugin: Plugin | None) -> Iterator[Path]:

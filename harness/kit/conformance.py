@@ -31,12 +31,12 @@ class Check:
 
 def checks_of(plugin: Plugin, plugins: Plugins) -> list[Check]:
     """All checks of what a plugin registers."""
-    found: list[Check] = []
+    all_checks: list[Check] = []
     for kind in KINDS:
         for name, (_, owner) in plugins.registry(kind).items():
             if owner is plugin:
-                found += checks(kind, name, plugins)
-    return found
+                all_checks += checks(kind, name, plugins)
+    return all_checks
 
 
 def checks(kind: str, name: str, plugins: Plugins) -> list[Check]:
@@ -62,6 +62,7 @@ def checks(kind: str, name: str, plugins: Plugins) -> list[Check]:
             "recipe resolves": method_checks.recipe_resolves,
             "runs, with k distinct candidates": method_checks.method_runs,
             "repeats from its seed": method_checks.method_repeats,
+            "ranks each history alone": method_checks.method_ranks_each_alone,
             "sees no test target": method_checks.method_sees_no_target,
             "goes on after a kill": method_checks.method_resumes,
             "leaves no pickle": method_checks.method_leaves_no_pickle,

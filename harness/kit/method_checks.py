@@ -17,6 +17,7 @@ import numpy as np
 from harness.data.dataset import Dataset
 from harness.data.generated import generated
 from harness.data.rankings import Rankings
+from harness.errors import ContractError
 from harness.kit.promises import SEED, require
 from harness.plugins import Plugins
 from harness.progress import Progress
@@ -26,6 +27,7 @@ from harness.runs.rehearsal import miniature
 LONGEST = 60.0
 """Seconds that a method's training in miniature may take."""
 PICKLES = (".pkl", ".pickle", ".pt", ".pth", ".bin", ".joblib")
+FEW = 7
 CHECKPOINTS = "checkpoints"
 """Where transformers keeps its own trainer state, some of it pickled; nothing there is read but by itself."""
 
@@ -47,11 +49,13 @@ class Miniature:
     Attributes:
         rankings: of test, by stage.
         pickles: names of files that it left and that are pickles.
+        alone: rankings of the first few histories, decoded without the others.
     """
 
     rankings: dict[str, Rankings]
     pickles: list[str]
     seconds: float
+    alone: dict[str, Rankings]
 
     def differs(self, other: Miniature) -> str:
         """The first stage whose rankings are others, or nothing."""
@@ -70,12 +74,14 @@ def _run(
     prepared = miniature(_config(name, plugins), plugins, folder, dataset=dataset, at_log=at_log)
     seconds = time.monotonic() - started
     quiet, histories = Progress(quiet=True), prepared.run.dataset.test.histories
-    rankings = {}
+    rankings, alone = {}, {}
+    few = histories.take(np.arange(FEW))
     for stage in prepared.stages():
         model = stage.trainer.load(stage.context)
         rankings[stage.name] = prepared.decode(prepared.made.decoder, model, histories, quiet)
+        alone[stage.name] = prepared.decode(prepared.made.decoder, model, few, quiet)
     left = [path.relative_to(folder) for path in folder.rglob("*") if path.is_file() and _is_pickle(path)]
-    return Miniature(rankings, [path.name for path in left if CHECKPOINTS not in path.parts], seconds)
+    return Miniature(rankings, [path.name for path in left if CHECKPOINTS not in path.parts], seconds, alone)
 
 
 _known: WeakKeyDictionary[Plugins, dict[str, Miniature]] = WeakKeyDictionary()
@@ -99,15 +105,44 @@ def method_runs(kind: str, name: str, plugins: Plugins) -> None:
     )
 
 
+_second: WeakKeyDictionary[Plugins, dict[str, str]] = WeakKeyDictionary()
+
+
 def method_repeats(kind: str, name: str, plugins: Plugins) -> None:
     """The same seed gives the same rankings, byte for byte."""
-    with tempfile.TemporaryDirectory() as folder:
-        stage = _first(name, plugins).differs(_run(name, plugins, Path(folder)))
+    known = _second.setdefault(plugins, {})
+    if name not in known:
+        with tempfile.TemporaryDirectory() as folder:
+            known[name] = _first(name, plugins).differs(_run(name, plugins, Path(folder)))
+    stage = known[name]
     require(not stage, f"stage {stage} gives other rankings the second time; seed all that is random by context.seed")
+
+
+def method_ranks_each_alone(kind: str, name: str, plugins: Plugins) -> None:
+    """What else is in a batch changes no ranking."""
+    first = _first(name, plugins)
+    for stage, whole in first.rankings.items():
+        part = first.alone[stage]
+        width = min(part.ids.shape[1], whole.ids.shape[1])
+        close = np.isclose(part.scores[:, :width], whole.scores[:FEW, :width], rtol=1e-4, atol=1e-4)
+        require(
+            close.all(),
+            f"stage {stage} scores a history otherwise where it is decoded with fewer others; what pads a short "
+            "history must change nothing (mask it, or start a recurrent network after it)",
+        )
+
+
+def _repeatable(name: str, plugins: Plugins) -> None:
+    """What is compared with a second run must repeat: else nothing can be told."""
+    try:
+        method_repeats("method", name, plugins)
+    except ContractError:
+        raise ContractError("it cannot be told, since the method does not repeat from its seed") from None
 
 
 def method_sees_no_target(kind: str, name: str, plugins: Plugins) -> None:
     """Other test targets change nothing."""
+    _repeatable(name, plugins)
     dataset = generated()
     targets = np.random.default_rng(0).permutation(dataset.test.targets)
     scrambled = dataclasses.replace(dataset, test=dataclasses.replace(dataset.test, targets=targets))
@@ -122,6 +157,7 @@ class _Killed(BaseException):
 
 def method_resumes(kind: str, name: str, plugins: Plugins) -> None:
     """A training that is killed at one of its logs goes on with the same call, and ends in the same rankings."""
+    _repeatable(name, plugins)
     first, killed = _first(name, plugins), set()
 
     def once(stage: str) -> None:

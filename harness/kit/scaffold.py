@@ -77,7 +77,7 @@ def contents(name: str, module: str, kind: str, target: Path) -> dict[str, str]:
         pattern = re.compile("|".join(sorted(known, key=len, reverse=True)))
         return pattern.sub(lambda match: known[match[0]], text)
 
-    found = {
+    texts = {
         "pyproject.toml": filled("pyproject.toml"),
         "README.md": filled("README.md"),
         f"src/{module}/__init__.py": filled(f"{kind}.py"),
@@ -86,5 +86,5 @@ def contents(name: str, module: str, kind: str, target: Path) -> dict[str, str]:
     if kind == "dataset":
         rows = [f"u{user},i{(user * 3 + step * step) % 40},item {(user * 3 + step * step) % 40}"
                 for user in range(60) for step in range(3 + user % 5)]  # fmt: skip
-        found[f"data/Sample.{name}.csv"] = "\n".join(rows) + "\n"
-    return found
+        texts[f"data/Sample.{name}.csv"] = "\n".join(rows) + "\n"
+    return texts

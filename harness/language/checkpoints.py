@@ -27,9 +27,9 @@ def latest_checkpoint(directory: Path) -> str | None:
     copied from another run.
     """
     folder = directory / CHECKPOINTS
-    found = sorted(folder.glob("checkpoint-*"), key=lambda p: int(p.name.rsplit("-", 1)[1]), reverse=True)
+    newest_first = sorted(folder.glob("checkpoint-*"), key=lambda p: int(p.name.rsplit("-", 1)[1]), reverse=True)
     newest = None
-    for path in found:
+    for path in newest_first:
         state_file = path / STATE
         try:  # the state is written last: a checkpoint that has it is whole
             state = json.loads(state_file.read_text())
@@ -52,8 +52,8 @@ def start_metric(context: Context, model: Any) -> dict[str, float]:
         numbers = context.probe(model)
         context.log({f"eval_{name}": value for name, value in numbers.items()} | {"epoch": 0.0}, 0)
         write_json(path, numbers)
-    found: dict[str, float] = read_json(path)
-    return found
+    start: dict[str, float] = read_json(path)
+    return start
 
 
 def keep_best(

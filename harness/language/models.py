@@ -142,10 +142,10 @@ def _repeats(model: Any) -> bool:
     """Whether two passes in training mode under different seeds are the same."""
     ids = torch.arange(min(8, model.get_input_embeddings().weight.shape[0]))[None]
     ids = ids.to(model.get_input_embeddings().weight.device)
-    found = []
+    passes = []
     with torch.random.fork_rng(), modes_kept(model):
         model.train()
         for seed in (1, 2):
             torch.manual_seed(seed)
-            found.append(model(input_ids=ids, use_cache=False).logits)
-    return torch.equal(*found)
+            passes.append(model(input_ids=ids, use_cache=False).logits)
+    return torch.equal(*passes)

@@ -19,17 +19,17 @@ def chains(samples: Samples) -> list[tuple[list[int], list[int]]]:
     One causal pass over a chain computes exactly what one row a sample does: the same targets
     after the same histories. A sample whose history has lost its oldest items starts a chain.
     """
-    found: dict[tuple[Any, ...], list[tuple[list[int], list[int]]]] = defaultdict(list)
+    by_end: dict[tuple[Any, ...], list[tuple[list[int], list[int]]]] = defaultdict(list)
     users, targets = samples.user_numbers.tolist(), samples.targets.tolist()
     histories = samples.histories.lists()
     for row in sorted(range(len(samples)), key=lambda r: (users[r], len(histories[r]))):
-        open_chains = found.pop((users[row], *histories[row]), [])
+        open_chains = by_end.pop((users[row], *histories[row]), [])
         items, learned = open_chains.pop() if open_chains else (list(histories[row]), [])
         if open_chains:
-            found[(users[row], *histories[row])] = open_chains
+            by_end[(users[row], *histories[row])] = open_chains
         chain = ([*items, targets[row]], [*learned, len(items)])
-        found[(users[row], *chain[0])].append(chain)
-    return [chain for group in found.values() for chain in group]
+        by_end[(users[row], *chain[0])].append(chain)
+    return [chain for group in by_end.values() for chain in group]
 
 
 def packed_rows(samples: Samples, prompts: Prompts, text_tokenizer: Any, cutoff: float = math.inf) -> list[Row]:

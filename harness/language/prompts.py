@@ -152,7 +152,7 @@ class Prompts:
         Raises:
             BenchError: an unknown task or a negative rate.
         """
-        found = {}
+        by_task = {}
         for number, (task, rate) in enumerate(rates.items()):
             if task not in (known := (*SAMPLE_TASKS, *ITEM_TASKS, *DRAWN_TASKS)):
                 raise unknown("task", task, known)
@@ -163,8 +163,8 @@ class Prompts:
             n = len(samples) if task in SAMPLE_TASKS else len(self.items)
             rows = drawn_share(n, rate, [seed, number])
             maker = self._of_samples if task in SAMPLE_TASKS else self._of_items
-            found[task] = maker(task, rows, samples, most_text, np.random.default_rng([seed, 1000 + number]))
-        return {task: examples for task, examples in found.items() if examples}
+            by_task[task] = maker(task, rows, samples, most_text, np.random.default_rng([seed, 1000 + number]))
+        return {task: examples for task, examples in by_task.items() if examples}
 
     def _of_samples(
         self, task: str, rows: np.ndarray, samples: Samples, most_text: int, rng: np.random.Generator

@@ -286,11 +286,11 @@ def check_tokens(text_tokenizer: Any, sid_tokens: list[str]) -> None:
         return
     wanted = text_tokenizer.convert_tokens_to_ids(sid_tokens)
     for token, number in zip(sid_tokens, wanted, strict=True):
-        found = text_tokenizer(f"{token}{token}", add_special_tokens=False)["input_ids"]
-        if found != [number, number]:
+        pieces = text_tokenizer(f"{token}{token}", add_special_tokens=False)["input_ids"]
+        if pieces != [number, number]:
             raise BenchError(
                 f"the backbone's text tokenizer splits the SID token {token} into "
-                f"{text_tokenizer.convert_ids_to_tokens(found)[:8]}; use one whose tokenizer takes new tokens whole"
+                f"{text_tokenizer.convert_ids_to_tokens(pieces)[:8]}; use one whose tokenizer takes new tokens whole"
             )
 
 

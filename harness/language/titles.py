@@ -128,14 +128,14 @@ class TitleModel:
         lm = EngineModel(self.model)
         if lm.whole:
             raise BenchError("grounding needs a model whose last states can be read; this one gives its logits alone")
-        found = np.zeros((len(rows), int(self.model.config.hidden_size)), dtype=np.float32)
+        vectors = np.zeros((len(rows), int(self.model.config.hidden_size)), dtype=np.float32)
         with torch.inference_mode():
             for part in batches([len(row) or 1 for row in rows], BATCH_TOKENS):
                 kept = [row for row in part.tolist() if rows[row]]
                 if kept:
                     ids, mask = pad_left([rows[row] for row in kept], self.pad, self.device)
-                    found[kept] = lm.prefill(ids, mask).states.float().cpu().numpy()
-        return found
+                    vectors[kept] = lm.prefill(ids, mask).states.float().cpu().numpy()
+        return vectors
 
     @cached_property
     def embeddings(self) -> np.ndarray:
@@ -149,14 +149,14 @@ class TitleModel:
 
         prompts = self.encode(histories)
         longest = self.tokens.shape[1]
-        found: list[list[str]] = [[] for _ in prompts]
+        written: list[list[str]] = [[] for _ in prompts]
         for rows in batches([len(prompt) for prompt in prompts], BATCH_TOKENS, beams * longest):
             ids, mask = pad_left([prompts[row] for row in rows], self.pad, self.device)
             tokens = write(self.model, ids, mask, beams, longest, self.end)[0]
             texts = self.text_tokenizer.batch_decode(tokens.flatten(0, 1), skip_special_tokens=True)
             for number, row in enumerate(rows.tolist()):
-                found[row] = texts[number * beams : (number + 1) * beams]
-        return found
+                written[row] = texts[number * beams : (number + 1) * beams]
+        return written
 
     def distances(self, histories: Histories, beams: int = BEAMS) -> np.ndarray:
         """How far each title is from what the model writes ``[n, n_titles]``: the least of its beams' L2 distances.
@@ -167,21 +167,21 @@ class TitleModel:
         written = self.write(histories, beams)
         flat = self.embed([text for texts in written for text in texts])
         squares = (self.embeddings**2).sum(1)
-        found = np.full((len(written), len(squares)), np.inf, dtype=np.float32)
+        nearest = np.full((len(written), len(squares)), np.inf, dtype=np.float32)
         for beam in range(beams):
             part = flat[beam::beams]
             gap = (part**2).sum(1)[:, None] - 2 * part @ self.embeddings.T + squares
             distance = np.sqrt(np.maximum(gap, 0))
-            np.minimum(found, distance + beam * BEHIND * distance.mean(), out=found)
-        return found
+            np.minimum(nearest, distance + beam * BEHIND * distance.mean(), out=nearest)
+        return nearest
 
     def score(self, histories: Histories) -> np.ndarray:
         """Scores of items ``[n, n_items]``: how near each title is to what the model writes, scaled to 0–1 a row."""
         return grounded(self.distances(histories), self.titles, np.zeros(len(self.titles.of_item)), 0.0)
 
     def _encoded(self, texts: Sequence[str]) -> list[list[int]]:
-        found: list[list[int]] = self.text_tokenizer(list(texts), add_special_tokens=False)["input_ids"]
-        return found
+        ids: list[list[int]] = self.text_tokenizer(list(texts), add_special_tokens=False)["input_ids"]
+        return ids
 
 
 def grounded(distances: np.ndarray, titles: Titles, popularity: np.ndarray, gamma: float) -> np.ndarray:

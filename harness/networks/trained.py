@@ -36,12 +36,12 @@ def train_rows_only(model: Any, ids: list[int]) -> None:
 
 def frozen_rows(model: Any) -> list[tuple[torch.Tensor, torch.Tensor]]:
     """The weights of which only rows are trained, each with which rows are not, as booleans."""
-    found: list[tuple[torch.Tensor, torch.Tensor]] = []
+    weights: list[tuple[torch.Tensor, torch.Tensor]] = []
     for weight in _embeddings(model) if model in _rows else ():
         frozen = torch.ones(len(weight), dtype=torch.bool)
         frozen[_rows[model]] = False
-        found.append((weight, frozen.to(weight.device)))
-    return found
+        weights.append((weight, frozen.to(weight.device)))
+    return weights
 
 
 @contextmanager

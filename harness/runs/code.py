@@ -15,8 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from harness.builtin import FOLDERS, HOME
+from harness.errors import BenchError
+from harness.files import read_yaml
 from harness.plugins import CORE, Plugin, Plugins
-from harness.runs.config import RunConfig
+from harness.runs.config import Component, RunConfig
+from harness.runs.run_directory import CONFIG
 
 HARNESS = Path(__file__).resolve().parent.parent
 NO_RESULT_HANGS_ON = {
@@ -59,7 +62,7 @@ def of_run(config: RunConfig, layout: str, plugins: Plugins) -> dict[str, Code]:
             used.append((label, component.kind, component.name))
     for stage in config.stages:
         used.append((f"stage {stage.name}", "trainer", stage.trainer.name))
-        used += [(f"stage {stage.name}, part {key}", c.kind, c.name) for key, c in stage.parts.items()]
+        used += [(f"stage {stage.name}, part {key}", *_trainer_of(c, plugins)) for key, c in stage.parts.items()]
         used += [
             (f"stage {stage.name}, {field} {name}", component.kind, name)
             for field, named in stage.made.items()
@@ -70,12 +73,25 @@ def of_run(config: RunConfig, layout: str, plugins: Plugins) -> dict[str, Code]:
     return {label: of_component(kind, name, plugins) for label, kind, name in used if kind != "run"}
 
 
+def _trainer_of(part: Component, plugins: Plugins) -> tuple[str, str]:
+    """The kind and name of what a part runs: of a recorded run the trainer of its last stage."""
+    if part.kind == "run":
+        try:
+            return "trainer", str(read_yaml(Path(str(part.location)) / CONFIG)["stages"][-1]["trainer"])
+        except (BenchError, KeyError, IndexError, TypeError):
+            pass  # it is refused where it is loaded
+    return part.kind, part.name
+
+
 def of_component(kind: str, name: str, plugins: Plugins) -> Code:
     """The code of one component."""
     component = plugins.get(kind, name)
     plugin = plugins.owner(kind, name) or CORE
     file = _file_of(component, plugin)
     modules = closure(file, _root(file, plugin)) if file is not None else {}
+    own = getattr(plugin.module, "__file__", None)
+    if own and not plugin.built_in:  # what registers a component may have made it
+        modules |= closure(Path(own).resolve(), _root(Path(own).resolve(), plugin))
     return Code(name, plugin.version, plugin.distribution or ("genrec-bench" if plugin.built_in else ""), modules)
 
 
@@ -125,7 +141,9 @@ def _sha256(text: str) -> str:
 
 
 def _file_of(component: Any, plugin: Plugin) -> Path | None:
-    module = sys.modules.get(getattr(component, "__module__", "")) or plugin.module
+    name = getattr(component, "__module__", "")
+    own = getattr(plugin.module, "__name__", "")  # another plugin may have a module of that name
+    module = plugin.module if name == own else sys.modules.get(name) or plugin.module
     file = getattr(module, "__file__", None)
     return Path(file).resolve() if file else None
 
@@ -136,7 +154,9 @@ def _root(file: Path, plugin: Plugin) -> Path:
         return HOME
     own = getattr(plugin.module, "__file__", None)
     folder = Path(own).resolve().parent if own else file.parent
-    return folder.parent if (folder / "__init__.py").is_file() else folder
+    while (folder / "__init__.py").is_file():
+        folder = folder.parent
+    return folder
 
 
 def closure(file: Path, root: Path) -> dict[str, str]:
@@ -168,8 +188,8 @@ def _name(path: Path, root: Path) -> str:
 
 
 def _read(path: Path) -> tuple[str, tuple[tuple[int, str], ...]]:
-    found = path.stat()
-    return _parsed(path, found.st_mtime_ns, found.st_size)
+    status = path.stat()
+    return _parsed(path, status.st_mtime_ns, status.st_size)
 
 
 @functools.lru_cache(maxsize=4096)
@@ -214,10 +234,10 @@ def _places(imported: tuple[int, str], path: Path, root: Path) -> list[Path]:
         bases = [(HARNESS.parent, name)]
     else:
         bases = [(root, name)] if root != HOME else []
-    found = []
+    candidates = []
     for base, dotted in bases:
         pieces = dotted.split(".") if dotted else []
-        found += [base.joinpath(*pieces[:n], "__init__.py") for n in range(len(pieces) + 1) if n or dots]
+        candidates += [base.joinpath(*pieces[:n], "__init__.py") for n in range(len(pieces) + 1) if n or dots]
         if pieces:
-            found.append(base.joinpath(*pieces[:-1], f"{pieces[-1]}.py"))
-    return found
+            candidates.append(base.joinpath(*pieces[:-1], f"{pieces[-1]}.py"))
+    return candidates

@@ -161,11 +161,11 @@ def identified(data: str, given: str | None, origin: str | None, files: dict[str
 
 def told(settings: dict[str, Any]) -> dict[str, Any]:
     """Of a configuration what changes results and is no seed; settings that came since count where they are set."""
-    found = {k: v for k, v in settings.items() if k not in ("seed", "summary", "group", "reported")}
+    counted = {k: v for k, v in settings.items() if k not in ("seed", "summary", "group", "reported")}
     for section, later in LATER.items():
-        if isinstance(found.get(section), dict):
-            found[section] = {k: v for k, v in found[section].items() if k not in later or v != later[k]}
-    return found
+        if isinstance(counted.get(section), dict):
+            counted[section] = {k: v for k, v in counted[section].items() if k not in later or v != later[k]}
+    return counted
 
 
 def resolve(
@@ -278,17 +278,17 @@ def _part(where: str, given: Any, plugins: Plugins) -> Component:
 def _named(where: str, kind: str, given: Any, plugins: Plugins) -> dict[str, Component | None]:
     """The components that a setting names: a name, or names with a weight or settings (a ``weight`` among them)."""
     wanted = {given: {}} if isinstance(given, str) else dict(given or {})
-    found: dict[str, Component | None] = {}
+    components: dict[str, Component | None] = {}
     for name, value in wanted.items():
         values = {key: v for key, v in value.items() if key != "weight"} if isinstance(value, dict) else {}
         factory = plugins.get(kind, name)
         if isinstance(factory, type):
-            found[name] = Component(kind, name, settings(factory, values, f"{where}.{name}"))
+            components[name] = Component(kind, name, settings(factory, values, f"{where}.{name}"))
         elif values:
             raise BenchError(f"{where}.{name}: this {kind} has no settings but its weight")
         else:
-            found[name] = Component(kind, name, None)
-    return found
+            components[name] = Component(kind, name, None)
+    return components
 
 
 def unread(config: RunConfig) -> dict[str, str]:
@@ -296,17 +296,17 @@ def unread(config: RunConfig) -> dict[str, str]:
     parts: dict[str, Any] = {stage.name: stage.trainer.settings for stage in config.stages}
     named = {"tokenizer": config.tokenizer, "backbone": config.backbone, "decoder": config.decoder}
     parts |= {name: component.settings for name, component in named.items() if component is not None}
-    found = {
+    silent = {
         f"{head}.{field.name}": only[0]
         for head, settings in parts.items()
         for field in dataclasses.fields(settings)
         if (only := field.metadata.get("only")) and not only[1](settings) and not is_default(field, settings)
     }
     if not hasattr(config.decoder.settings, "beams"):
-        found["probe.beams"] = "the decoder has beams"
+        silent["probe.beams"] = "the decoder has beams"
     if config.backbone is None:
-        found["prompts"] = "the method has a backbone"
-    return found
+        silent["prompts"] = "the method has a backbone"
+    return silent
 
 
 def _must_be_read(config: RunConfig, overrides: Iterable[str]) -> None:

@@ -64,7 +64,7 @@ def take_over(run: Run, origin: Origin, trainers: tuple[Any, ...], edits: Edits)
     source, folder = origin.directory, run.directory
     known = folder.finished("from")
     if known is not None:
-        if not source.is_dir() or "content" not in known or known["content"] == identity.content(source):
+        if not source.is_dir() or "content" not in known or identity.is_as_it_was(source, known["content"]):
             return
         if edits.redo != CHANGED:
             raise BenchError(

@@ -65,14 +65,14 @@ class Edits:
         """``{step: modules that have changed}`` of steps that are done or begun; kept ones are as they were kept."""
         manifest = self._run.directory.manifest
         known, kept = manifest.get(CODE, {}), manifest.get(KEPT, {})
-        found = {}
+        changes = {}
         for step in self.steps:
             if step in known:
                 now = code.of_step(step, self._run.config, self.codes)
                 differ = code.changed(known[step], now)
                 if differ and kept.get(step, {}).get("now") != now:
-                    found[step] = differ
-        return found
+                    changes[step] = differ
+        return changes
 
     def settle(self) -> None:
         """Redo what is to be redone; keep what is to be kept.
@@ -119,17 +119,17 @@ class Edits:
 
     def start_anew(self) -> None:
         """Forget all stages, and the run that they were taken over from."""
-        folder = self._run.directory
         self._drop_from(self.steps[1])
-        folder.note(done={step: facts for step, facts in folder.manifest["done"].items() if step != "from"})
 
     def _drop_from(self, step: str) -> None:
         """Forget a step and all after it, files included; a stage that is only decoded anew keeps its model."""
         run, folder = self._run, self._run.directory
         manifest = folder.manifest
+        if step != "tokenize" and "from" in manifest.get("done", {}):
+            step = self.steps[1]  # what was taken over is taken over again, so that the record says what was done
         place = self.steps.index(step)
         gone = self.steps[place:]
-        done: dict[str, Any] = {k: v for k, v in manifest.get("done", {}).items() if k not in (*gone, "run")}
+        done: dict[str, Any] = {k: v for k, v in manifest.get("done", {}).items() if k not in (*gone, "run", "from")}
         if step == "tokenize":
             done.pop("begin", None)
             (folder.path / SEMANTIC_IDS).unlink(missing_ok=True)
@@ -139,9 +139,9 @@ class Edits:
             if f"{stage.name}/decode" in gone:
                 folder.rankings(stage.name).unlink(missing_ok=True)
         marks = {key: {k: v for k, v in manifest.get(key, {}).items() if k not in gone} for key in (CODE, KEPT)}
-        components = {label: found.as_dict() for label, found in self.codes.items()}
+        components = {label: made_by.as_dict() for label, made_by in self.codes.items()}
         if folder.path.exists() and manifest:
-            folder.note(done=done, components=components, **marks)
+            folder.note(done=done, components=components, finished=None, **marks)
 
 
 def _named(step: str) -> str:

@@ -27,13 +27,26 @@ def files(config: RunConfig) -> dict[str, str]:
 
 
 def content(path: Path) -> str:
-    """The hash of a file's or a folder's content, 16 hex digits; of a run's folder that of its settings and weights."""
+    """The hash of a file's or a folder's content, 16 hex digits.
+
+    Of a run's folder it is over its settings, its weights and its rankings, which tell of whatever else its model is.
+    """
+    return _content(path, True)
+
+
+def is_as_it_was(path: Path, before: str) -> bool:
+    """Whether a run's folder has that content; an older version did not look at its rankings."""
+    return before in (_content(path, True), _content(path, False))
+
+
+def _content(path: Path, with_rankings: bool) -> str:
     if path.is_file():
         return _file(path)
     digest = hashlib.sha256()
     if (path / RUN).is_file():
         weights = sorted(p for p in path.glob("stages/**/*.safetensors") if "checkpoints" not in p.parts)
-        parts = [path / RUN, *weights]
+        rankings = sorted(path.glob("rankings/*.parquet")) if with_rankings else []
+        parts = [path / RUN, *weights, *rankings]
     else:
         parts = [p for p in sorted(path.rglob("*")) if p.is_file()]
     for part in parts:
@@ -44,8 +57,8 @@ def content(path: Path) -> str:
 
 
 def _file(path: Path) -> str:
-    found = path.stat()
-    return _hashed(path, found.st_size, found.st_mtime_ns, found.st_ino)
+    status = path.stat()
+    return _hashed(path, status.st_size, status.st_mtime_ns, status.st_ino)
 
 
 @lru_cache(maxsize=4096)

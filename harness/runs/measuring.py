@@ -68,8 +68,13 @@ def again(folder: RunDirectory, plugins: Plugins, data_dir: str | None) -> dict[
         BenchError: its rankings are damaged, or the category's data is not what it was.
     """
     dataset, semantic_ids = finished.read_dataset(folder, plugins, data_dir), finished.semantic_ids(folder)
-    names = finished.stage_names(folder)
+    names, path = finished.stage_names(folder), folder.path / METRICS
+    before = read_json(path).get("stages", {}) if path.exists() else {}
     result: dict[str, Any] = {"stages": {name: stage(folder, name, plugins, dataset, semantic_ids) for name in names}}
+    for name, entry in result["stages"].items():
+        old = before.get(name, {})
+        if old.get("rankings") == entry["rankings"]:  # what plugins measured that are not loaded now is not lost
+            entry |= {key: value for key, value in old.items() if key not in entry}
     if dataset.oracle is not None:
         result[BAYES] = bayes_optimal(dataset, semantic_ids)
     return result

@@ -253,7 +253,8 @@ def _valid(run: Run, stage: StageOf, model: Any) -> dict[str, float]:
 
 def _record(run: Run, result: dict[str, Any]) -> None:
     """Write ``metrics.json``, let observers see the finished run (the report is one's), and log all of it."""
-    run.directory.note(finished=time.strftime("%Y-%m-%dT%H:%M:%S%z"))
+    if not (run.directory.finished("run") is not None and run.directory.manifest.get("finished")):
+        run.directory.note(finished=time.strftime("%Y-%m-%dT%H:%M:%S%z"))
     _write(run, result)
     run.tracker.artifacts(_artifacts(run.directory.path))
 

@@ -44,13 +44,13 @@ def versions() -> dict[str, str]:
     """Versions of Python, this package and those that results depend on."""
     from harness.version import __version__
 
-    found = {"python": platform.python_version(), "genrec-bench": __version__}
+    installed = {"python": platform.python_version(), "genrec-bench": __version__}
     for name in PACKAGES:
         try:
-            found[name] = metadata.version(name)
+            installed[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
-    return found
+    return installed
 
 
 def hardware(device: str) -> dict[str, Any]:

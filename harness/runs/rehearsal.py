@@ -170,7 +170,17 @@ def _fault(plugins: Plugins, kind: str, name: str, step: str, also: tuple[str, s
             kind, name = also  # the harness's own decoder fails on what the plugin's trainer gave it
         reason = f"{step} fails with {type(error).__name__}: {' '.join(str(error).split())}{_where(error)}"
         line = _line(plugins, kind, name, also, reason)
-        raise ContractError(f"{line}; {MENDS[step]}" if step in MENDS else line) from error
+        raise ContractError(f"{line}; {mend}" if (mend := _mend(plugins, kind, name, step)) else line) from error
+
+
+def _mend(plugins: Plugins, kind: str, name: str, step: str) -> str:
+    """What its author should write."""
+    if kind == "trainer" and step == "fit" and hasattr(plugins.get(kind, name), "build_for"):
+        return (
+            "look at build, states and loss of its network: states gives [batch, hidden], loss one number, and "
+            "self.output is set (docs/plugins.md)"
+        )
+    return MENDS.get(step, "")
 
 
 def _is_foreign(plugins: Plugins, kind: str, name: str) -> bool:

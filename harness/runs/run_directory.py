@@ -65,7 +65,7 @@ def read_log(stage: Path) -> dict[str, list[tuple[float, float]]]:
     A line that was cut off by a kill is passed over.
     """
     path = stage / LOG
-    found: dict[str, dict[float, float]] = {}
+    curves: dict[str, dict[float, float]] = {}
     for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
         try:
             numbers = json.loads(line)
@@ -73,8 +73,8 @@ def read_log(stage: Path) -> dict[str, list[tuple[float, float]]]:
         except (ValueError, KeyError, AttributeError):
             continue
         for name, value in numbers.items():
-            found.setdefault(name, {})[step] = value
-    return {name: sorted(values.items()) for name, values in found.items()}
+            curves.setdefault(name, {})[step] = value
+    return {name: sorted(values.items()) for name, values in curves.items()}
 
 
 @dataclass
@@ -92,10 +92,10 @@ class RunDirectory:
     def manifest(self) -> dict[str, Any]:
         """The manifest, empty before the run has begun."""
         path = self.path / MANIFEST
-        found = read_json(path) if path.exists() else {}
-        if not isinstance(found, dict):
+        content = read_json(path) if path.exists() else {}
+        if not isinstance(content, dict):
             raise BenchError(f"{path} is damaged (no JSON object); run the method again")
-        return found
+        return content
 
     def note(self, **facts: Any) -> None:
         """Add facts to the manifest."""

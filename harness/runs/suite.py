@@ -194,8 +194,8 @@ def plan(suite: Suite, category: str, data_dir: str | None, runs: Path, plugins:
         known: dict[int, float | None] = {}
         for seed in suite.seeds[: entry.seeds]:
             try:
-                recipe, found = plugins.get("method", entry.method), recipes.tuned(entry.method, category)
-                resolved = resolve(recipe, category, seed, entry.overrides, plugins, tuned=found)
+                recipe, before = plugins.get("method", entry.method), recipes.tuned(entry.method, category)
+                resolved = resolve(recipe, category, seed, entry.overrides, plugins, tuned=before)
                 key = repr(sorted(resolved.dataset.items()))
                 if key not in datasets:
                     datasets[key] = categories.read(plugins, category, data_dir, resolved.dataset)
@@ -229,14 +229,14 @@ def _recorded(directory: Path, config: RunConfig, dataset: Dataset, plugins: Plu
 
 def _measured(runs: Path, method: str, category: str, rows: int) -> float | None:
     """Median seconds of recorded runs of a method; those of other categories scaled by train rows."""
-    found: dict[bool, list[float]] = {True: [], False: []}
+    durations: dict[bool, list[float]] = {True: [], False: []}
     for path in runs.glob(f"*/{method}/*/{run_directory.MANIFEST}"):
         manifest = files.read_json(path)
         done = manifest.get("done", {})
         if "run" in done and manifest.get("rows", {}).get("train"):
             seconds = sum(float(facts.get("seconds", 0)) for facts in done.values())
-            found[path.parts[-4] == category].append(seconds * rows / manifest["rows"]["train"])
-    own = found[True] or found[False]
+            durations[path.parts[-4] == category].append(seconds * rows / manifest["rows"]["train"])
+    own = durations[True] or durations[False]
     return statistics.median(own) + 6.0 if own else None  # a process takes some seconds to start
 
 
@@ -311,7 +311,8 @@ def _run(run: Planned, arguments: Sequence[str], log: Path, watch: Callable[[Pla
 def _shown(run: Planned) -> str:
     stages = files.read_json(run.directory / run_directory.METRICS)["stages"]
     item = list(stages.values())[-1]["item"]
-    return f"item HR@10 {item['HR@10']:.4f}, NDCG@10 {item['NDCG@10']:.4f}"
+    shown = [name for name in ("HR@10", "NDCG@10") if name in item] or list(item)[:2]  # k may be below 10
+    return "item " + ", ".join(f"{name} {item[name]:.4f}" for name in shown)
 
 
 def duration(seconds: float) -> str:

@@ -240,7 +240,7 @@ def _recipe(search: Search) -> str:
 def _code(search: Search) -> dict[str, str]:
     """The code that trials are made by: ``{module: hash}``."""
     codes = code.of_run(search.config({}), search.dataset.layout, search.plugins)
-    return {name: digest for found in codes.values() for name, digest in found.modules.items()}
+    return {name: digest for component in codes.values() for name, digest in component.modules.items()}
 
 
 def _defaults(search: Search) -> dict[str, Any]:

@@ -38,16 +38,16 @@ def leaderboard(
         raise BenchError(f"--output {output}: end it in {', '.join(FORMATS)}, or give --format")
     form = form or (FORMATS[Path(output).suffix] if output else "markdown")
     if results:
-        found = record.read_all(Path(results))
-        known = sorted({r.category for r in found})
+        records = record.read_all(Path(results))
+        known = sorted({r.category for r in records})
         for name in category:
             if name not in known:
                 raise unknown("category", name, known, f"in {results}")
-        found = [r for r in found if not category or r.category in category]
+        records = [r for r in records if not category or r.category in category]
     else:
-        found = [r for name in category or ("",) for r in record.finished_runs(Path(runs), name)]
+        records = [r for name in category or ("",) for r in record.finished_runs(Path(runs), name)]
     protocols = ["sid", "item"] if protocol == "both" else [protocol]
-    boards = board.boards(found, protocols, stages, allow_mixed)
+    boards = board.boards(records, protocols, stages, allow_mixed)
     writers = {
         "markdown": formats.markdown, "csv": formats.comma_separated, "latex": formats.latex,
         "json": formats.as_json, "html": page.html,

@@ -61,13 +61,13 @@ def compare(
     record = a.recipe.first
     here = categories.read_if_here(plugins, record.category, data_dir, record.settings.get("dataset") or {})
     dataset = here if here is not None and here.fingerprint == record.data else None
-    found = comparison.compare(a, b, dataset, samples, metric)
+    compared = comparison.compare(a, b, dataset, samples, metric)
     if dataset is None:
-        found.left_out.append(f"segments and samples: the data of {record.category} as it was run is not here")
-    text = comparison.markdown(found)
+        compared.left_out.append(f"segments and samples: the data of {record.category} as it was run is not here")
+    text = comparison.markdown(compared)
     if output:
         path = Path(output)
-        write_json(path, found.as_json()) if path.suffix == ".json" else write_text(path, text)
+        write_json(path, compared.as_json()) if path.suffix == ".json" else write_text(path, text)
         click.echo(f"wrote {output}")
     else:
         click.echo(text)

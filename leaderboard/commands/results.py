@@ -33,8 +33,8 @@ def export(runs: tuple[str, ...], output: str, label: str, with_rankings: bool) 
     from .. import submission
     from ..record import Record
 
-    found = [Record.of_run(Path(run), label) for run in runs]  # all are sound before one is written
-    for record in found:
+    records = [Record.of_run(Path(run), label) for run in runs]  # all are sound before one is written
+    for record in records:
         path = submission.export(record, Path(output), with_rankings)
         click.echo(f"wrote {path}" + (f" and {path.with_suffix('')}/" if with_rankings else ""))
 

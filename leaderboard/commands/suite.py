@@ -44,8 +44,8 @@ def list_() -> None:
     from harness.runs import suite as suites
 
     for name in suites.shipped():
-        found = suites.read(name)
-        click.echo(f"{name:<12} {len(found.entries)} rows × up to {len(found.seeds)} seeds: {found.summary}")
+        one = suites.read(name)
+        click.echo(f"{name:<12} {len(one.entries)} rows × up to {len(one.seeds)} seeds: {one.summary}")
 
 
 @suite.command()
@@ -139,11 +139,11 @@ def _table(chosen: Suite, planned: list[Planned], category: str, output: str | N
     from .. import board, formats, submission
     from ..record import Record
 
-    found = [Record.of_run(run.directory, run.entry.label) for run in planned if run.recorded]
+    records = [Record.of_run(run.directory, run.entry.label) for run in planned if run.recorded]
     parts = [f"# {category}: suite {chosen.name}\n"]
     for protocol in ("sid", "item"):
         try:
-            parts.append(formats.tables(board.build(found, [protocol])))
+            parts.append(formats.tables(board.build(records, [protocol])))
         except BenchError as error:
             parts.append(f"Not shown: {error.format_message()}\n")
     missing = [f"{run.entry.label} seed {run.seed}" for run in planned if not run.recorded]
@@ -152,11 +152,11 @@ def _table(chosen: Suite, planned: list[Planned], category: str, output: str | N
     text = "\n".join(parts)
     click.echo(text)
     if output:
-        for record in found:
+        for record in records:
             submission.export(record, Path(output))
         path = Path(output) / category / f"{chosen.name}.md"
         files.write_text(path, text)
-        click.echo(f"wrote {path} and {len(found)} records")
+        click.echo(f"wrote {path} and {len(records)} records")
 
 
 def _print(planned: list[Planned]) -> None:

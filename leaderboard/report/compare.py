@@ -68,8 +68,8 @@ class Comparison:
     def as_json(self) -> dict[str, Any]:
         """The comparison as plain values, with what it rests on; without samples, which are the data's own."""
 
-        def plain(found: dict[str, Paired]) -> dict[str, Any]:
-            return {name: dataclasses.asdict(result) for name, result in found.items()}
+        def plain(tests: dict[str, Paired]) -> dict[str, Any]:
+            return {name: dataclasses.asdict(result) for name, result in tests.items()}
 
         records = [*self.first.recipe.records, *self.second.recipe.records]
         content = records[0].content
@@ -82,9 +82,9 @@ class Comparison:
             "seeds of the first": [record.seed for record in self.first.recipe.records],
             "seeds of the second": [record.seed for record in self.second.recipe.records],
             "revisions": sorted({record.content["revision"] for record in records}),
-            "protocols": {name: plain(found) for name, found in self.protocols.items()},
+            "protocols": {name: plain(tests) for name, tests in self.protocols.items()},
             "by seed": {
-                str(seed): {name: plain(found) for name, found in protocols.items()}
+                str(seed): {name: plain(tests) for name, tests in protocols.items()}
                 for seed, protocols in self.seeds.items()
             },
             "segments": {
@@ -107,11 +107,11 @@ def side(given: str) -> System:
     if not path.exists():
         raise BenchError(f"{path} does not exist; give a run directory, a record (.json), or a folder of one's seeds")
     several = path.is_dir() and not (path / "manifest.json").exists()
-    found = recipes(finished_below(path) if several else [load(path)])
-    if len(found) > 1:
-        names = ", ".join(f"{recipe.name} ({recipe.first.place.name}, …)" for recipe in found)
+    one = recipes(finished_below(path) if several else [load(path)])
+    if len(one) > 1:
+        names = ", ".join(f"{recipe.name} ({recipe.first.place.name}, …)" for recipe in one)
         raise BenchError(f"{path} holds runs of several recipes: {names}; give the directory of one run")
-    recipe = found[0]
+    recipe = one[0]
     if stage and stage not in recipe.stages:
         raise unknown("stage", stage, recipe.stages, f"of {path}")
     stage = stage or recipe.stages[-1]
@@ -164,14 +164,14 @@ def compare(
     def tested(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> dict[str, Paired]:
         return paired(_narrowed(one, only), _narrowed(other, only))
 
-    found = Comparison(first, second, {p: tested(*pair) for p, pair in values.items()}, left_out=left_out)
+    compared = Comparison(first, second, {p: tested(*pair) for p, pair in values.items()}, left_out=left_out)
     shared = {r.seed for r in first.recipe.records} & {r.seed for r in second.recipe.records}
     if len(shared) > 1:
         for seed in sorted(shared):
-            found.seeds[seed] = {p: tested(_of_seed(first, seed, p), _of_seed(second, seed, p)) for p in values}
+            compared.seeds[seed] = {p: tested(_of_seed(first, seed, p), _of_seed(second, seed, p)) for p in values}
     if dataset is not None:
-        _samples(found, values, dataset, most)
-    return found
+        _samples(compared, values, dataset, most)
+    return compared
 
 
 def markdown(found: Comparison) -> str:
@@ -244,15 +244,18 @@ def _of_seed(system: System, seed: int, protocol: str) -> dict[str, np.ndarray]:
 
 
 def _samples(
-    found: Comparison,
+    comparison: Comparison,
     values: dict[str, tuple[dict[str, np.ndarray], dict[str, np.ndarray]]],
     dataset: Dataset,
     most: int,
 ) -> None:
     """Segments and changed samples; ranks are in canonical order, and so are the samples here."""
+    if not all(SEGMENT_METRIC in side for pair in values.values() for side in pair):
+        comparison.left_out.append(f"segments and samples: they are of {SEGMENT_METRIC}, and a run here ranks fewer")
+        return
     test = dataset.test.take(dataset.test.order)
     semantic_ids: SemanticIds | None = dataset.given
-    if semantic_ids is not None and semantic_ids.fingerprint != found.first.recipe.first.sids:
+    if semantic_ids is not None and semantic_ids.fingerprint != comparison.first.recipe.first.sids:
         semantic_ids = None
     divisions = segmentations(test, dataset.train, len(dataset.items), semantic_ids)
     for protocol, (first, second) in values.items():
@@ -266,7 +269,7 @@ def _samples(
         by_name: dict[str, dict[str, Paired]] = {}
         for (name, label), result in zip(keys, _corrected(parts), strict=True):
             by_name.setdefault(name, {})[label] = result
-        found.segments[protocol] = by_name
+        comparison.segments[protocol] = by_name
     first, second = list(values.values())[-1]
     change = second[SEGMENT_METRIC] - first[SEGMENT_METRIC]
     fine = second["MRR"] - first["MRR"]  # tells apart what NDCG@10 does not
@@ -286,9 +289,9 @@ def _samples(
             for row in rows.tolist()
         ]
 
-    found.gained.extend(listed(order[:most][change[order[:most]] > 0]))
+    comparison.gained.extend(listed(order[:most][change[order[:most]] > 0]))
     worst = order[::-1][:most]
-    found.lost.extend(listed(worst[change[worst] < 0]))
+    comparison.lost.extend(listed(worst[change[worst] < 0]))
 
 
 def _corrected(parts: Sequence[Paired]) -> list[Paired]:

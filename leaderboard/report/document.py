@@ -35,18 +35,18 @@ def write(records: Sequence[Record], folder: Path, draw: bool = True) -> list[Pa
     Raises:
         BenchError: the records are of different categories, data or SIDs.
     """
-    found = recipes(records)
+    shown = recipes(records)
     same_ground(records)
-    pairs = reported_pairs(systems(found))
+    pairs = reported_pairs(systems(shown))
     drawn: list[Path] = []
     if draw:
         with figures.style():
-            for name, draw_it in _figures(found, pairs).items():
+            for name, draw_it in _figures(shown, pairs).items():
                 with passed_over(f"figure {name} of {folder}"):
                     drawn += figures.save({name: draw_it()}, folder / FIGURES)
     there = {path.stem for path in drawn}
     path = folder / "report.md"
-    files.write_text(path, markdown(found, pairs, there))
+    files.write_text(path, markdown(shown, pairs, there))
     return [path, *drawn]
 
 

@@ -115,8 +115,8 @@ def learning(stage: str, log: Log, best: float | None = None) -> Figure | None:
     epochs = _epochs(log)
     unit = "epoch" if epochs else "step"
     panels = [panel for panel in (("loss", loss), ("valid", valid["NDCG@10"])) if panel[1]]
-    figure, found = _panels(len(panels))
-    for axes, (name, _) in zip(found, panels, strict=True):
+    figure, places = _panels(len(panels))
+    for axes, (name, _) in zip(places, panels, strict=True):
         if name == "loss":
             _line(axes, _over(loss, epochs), "train loss", 0, marker="" if len(loss) > 40 else None)
             axes.set_ylabel(f"{stage} loss (nats)")
@@ -147,8 +147,8 @@ def rewards(stage: str, log: Log) -> Figure | None:
     if not panels or panels[0][0] != "reward":
         return None
     epochs = _epochs(log)
-    figure, found = _panels(len(panels))
-    for number, (axes, (key, label)) in enumerate(zip(found, panels, strict=True)):
+    figure, places = _panels(len(panels))
+    for number, (axes, (key, label)) in enumerate(zip(places, panels, strict=True)):
         _line(axes, _over(log[key], epochs), label, number, marker="" if len(log[key]) > 40 else None)
         axes.set_ylabel(label)
         axes.set_xlabel(f"{stage} {'epoch' if epochs else 'step'}")
@@ -160,8 +160,8 @@ def levels(systems: Sequence[System]) -> Figure | None:
     shown = [system for system in systems if system.levels.get("cumulative")][:4]
     if not shown:
         return None
-    figure, found = _panels(len(shown), width=3.4, height=3.4)
-    for number, (axes, system) in enumerate(zip(found, shown, strict=True)):
+    figure, places = _panels(len(shown), width=3.4, height=3.4)
+    for number, (axes, system) in enumerate(zip(places, shown, strict=True)):
         cumulative = system.levels["cumulative"]
         chains = list(next(iter(cumulative.values())))
         values = [[row[chain] for chain in chains] for row in cumulative.values()]
@@ -261,9 +261,9 @@ def segments(systems: Sequence[System], protocol: str) -> Figure | None:
     if not names:
         return None
     columns = 2
-    figure, found = _grid(math.ceil(len(names) / columns), columns, 4.7, 2.7)
+    figure, places = _grid(math.ceil(len(names) / columns), columns, 4.7, 2.7)
     top = 0.0
-    for axes, name in zip(found, names, strict=False):
+    for axes, name in zip(places, names, strict=False):
         parts = shown[0].segments[name]
         labels = list(parts)
         width = 0.8 / len(shown)
@@ -281,12 +281,12 @@ def segments(systems: Sequence[System], protocol: str) -> Figure | None:
         axes.set_title(name, fontsize=10)
         axes.set_ylabel("HR@10")
         axes.grid(axis="x", visible=False)
-    for axes in found[: len(names)]:
+    for axes in places[: len(names)]:
         axes.set_ylim(0, top * 1.05 or 1)
-    for axes in found[len(names) :]:
+    for axes in places[len(names) :]:
         axes.set_visible(False)
     if len(shown) > 1:
-        handles, texts = found[0].get_legend_handles_labels()
+        handles, texts = places[0].get_legend_handles_labels()
         figure.legend(handles, texts, loc="outside lower center", ncols=len(shown), fontsize=9)
     figure.suptitle(f"HR@10 by segment, {PROTOCOLS[protocol]}", fontsize=11)
     return figure
@@ -367,8 +367,8 @@ def _legend(axes: Axes, entries: int) -> None:
 
 
 def _axes(width: float, height: float) -> tuple[Figure, Any]:
-    figure, found = _grid(1, 1, width, height)
-    return figure, found[0]
+    figure, places = _grid(1, 1, width, height)
+    return figure, places[0]
 
 
 def _panels(columns: int, width: float = 4.2, height: float = 3.0) -> tuple[Figure, list[Any]]:

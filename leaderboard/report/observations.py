@@ -108,16 +108,16 @@ def stage_gain(before: System, after: System) -> list[str]:
     ours, theirs = after.samples(protocol), before.samples(protocol)
     if not ours or len(next(iter(ours.values()))) != len(next(iter(theirs.values()))):
         return []
-    found = paired(theirs, ours)
+    tests = paired(theirs, ours)
     parts = []
-    for name in (m for m in MAIN if m in found):
-        result = found[name]
+    for name in (m for m in MAIN if m in tests):
+        result = tests[name]
         verdict = "beyond chance" if result.corrected < 0.05 else "within chance"
         parts.append(
             f"{name} {result.difference:+.4f} [{result.low:+.4f}, {result.high:+.4f}], {verdict} "
             f"(p = {result.corrected:.2g}, corrected)"
         )
-    hits = {name: result.difference for name, result in found.items() if name.startswith("HR@")}
+    hits = {name: result.difference for name, result in tests.items() if name.startswith("HR@")}
     better = [name for name, change in hits.items() if change > 0]
     worse = [name for name, change in hits.items() if change < 0]
     if better and worse:

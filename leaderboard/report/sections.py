@@ -152,8 +152,8 @@ def results(shown: Sequence[System], records: Sequence[Record], drawn: set[str])
             seeds = system.recipe.records
             if len(seeds) > 1:
                 for record in seeds:
-                    found = record.metrics(protocol, system.stage)
-                    rows.append([f"{system.name}, seed {record.seed}", *(found.get(c) for c in columns)])
+                    numbers = record.metrics(protocol, system.stage)
+                    rows.append([f"{system.name}, seed {record.seed}", *(numbers.get(c) for c in columns)])
                 rows.append(
                     [f"**{system.name}, mean of {len(seeds)}**", *(system.metric(protocol, c) for c in columns)]
                 )
@@ -272,8 +272,8 @@ def by_segment(shown: Sequence[System], records: Sequence[Record], drawn: set[st
             for label, part in labels.items():
                 row: list[Any] = [name, label, f"{part['n']:,.0f}"]
                 for system in there:
-                    found = system.segments.get(name, {}).get(label, {}).get(protocol) or {}
-                    row += [found.get("HR@10"), found.get("NDCG@10")]
+                    numbers = system.segments.get(name, {}).get(label, {}).get(protocol) or {}
+                    row += [numbers.get("HR@10"), numbers.get("NDCG@10")]
                 rows.append(row)
         if rows:
             headers = ["Segment", "", "Samples", *(f"{s.name} {m}" for s in there for m in ("HR@10", "NDCG@10"))]

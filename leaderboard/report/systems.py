@@ -68,8 +68,8 @@ class System:
 
     def values(self, protocol: str, metric: str) -> list[float]:
         """A metric of each seed."""
-        found = [record.metrics(protocol, self.stage).get(metric) for record in self.recipe.records]
-        return [value for value in found if value is not None]
+        each = [record.metrics(protocol, self.stage).get(metric) for record in self.recipe.records]
+        return [value for value in each if value is not None]
 
     def metric(self, protocol: str, metric: str) -> float | None:
         """A metric, the mean over seeds."""
@@ -78,14 +78,14 @@ class System:
 
     def interval(self, protocol: str, metric: str) -> tuple[float, float] | None:
         """The 95 % interval over test samples, its bounds averaged over seeds."""
-        found = [record.interval(protocol, metric, self.stage) for record in self.recipe.records]
-        bounds = [pair for pair in found if pair]
+        each = [record.interval(protocol, metric, self.stage) for record in self.recipe.records]
+        bounds = [pair for pair in each if pair]
         return (statistics.fmean(b[0] for b in bounds), statistics.fmean(b[1] for b in bounds)) if bounds else None
 
     def samples(self, protocol: str, only: Collection[str] = ()) -> dict[str, np.ndarray]:
         """``{metric: [n]}`` each sample's values, averaged over seeds; empty where a run lacks them."""
         ranks = [record.ranks(protocol, self.stage) for record in self.recipe.records]
-        values = [found.values(only) for found in ranks if found is not None]
+        values = [one.values(only) for one in ranks if one is not None]
         if not values or len(values) < len(ranks):
             return {}
         if len(values) == 1:
@@ -95,20 +95,20 @@ class System:
     @cached_property
     def levels(self) -> dict[str, Any]:
         """The per-level analysis, averaged over seeds; empty without SIDs."""
-        found = [record.stages[self.stage].get("levels") for record in self.recipe.records]
-        return _mean([levels for levels in found if levels]) if all(found) else {}
+        each = [record.stages[self.stage].get("levels") for record in self.recipe.records]
+        return _mean([levels for levels in each if levels]) if all(each) else {}
 
     @cached_property
     def segments(self) -> dict[str, Any]:
         """Metrics by segment, averaged over seeds."""
         stages = [record.stages[self.stage] for record in self.recipe.records]
-        found = [stage.get("segments") for stage in stages]
-        if not all(found):
+        each = [stage.get("segments") for stage in stages]
+        if not all(each):
             return {}
         old = [stage.get(MEASURED, 1) < 2 for stage in stages]
         named = [
             {TARGETS_ALONE if key == BOUGHT and before else key: part for key, part in parts.items()}
-            for parts, before in zip(found, old, strict=True)
+            for parts, before in zip(each, old, strict=True)
             if parts
         ]
         return _mean(named)
@@ -116,8 +116,8 @@ class System:
     @property
     def invalid(self) -> int | None:
         """CC, of all seeds together."""
-        found = [record.stages[self.stage].get("invalid") for record in self.recipe.records]
-        return sum(value for value in found if value is not None) if any(v is not None for v in found) else None
+        each = [record.stages[self.stage].get("invalid") for record in self.recipe.records]
+        return sum(value for value in each if value is not None) if any(v is not None for v in each) else None
 
 
 def recipes(records: Sequence[Record]) -> list[Recipe]:
@@ -138,12 +138,12 @@ def recipes(records: Sequence[Record]) -> list[Recipe]:
                 break
     variants = Counter((label, variant) for label, variant, _ in groups)
     labels = Counter(label for label, _ in variants)
-    found = []
+    told_apart = []
     for (label, variant, _), by_seed in groups.items():
         name = label if labels[label] == 1 else f"{label} {variant}"
         ordered = tuple(record for _, record in sorted(by_seed.items()))
-        found.append(Recipe(name if variants[label, variant] == 1 else f"{name} ({ordered[0].place})", ordered))
-    return found
+        told_apart.append(Recipe(name if variants[label, variant] == 1 else f"{name} ({ordered[0].place})", ordered))
+    return told_apart
 
 
 def systems(found: Sequence[Recipe]) -> list[System]:

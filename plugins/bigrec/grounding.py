@@ -85,10 +85,10 @@ class GroundingTrainer:
             order = np.argsort(-scores, axis=1, kind="stable")[:, :50].astype(np.int32)
             tried.append(Rankings("item", order, np.take_along_axis(scores, order, axis=1)))
         values = measured(tried, valid.targets, context.semantic_ids)
-        found = dict(zip(settings.gammas, values["item"][settings.select].mean(axis=1).tolist(), strict=True))
-        best = max(found, key=lambda gamma: found[gamma])
-        files.write_json(context.directory / FOUND, {"gamma": best, "tried": {str(g): v for g, v in found.items()}})
-        facts = {"gamma": best, f"valid {settings.select} by item": found[best], "without popularity": found.get(0.0)}
+        means = dict(zip(settings.gammas, values["item"][settings.select].mean(axis=1).tolist(), strict=True))
+        best = max(means, key=lambda gamma: means[gamma])
+        files.write_json(context.directory / FOUND, {"gamma": best, "tried": {str(g): v for g, v in means.items()}})
+        facts = {"gamma": best, f"valid {settings.select} by item": means[best], "without popularity": means.get(0.0)}
         return facts | {OUT: out_of_sample(values, folds(valid, context.seed), settings.select, "item")}
 
     def load(self, context: Context) -> Grounded:

@@ -96,14 +96,14 @@ class AssistantTrainer:
         valid = context.valid.drawn(settings.samples, context.seed)
         model = self._model(context, 1.0)
         titles = len(model.titles.titles.texts)
-        found = []
+        rankings = []
         for alpha in settings.alphas:
             model.alpha = alpha
             decoder = TitleBeamDecoder(BeamSettings(beams=min(20, titles), k=min(20, titles), assistant=alpha < 1))
-            found.append(decoder.decode(model, valid.histories, None, context.device, Progress(quiet=True)))
-            number = TargetRanks.of(found[-1], valid.targets, None, "item").means()[settings.select]
-            context.log({f"eval_{settings.select}": number, "alpha": alpha}, len(found))
-        values = measured(found, valid.targets, context.semantic_ids)
+            rankings.append(decoder.decode(model, valid.histories, None, context.device, Progress(quiet=True)))
+            number = TargetRanks.of(rankings[-1], valid.targets, None, "item").means()[settings.select]
+            context.log({f"eval_{settings.select}": number, "alpha": alpha}, len(rankings))
+        values = measured(rankings, valid.targets, context.semantic_ids)
         means = values["item"][settings.select].mean(axis=1).tolist()
         best = settings.alphas[int(np.argmax(means))]
         tried = {str(alpha): mean for alpha, mean in zip(settings.alphas, means, strict=True)}

@@ -90,8 +90,8 @@ class MiniOneRecReader:
     @staticmethod
     def _file(folder: Path, category: str, ending: str) -> Path | None:
         pattern = re.compile(re.escape(category) + _SUFFIX + re.escape(ending))
-        found = sorted(p for p in folder.glob(f"{category}*{ending}") if pattern.fullmatch(p.name))
-        return found[0] if found else None
+        matching = sorted(p for p in folder.glob(f"{category}*{ending}") if pattern.fullmatch(p.name))
+        return matching[0] if matching else None
 
     def _items(self, folder: Path, category: str, problems: Problems) -> Items:
         """Texts from ``index/<category>.item.json``, or titles from ``info/<category>.txt``."""

@@ -86,8 +86,8 @@ class GenerateDecoder(SidDecoder):
                         input_ids=tokens, attention_mask=mask.long(), generation_config=config,
                         prefix_allowed_tokens_fn=lambda _, seq, w=width: allowed.get(tuple(seq[w:].tolist()), dead),
                     )  # fmt: skip
-                    found = out.sequences[:, width:].view(len(rows), beams, levels).tolist()
-                    ids[rows] = [[leaf.get(tuple(sid), -1) for sid in row] for row in found]
+                    sequences = out.sequences[:, width:].view(len(rows), beams, levels).tolist()
+                    ids[rows] = [[leaf.get(tuple(sid), -1) for sid in row] for row in sequences]
                     scores[rows] = out.sequences_scores.float().view(len(rows), beams).cpu().numpy()
                     bar.update(len(rows))
         finally:

@@ -37,9 +37,9 @@ class MixtureDecoder(SidDecoder):
         ids = np.full((len(histories), settings.beams), -1, dtype=np.int32)
         scores = np.full((len(histories), settings.beams), -np.inf, dtype=np.float32)
         with progress.bar(len(histories), "decode", "user") as bar:
-            for rows, found in proposals(model, histories, trie, settings, device):
+            for rows, candidates in proposals(model, histories, trie, settings, device):
                 part = histories.take(rows)
-                best = best_of(found, model.scores(found, part, trie), trie, settings.beams)
+                best = best_of(candidates, model.scores(candidates, part, trie), trie, settings.beams)
                 ids[rows], scores[rows] = best.leaves.cpu().numpy(), best.scores.cpu().numpy()
                 bar.update(len(rows))
         return Rankings(model.generator.leaves, ids, scores)

@@ -167,17 +167,17 @@ class MemoryTrainer:
         """Fit the memories on train, then weigh them on valid."""
         for key in self._memories(context):
             context.parts[key].fit(context)
-        found = self._fit_blend(context) if self.settings.combine == "blend" else self._fit_mixture(context)
-        files.write_json(context.directory / FOUND, found)
-        plain = {name: value for name, value in found.items() if isinstance(value, (int, float, str))}
-        return plain | {OUT: found[OUT]}
+        fitted = self._fit_blend(context) if self.settings.combine == "blend" else self._fit_mixture(context)
+        files.write_json(context.directory / FOUND, fitted)
+        plain = {name: value for name, value in fitted.items() if isinstance(value, (int, float, str))}
+        return plain | {OUT: fitted[OUT]}
 
     def load(self, context: Context) -> Blend | Mixture:
         """The model before, with its memory."""
-        found = files.read_json(context.directory / FOUND)
+        saved = files.read_json(context.directory / FOUND)
         if self.settings.combine == "mixture":
-            return self._mixture(context, found["weight"], found["temperature"])
-        return self._blend(context, np.array(found["coefficients"]))
+            return self._mixture(context, saved["weight"], saved["temperature"])
+        return self._blend(context, np.array(saved["coefficients"]))
 
     def _memories(self, context: Context) -> list[str]:
         """The keys of the parts that are used: what proposes, and a blend's features."""
@@ -193,11 +193,11 @@ class MemoryTrainer:
         trie = _trie(blend, context)
         features, wanted, alive, sids = [], [], [], []
         order: list[np.ndarray] = []
-        for rows, found, target in self._proposals(context, blend, trie):
-            features.append(blend.features(found, context.valid.take(rows).histories, trie))
-            alive.append(~torch.isneginf(found.memory).cpu().numpy())
+        for rows, candidates, target in self._proposals(context, blend, trie):
+            features.append(blend.features(candidates, context.valid.take(rows).histories, trie))
+            alive.append(~torch.isneginf(candidates.memory).cpu().numpy())
             wanted.append(target)
-            sids.append(trie.leaves[found.leaves].cpu().numpy())
+            sids.append(trie.leaves[candidates.leaves].cpu().numpy())
             order.append(rows)
         back = np.argsort(np.concatenate(order))
         x, y, ok, leaves = (np.concatenate(part)[back] for part in (features, wanted, alive, sids))
@@ -231,15 +231,15 @@ class MemoryTrainer:
         """``{protocol: {metric: [options, n]}}`` of candidates scored in several ways ``[options, n, candidates]``."""
         sids = context.needs_semantic_ids("memory")
         sizes, group = sids.group_sizes[leaves], sids.group_sizes[sids.of_item[context.valid.targets]]
-        found: dict[str, dict[str, list[np.ndarray]]] = {"sid": {}, "item": {}}
+        by_protocol: dict[str, dict[str, list[np.ndarray]]] = {"sid": {}, "item": {}}
         for option in scores:
             before = {"sid": ranks_of(option, wanted), "item": ranks_of(option, wanted, sizes)}
             for protocol, places in before.items():
                 shared = group.astype(np.int64) if protocol == "item" else np.ones(len(places), dtype=np.int64)
                 values = TargetRanks(places, shared, max(50, scores.shape[2])).values(PROBED)
                 for name in PROBED:
-                    found[protocol].setdefault(name, []).append(values[name])
-        return {protocol: {n: np.stack(v) for n, v in metrics.items()} for protocol, metrics in found.items()}
+                    by_protocol[protocol].setdefault(name, []).append(values[name])
+        return {protocol: {n: np.stack(v) for n, v in metrics.items()} for protocol, metrics in by_protocol.items()}
 
     def _fit_mixture(self, context: Context) -> dict[str, Any]:
         settings, sids = self.settings, context.needs_semantic_ids("memory")
@@ -248,8 +248,8 @@ class MemoryTrainer:
         options = [(temperature, weight) for temperature in settings.temperatures for weight in settings.weights]
         parts: list[list[np.ndarray]] = [[] for _ in options]
         wanted, known, order = [], [], []
-        for rows, found, target in self._proposals(context, model, trie):
-            leaves, dead = trie.leaves[found.leaves], torch.isneginf(found.memory)
+        for rows, candidates, target in self._proposals(context, model, trie):
+            leaves, dead = trie.leaves[candidates.leaves], torch.isneginf(candidates.memory)
             scores = model.memory.score(context.valid.take(rows).histories)
             recalled = {
                 temperature: torch.from_numpy(sid_log_probs(scores, sids, temperature)).to(leaves.device)
@@ -257,7 +257,7 @@ class MemoryTrainer:
             }
             for number, (temperature, weight) in enumerate(options):
                 memory = recalled[temperature].gather(1, leaves).masked_fill(dead, float("-inf"))
-                parts[number].append(mixed(found._replace(memory=memory), weight).cpu().numpy())
+                parts[number].append(mixed(candidates._replace(memory=memory), weight).cpu().numpy())
             wanted.append(target)
             known.append(leaves.cpu().numpy())
             order.append(rows)
@@ -282,9 +282,9 @@ class MemoryTrainer:
         """``(rows of valid, candidates, which one is the target)``, batch by batch."""
         targets = model.generator.semantic_ids.of_item[context.valid.targets]
         decoder = MixtureSettings(candidates=self.settings.candidates)
-        for rows, found in proposals(model, context.valid.histories, trie, decoder, context.device):
-            alive = ~torch.isneginf(found.memory).cpu().numpy()
-            yield rows, found, (trie.leaves[found.leaves].cpu().numpy() == targets[rows, None]) & alive
+        for rows, candidates in proposals(model, context.valid.histories, trie, decoder, context.device):
+            alive = ~torch.isneginf(candidates.memory).cpu().numpy()
+            yield rows, candidates, (trie.leaves[candidates.leaves].cpu().numpy() == targets[rows, None]) & alive
 
     def _mixture(self, context: Context, weight: float, temperature: float) -> Mixture:
         return Mixture(self._generator(context), self._scorer(context, self.settings.memory), weight, temperature)
@@ -311,8 +311,8 @@ class MemoryTrainer:
 def sid_log_probs(scores: np.ndarray, semantic_ids: SemanticIds, temperature: float) -> np.ndarray:
     """Item scores ``[n, n_items]`` → log-probabilities of SIDs ``[n, n_sids]`` (float32): their items', summed."""
     with np.errstate(divide="ignore"):
-        found = group_probabilities(scores, semantic_ids.of_item, len(semantic_ids.distinct), temperature)
-        return np.log(found).astype(np.float32)
+        probabilities = group_probabilities(scores, semantic_ids.of_item, len(semantic_ids.distinct), temperature)
+        return np.log(probabilities).astype(np.float32)
 
 
 def conditional_logit(features: np.ndarray, wanted: np.ndarray, alive: np.ndarray, ridge: float) -> np.ndarray:

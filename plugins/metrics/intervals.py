@@ -12,12 +12,12 @@ from harness.evaluation.statistics import bootstrap
 
 def intervals(evaluated: Evaluated) -> dict[str, Any]:
     """95 % bootstrap intervals ``{protocol: {metric: [low, high]}}`` over the samples."""
-    found: dict[str, Any] = {}
+    by_protocol: dict[str, Any] = {}
     for protocol, ranks in evaluated.ranks.items():
         values = ranks.values()
         bounds = bootstrap(np.column_stack(list(values.values())))
-        found[protocol] = dict(zip(values, bounds.tolist(), strict=True))
-    return found
+        by_protocol[protocol] = dict(zip(values, bounds.tolist(), strict=True))
+    return by_protocol
 
 
 def invalid(evaluated: Evaluated) -> int:

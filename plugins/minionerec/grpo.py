@@ -194,8 +194,8 @@ class GrpoTrainer:
         return prompts.generative(model.eval(), text_tokenizer, self.settings.cutoff)
 
     def _examples(self, context: Context, prompts: Prompts) -> list[Example]:
-        found = prompts.examples(self.settings.tasks, context.train, self.settings.text_characters, context.seed)
-        return [example for group in found.values() for example in group]
+        by_task = prompts.examples(self.settings.tasks, context.train, self.settings.text_characters, context.seed)
+        return [example for group in by_task.values() for example in group]
 
     def _rewards(self, context: Context) -> Rewards:
         wanted = self.settings.rewards

@@ -113,10 +113,10 @@ class Cf:
         rows = [row for row, history in enumerate(groups.histories) if history]
         if rows:
             scores = self._scorer.score(Histories.of([groups.histories[row] for row in rows]))
-            found = torch.from_numpy(np.asarray(scores, dtype=np.float32))
-            found = (found - found.mean(1, keepdim=True)) / found.std(1, keepdim=True).clamp(min=1e-6)
-            whole = torch.zeros(len(groups), found.shape[1])
-            whole[rows] = found
+            standard = torch.from_numpy(np.asarray(scores, dtype=np.float32))
+            standard = (standard - standard.mean(1, keepdim=True)) / standard.std(1, keepdim=True).clamp(min=1e-6)
+            whole = torch.zeros(len(groups), standard.shape[1])
+            whole[rows] = standard
             rewards = best_of_sid(whole, groups)
         return rewards
 

@@ -188,14 +188,14 @@ class SdpoTrainer:
     ) -> np.ndarray:
         """Work of every sample ``[samples, answers]``, batch by batch within the token budget, without gradients."""
         width, longest = shape
-        found = np.empty((len(encoded), width), dtype=np.float64)
+        values = np.empty((len(encoded), width), dtype=np.float64)
         with torch.no_grad(), context.progress.bar(len(encoded), label, "sample") as bar:
             extra = width * (longest - 1)
             for rows in batches([len(prompt) for prompt in encoded], self.settings.batch_tokens, extra):
                 ids, mask = pad_left([encoded[row] for row in rows], generative.pad, context.device)
-                found[rows] = work(ids, mask, rows).double().cpu().numpy()
+                values[rows] = work(ids, mask, rows).double().cpu().numpy()
                 bar.update(len(rows))
-        return found.astype(np.float32)
+        return values.astype(np.float32)
 
 
 @dataclass(frozen=True)

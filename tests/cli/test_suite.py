@@ -147,3 +147,20 @@ def test_a_row_goes_on_from_the_same_seeds_run_of_a_row_before_it(tmp_path, plug
     path.write_text(f"seeds: [1]\nmethods: [{later}, minionerec]\n")
     with pytest.raises(BenchError, match="goes on from minionerec, which must stand before it"):
         suites.read(str(path))
+
+
+def test_few_candidates_are_enough_for_every_table(tmp_path):
+    """decoder.k = 5: what stands above five is absent, and nothing falls over it."""
+    sizes = "dataset.items=80, dataset.users=80, decoder.k=5"
+    suite = tmp_path / "k5.yaml"
+    suite.write_text(f"methods: [{{method: markov, set: [{sizes}]}}, {{method: popularity, set: [{sizes}]}}]\n")
+    runs = tmp_path / "runs"
+    common = ["--runs", str(runs), "--no-mlflow", "--device", "cpu", "--threads", "1"]
+    done = CliRunner().invoke(cli, ["suite", "run", str(suite), "--category", "Synthetic", *common])
+    assert done.exit_code == 0, (done.output, done.exception)
+    assert "item HR@1 " in done.output
+    first, second = (str(next(runs.glob(f"Synthetic/{name}/seed*"))) for name in ("markov", "popularity"))
+    for words in (["compare", first, second], ["report", first], ["show", "run", first], ["results", "measure", first],
+                  ["leaderboard", "--category", "Synthetic", "--runs", str(runs)]):  # fmt: skip
+        done = CliRunner().invoke(cli, words)
+        assert done.exit_code == 0, (words, done.output, done.exception)

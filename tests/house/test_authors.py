@@ -117,6 +117,9 @@ def test_a_recipe_is_its_base_and_what_differs():
 @pytest.mark.parametrize(
     ("own", "said"),
     [
+        ({"without": [["second"]]}, "without is a list of names"),
+        ({"stages": [{"name": "x", "trainer": None}]}, "trainer of stage x must be a name"),
+        ({"stages": [{"name": "../../x"}]}, "a name is letters"),
         ({"without": ["thrid"]}, "unknown stage 'thrid'"),
         ({"stages": 5}, "stages must be a list"),
         ({"stages": [{"name": "x", "parts": 7}]}, "parts of stage x"),
@@ -203,7 +206,7 @@ def test_a_method_is_scaffolded_checked_and_run_in_three_commands_within_a_minut
     tests = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "mine/tests"], cwd=tmp_path, capture_output=True, text=True
     )
-    assert tests.returncode == 0 and "7 passed" in tests.stdout, tests.stdout
+    assert tests.returncode == 0 and "8 passed" in tests.stdout, tests.stdout
 
 
 @pytest.mark.parametrize(
@@ -262,6 +265,27 @@ def test_a_training_that_forgets_after_a_kill_is_found(tmp_path):
     )
     done = bench("plugin", "check", tmp_path / "mine")
     assert done.exit_code == 2 and "FAIL method mine: goes on after a kill" in done.output
+
+
+def test_a_network_whose_padding_counts_is_found(tmp_path):
+    bench("plugin", "new", "mine", "--kind", "baseline", "--output", tmp_path)
+    file = tmp_path / "mine/src/mine/__init__.py"
+    before = "return (self.output.embedding(items) * real).sum(1) / real.sum(1)"
+    assert before in file.read_text()
+    file.write_text(file.read_text().replace(before, "return self.output.embedding(items).sum(1) / items.shape[1]"))
+    done = bench("plugin", "check", tmp_path / "mine", "--only", "alone")
+    assert done.exit_code == 2 and "what pads a short history must change nothing" in done.output
+
+
+def test_a_loss_of_its_own_reads_no_setting_of_the_shared_ones(tmp_path):
+    bench("plugin", "new", "mine", "--kind", "baseline", "--output", tmp_path)
+    file = tmp_path / "mine/src/mine/__init__.py"
+    own = "    def loss(self, items, targets):\n        return -self.output(self.states(items))[:, 0].mean()\n\n"
+    file.write_text(file.read_text().replace("    def states(", own + "    def states("))
+    words = ["run", "--plugin", tmp_path / "mine", "--method", "mine", "--category", "Synthetic", "--no-mlflow",
+             "--runs", tmp_path / "runs", "--set", "mine.loss=bce"]  # fmt: skip
+    done = bench(*words)
+    assert done.exit_code == 2 and "has a loss of its own, which reads no loss" in done.output
 
 
 def test_a_method_that_sees_targets_is_found(tmp_path):
@@ -325,6 +349,16 @@ def test_a_run_by_the_api_is_the_run_of_the_command(tmp_path):
     ):
         with pytest.raises(BenchError, match=said):
             harness.evaluate(wrong, dataset)
+    with pytest.raises(BenchError, match="unknown protocol 'itm'"):
+        done.metrics("itm")
+    with pytest.raises(BenchError, match="ids go from 0 to 79"):
+        harness.evaluate(rankings.ids.astype(np.int64) + 2**32, dataset)
+    with pytest.raises(BenchError, match="method must be"):
+        harness.run(None, "Synthetic", runs=tmp_path)
+    for odd in (None, 7, "a=1", [1]):
+        with pytest.raises(BenchError, match="settings must be"):
+            harness.run("markov", "Synthetic", settings=odd, runs=tmp_path)
+    assert {"run", "evaluate", "load_run", "load_dataset"} <= set(dir(harness))
     with pytest.raises(BenchError, match="not the directory of a finished run"):
         harness.load_run(tmp_path)
     with pytest.raises(AttributeError):

@@ -158,6 +158,10 @@ def test_from_run_keeps_and_records_both_hashes(world):
     assert told["there"] != told["here"] and told["changed"] == ["helper"]
     assert world.rankings("counts2", "counts") == world.rankings()
     assert world.run("--from-run", str(origin), "--anew", method="counts2").exit_code == 0
+    # redone, a run that went on from another takes over again what it took over: the record says what was done
+    done = world.run("--from-run", str(origin), "--anew", "--redo", "counts", method="counts2")
+    assert done.exit_code == 0, done.output
+    assert world.rankings("counts2", "counts") == world.rankings()
 
 
 def test_a_suite_redoes_what_other_code_made(world):
@@ -192,6 +196,33 @@ def test_tuning_refuses_trials_of_other_code(world):
         patch.setattr(code, "of_component", other)
         done = world.said(*words)
     assert done.exit_code == 2 and "search by other code (baselines.markov changed since)" in done.output
+
+
+def test_a_package_is_hashed_from_its_top_and_with_what_registers_it(tmp_path, monkeypatch):
+    import importlib
+
+    from harness.plugins import Plugin
+
+    package = tmp_path / "toppkg/inner"
+    package.mkdir(parents=True)
+    for file, text in {
+        "__init__.py": "", "consts.py": "SIGN = 1\n", "inner/__init__.py": "",
+        "inner/make.py": "from toppkg.consts import SIGN\ndef make(x):\n    return type('Made', (), {'x': x})\n",
+        "inner/plug.py": "from toppkg.inner.make import make\nMADE = make(1)\n",
+    }.items():  # fmt: skip
+        (tmp_path / "toppkg" / file).write_text(text)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    module = importlib.import_module("toppkg.inner.plug")
+
+    class Registry:
+        def get(self, kind, name):
+            return module.MADE
+
+        def owner(self, kind, name):
+            return Plugin("p", "1", "module", module)
+
+    found = code.of_component("trainer", "made", Registry()).modules
+    assert {"toppkg.consts", "toppkg.inner.make", "toppkg.inner.plug"} <= set(found)
 
 
 def test_comments_docstrings_and_layout_are_not_code(tmp_path):

@@ -319,6 +319,39 @@ def test_an_absent_built_in_is_told_apart_from_a_name_that_nobody_has(tmp_path, 
         plugins.get("decoder", "bem")
 
 
+def test_two_plugins_whose_neighbours_share_a_name_are_refused(tmp_path, monkeypatch):
+    for number in (1, 2):
+        folder = tmp_path / f"p{number}"
+        folder.mkdir()
+        (folder / "neighbour_of_both.py").write_text(f"SIGN = {number}\n")
+        (folder / f"plug{number}.py").write_text("import neighbour_of_both\n")
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    with pytest.raises(BenchError, match=r"imports neighbour_of_both, and .*p1/neighbour_of_both\.py is loaded"):
+        manager.load([str(tmp_path / "p1/plug1.py"), str(tmp_path / "p2/plug2.py")])
+
+
+@pytest.mark.parametrize("module", ["deep_pkg.plug", "flat_plug"])
+def test_a_project_that_is_not_installed_imports_its_own(tmp_path, module, monkeypatch):
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    base = tmp_path / "src"
+    place = base / f"{module.replace('.', '/')}.py"
+    place.parent.mkdir(parents=True)
+    text = "from harness import hookimpl\n"
+    if "." in module:
+        (place.parent / "__init__.py").write_text("")
+        (place.parent / "consts.py").write_text("NAME = 'deep'\n")
+        text += "from .consts import NAME\nfrom deep_pkg.consts import NAME\n"
+    else:
+        (base / "flat_neighbour.py").write_text("NAME = 'flat'\n")
+        text += "from flat_neighbour import NAME\n"
+    place.write_text(text + "\n\n@hookimpl\ndef bench_decoders():\n    return {NAME: print}\n")
+    (tmp_path / "pyproject.toml").write_text(
+        f'[project]\nname = "x"\nversion = "3.1"\n[project.entry-points.bench]\nown = "{module}"\n'
+    )
+    plugins = manager.load([str(tmp_path)])
+    assert plugins.owner("decoder", module[:4]).version == "3.1"
+
+
 def test_a_package_brings_its_own_published_numbers(tmp_path):
     from leaderboard import reported
 
