@@ -231,7 +231,10 @@ def evaluate(
     by_sid = rankings.kind == "sid"
     if by_sid and sids is None:
         raise BenchError("rankings by SID need semantic IDs; give semantic_ids=")
-    rankings.check(len(sids.distinct) if by_sid and sids is not None else len(dataset.items))
+    try:
+        rankings.check(len(sids.distinct) if by_sid and sids is not None else len(dataset.items))
+    except BenchError as error:
+        raise type(error)(error.message.replace("it returned", "the rankings hold")) from None
     return measure(plugins, Evaluated.test(rankings, dataset, sids))
 
 

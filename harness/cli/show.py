@@ -59,7 +59,12 @@ def _show_component(kind: str, plugins: Plugins, name: str) -> None:
     component = plugins.get(kind, name)
     plugin = plugins.owner(kind, name)
     file = inspect.getsourcefile(component)
-    click.echo(f"{kind} {name}: {(inspect.getdoc(component) or 'no description').splitlines()[0]}")
+    own = (
+        inspect.cleandoc(vars(component).get("__doc__") or "")
+        if isinstance(component, type)
+        else inspect.getdoc(component)
+    )
+    click.echo(f"{kind} {name}: {(own or 'no description of its own').splitlines()[0]}")
     if plugin is not None:
         click.echo(f"plugin {plugin.name} {plugin.version} ({plugin.source}); {file}")
     module = inspect.getdoc(inspect.getmodule(component))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from harness.cli.common import (
+    LazyPlugins,
     category_option,
     data_dir_option,
     debug_mode,
@@ -103,7 +104,9 @@ def tune(
     best = outcome["best"]["settings"]
     silent = unread(search.config(best))
     click.echo("\nbest: " + " ".join(f"--set {k}={_short(v)}" for k, v in best.items() if k not in silent))
-    click.echo(f"record: {directory / tuning.RECORD}\nrecipe: {directory / 'tuned.yaml'} (bench run --config …)")
+    files = LazyPlugins.of(click.get_current_context()).files
+    again = " ".join(["bench run --config …", *(f"--plugin {file}" for file in files)])
+    click.echo(f"record: {directory / tuning.RECORD}\nrecipe: {directory / 'tuned.yaml'} ({again})")
     if record:
         files.write_json(Path(record), outcome)
         click.echo(f"record: {record}")

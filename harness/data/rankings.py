@@ -8,18 +8,31 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal, Protocol
 
 import numpy as np
 
 from harness.data.semantic_ids import SemanticIds
 from harness.errors import BenchError, ContractError, NotFinite
 
-if TYPE_CHECKING:
-    from harness.data.dataset import Samples
-
 KEYS = b"sample keys"
 """In the file's metadata: the key of each sample (:attr:`harness.data.dataset.Samples.keys`), as bytes."""
+
+
+class Keyed(Protocol):
+    """Samples as rankings are joined to them (:class:`harness.data.dataset.Samples`)."""
+
+    @property
+    def keys(self) -> np.ndarray:
+        """``[n]`` the key of each sample."""
+        ...
+
+    @property
+    def rows(self) -> np.ndarray | None:
+        """``[n]`` where each stood in its file."""
+        ...
+
+    def __len__(self) -> int: ...
 
 
 def repeated(ids: np.ndarray) -> np.ndarray:
@@ -100,7 +113,7 @@ class Rankings:
             raise ContractError(f"it returned a candidate twice for sample {int(twice.argmax())}")
 
     def write(
-        self, path: Path, semantic_ids: SemanticIds | None, samples: Samples | None = None, slim: bool = False
+        self, path: Path, semantic_ids: SemanticIds | None, samples: Keyed | None = None, slim: bool = False
     ) -> None:
         """Write the parquet file: columns sample, rank (from 1), sid, score, and item where ranked by item.
 
@@ -131,7 +144,7 @@ class Rankings:
         pq.write_table(pa.table(columns).replace_schema_metadata(metadata), path, compression="zstd")
 
     @classmethod
-    def read(cls, path: Path, semantic_ids: SemanticIds | None, samples: Samples | None = None) -> Rankings:
+    def read(cls, path: Path, semantic_ids: SemanticIds | None, samples: Keyed | None = None) -> Rankings:
         """Read what :meth:`write` wrote, in the order of `samples`; without them in the order of the file.
 
         A file of an older version has no keys: its samples are the rows of the test file, as that was then.
@@ -170,7 +183,7 @@ class Rankings:
         rankings = cls(kind, ids.reshape(n, k).astype(np.int32), scores, keys)
         return rankings if samples is None else rankings.of(samples, path)
 
-    def of(self, samples: Samples, path: Path) -> Rankings:
+    def of(self, samples: Keyed, path: Path) -> Rankings:
         """The same in the order of `samples`; `path` is where they were read, for errors.
 
         Raises:
@@ -179,7 +192,7 @@ class Rankings:
         return self.take(_places(self.keys, len(self.ids), samples, path))
 
 
-def _places(keys: np.ndarray | None, n: int, samples: Samples, path: Path) -> np.ndarray:
+def _places(keys: np.ndarray | None, n: int, samples: Keyed, path: Path) -> np.ndarray:
     """Where in a file the ranking of each sample stands ``[len(samples)]``."""
     if n != len(samples):
         raise BenchError(f"rankings {path} are of {n} samples, test has {len(samples)}; run the method again")

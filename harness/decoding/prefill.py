@@ -21,6 +21,18 @@ class Prefill(NamedTuple):
     states: torch.Tensor
 
 
+class Body(Protocol):
+    """A causal language model as rows are read (:class:`harness.decoding.split.SplitModel`)."""
+
+    def forward(self, ids: torch.Tensor, cache: Any = None) -> tuple[torch.Tensor, Any]:
+        """States ``[batch, q, d]`` of tokens behind the model's own cache, and that cache."""
+        ...
+
+    def states(self, ids: torch.Tensor, *arguments: Any, **named: Any) -> torch.Tensor:
+        """States ``[batch, q, d]`` of tokens ``[batch, q]``."""
+        ...
+
+
 class Split(Protocol):
     """What the engine drives: prompts and steps to states, states to logits."""
 

@@ -9,14 +9,11 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
-from harness.decoding.prefill import Prefill
-
-if TYPE_CHECKING:
-    from harness.decoding.split import SplitModel
+from harness.decoding.prefill import Body, Prefill
 
 
 @dataclass
@@ -56,7 +53,7 @@ class RowCache:
         self.groups, self.fed = groups, self.fed[indices]
 
 
-def prefill(lm: SplitModel, ids: torch.Tensor, mask: torch.Tensor) -> Prefill:
+def prefill(lm: Body, ids: torch.Tensor, mask: torch.Tensor) -> Prefill:
     """Compute prompts ``[batch, P]``, left-padded, as plain rows."""
     lengths = mask.sum(1)
     groups, states = [], None
@@ -71,7 +68,7 @@ def prefill(lm: SplitModel, ids: torch.Tensor, mask: torch.Tensor) -> Prefill:
     return Prefill(RowCache(groups, ids.shape[1], ids[:, :0]), mask, states)
 
 
-def step(lm: SplitModel, ids: torch.Tensor, attention: torch.Tensor, cache: RowCache) -> torch.Tensor:
+def step(lm: Body, ids: torch.Tensor, attention: torch.Tensor, cache: RowCache) -> torch.Tensor:
     """States ``[batch, q, d]`` of tokens ``[batch, q]``, each after those that its mask ``[batch, q, keys]`` shows."""
     cache.fed = torch.cat([cache.fed, ids], dim=1)
     lineage = attention[:, :, cache.width :]
@@ -94,7 +91,7 @@ def step(lm: SplitModel, ids: torch.Tensor, attention: torch.Tensor, cache: RowC
 
 
 def plain_states(
-    lm: SplitModel, ids: torch.Tensor, mask: torch.Tensor, completions: torch.Tensor
+    lm: Body, ids: torch.Tensor, mask: torch.Tensor, completions: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """As :func:`harness.decoding.shared_prompt.completion_states`, each completion a row of its own, with gradients."""
     batch, group, length = completions.shape

@@ -8,14 +8,12 @@ from __future__ import annotations
 import shutil
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from harness.errors import BenchError, unknown
 from harness.runs import code
+from harness.runs.run import Run
 from harness.runs.run_directory import SEMANTIC_IDS
-
-if TYPE_CHECKING:
-    from harness.runs.run import Run
 
 CODE = "code"
 """The manifest's key: ``{step: {module: hash}}``."""

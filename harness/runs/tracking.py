@@ -12,17 +12,22 @@ import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from harness.data.semantic_ids import SemanticIds
+from harness.runs.config import RunConfig
 from harness.runs.run_directory import RunDirectory
-
-if TYPE_CHECKING:
-    from harness.runs.pipeline import Run
 
 MOST = 500  # characters of a parameter
 FOLDERS = {".parquet": "rankings", ".png": "figures", ".svg": "figures"}  # of artifacts
 NOT_LOGGED = ("train", "decode", "ranks", "segments", "measured")  # of a stage; the run's artifacts hold them
+
+
+class Tracked(Protocol):
+    """What a tracker sees of a run (:class:`harness.runs.run.Run`)."""
+
+    config: RunConfig
+    directory: RunDirectory
 
 
 class Tracker:
@@ -42,7 +47,7 @@ class Tracker:
         self._last: dict[str, Any] = {}
 
     @contextlib.contextmanager
-    def run(self, run: Run, semantic_ids: SemanticIds | None) -> Iterator[None]:
+    def run(self, run: Tracked, semantic_ids: SemanticIds | None) -> Iterator[None]:
         """The MLflow run of a run, ended as finished or failed."""
         if not self.enabled:
             yield
@@ -100,7 +105,7 @@ class Tracker:
             for path in paths:
                 self._client.log_artifact(self._run, str(path), FOLDERS.get(path.suffix))
 
-    def _open(self, run: Run) -> None:
+    def _open(self, run: Tracked) -> None:
         import logging
 
         for name in ("mlflow", "alembic"):
@@ -152,7 +157,7 @@ class Tracker:
         for start in range(0, len(params), 100):
             self._client.log_batch(self._run, params=params[start : start + 100])
 
-    def _input(self, run: Run) -> None:
+    def _input(self, run: Tracked) -> None:
         """The dataset as an MLflow input: name, digest, sizes."""
         import json
 

@@ -213,7 +213,10 @@ def _study(optuna: Any, search: Search, prune: bool) -> Any:
         study.enqueue_trial(_defaults(search))
     elif known != own:
         differs = next(k for k in own if known.get(k) != own[k])
-        what = {"fixed": "--set", "seed": f"seed ({known.get('seed')})"}.get(differs, differs)
+        what = {
+            "fixed": "--set", "seed": f"seed ({known.get('seed')})",
+            "recipe": "recipe (a setting's value or default, or a local file, is not what it was)",
+        }.get(differs, differs)  # fmt: skip
         raise BenchError(
             f"{search.directory} holds a search with another {what}; go on with the same one, or move the folder away"
         )

@@ -30,29 +30,20 @@ def modules():
     return found
 
 
-def statements(body, typing=False):
-    """Import statements, each with whether it is for type checkers alone."""
+def statements(body):
+    """Import statements, wherever they stand."""
     for node in body:
-        if isinstance(node, (ast.Import, ast.ImportFrom)):
-            yield node, typing
-        elif isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
-            yield from statements(node.body, True)
-            yield from statements(node.orelse, typing)
-        else:
-            for name in ("body", "orelse", "finalbody", "handlers"):
-                yield from statements([n for n in getattr(node, name, []) or [] if isinstance(n, ast.AST)], typing)
+        yield from (part for part in ast.walk(node) if isinstance(part, (ast.Import, ast.ImportFrom)))
 
 
 @cache
 def imports():
-    """``{module: {imported module}}``, function-level imports among them, those for type checkers left out."""
+    """``{module: {imported module}}``, those within functions and those for type checkers among them."""
     known = modules()
     graph = defaultdict(set)
     for module, path in known.items():
         package = module if path.name == "__init__.py" else module.rpartition(".")[0]
-        for node, typing in statements(ast.parse(path.read_text()).body):
-            if typing:
-                continue
+        for node in statements(ast.parse(path.read_text()).body):
             if isinstance(node, ast.Import):
                 names = [alias.name for alias in node.names]
             else:
