@@ -104,8 +104,8 @@ def tune(
     best = outcome["best"]["settings"]
     silent = unread(search.config(best))
     click.echo("\nbest: " + " ".join(f"--set {k}={_short(v)}" for k, v in best.items() if k not in silent))
-    files = LazyPlugins.of(click.get_current_context()).files
-    again = " ".join(["bench run --config …", *(f"--plugin {file}" for file in files)])
+    brought = LazyPlugins.of(click.get_current_context()).files
+    again = " ".join(["bench run --config …", *(f"--plugin {file}" for file in brought)])
     click.echo(f"record: {directory / tuning.RECORD}\nrecipe: {directory / 'tuned.yaml'} ({again})")
     if record:
         files.write_json(Path(record), outcome)
