@@ -34,7 +34,13 @@ if TYPE_CHECKING:
 @data_dir_option
 @runs_option
 @click.option("--from-run", metavar="DIR", help="Go on from a finished run's checkpoints (with a --set that differs).")
-@click.option("--anew", is_flag=True, help="With --from-run: the first stage that differs starts from its beginning.")
+@click.option(
+    "--anew",
+    "--restart",
+    "anew",
+    is_flag=True,
+    help="With --from-run: the first stage that differs starts from its beginning.",
+)
 @click.option(
     "--redo",
     default="",

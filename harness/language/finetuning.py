@@ -66,6 +66,7 @@ class ProbeSelection:
         """
         self.context, self.as_model = context, as_model
         super().__init__(**trainer)
+        self.model_accepts_loss_kwargs = True  # our losses divide by the whole step's items themselves
 
     def training_step(self, *arguments: Any, **named: Any) -> torch.Tensor:
         """A micro batch; its loss must be a number."""
@@ -231,7 +232,6 @@ def train(trainer: Trainer, context: Context) -> None:
     """Train from the newest whole checkpoint of the stage, or from the start; frozen rows stay what they are."""
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(FrozenRows(trainer.model))
-    trainer.model_accepts_loss_kwargs = True  # our losses divide by the whole step's items themselves
     checkpoint = latest_checkpoint(context.directory)
     if checkpoint:
         state = TrainerState.load_from_json(str(Path(checkpoint) / STATE))
