@@ -113,6 +113,8 @@ def planned(
         method: a method's name, a recipe file (a run's ``config.yaml`` too), or a recipe as a dict.
     """
     plugins = plugins if plugins is not None else load_plugins()
+    if not isinstance(plugins, Plugins):
+        raise BenchError(f"plugins must be what harness.plugins.load([...]) gives, not {type(plugins).__name__}")
     known: Any = None
     before: tuple[str, ...] = ()
     if isinstance(method, str):

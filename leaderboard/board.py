@@ -274,6 +274,8 @@ def _comparable(protocol: str, rows: Sequence[Row], mixed: bool) -> tuple[list[R
         shown.append(Row(row.system, reason))
     if odd and not mixed:
         way = "--allow-mixed marks them"
+        if any(": data " in line for line in odd):
+            way = f"--data {usual[0][:12]} shows those that do, {way}; keep trial runs apart with --runs DIR"
         if all("SIDs" in line for line in odd):
             way += ", --protocol item compares them by item"
         raise BenchError(

@@ -49,6 +49,7 @@ def check(plugins: Plugins, source: str, only: str) -> None:
 
     from harness.errors import BenchError
     from harness.runs.machine import quieten
+    from harness.runs.rehearsal import last_own_frame
     from harness.testing import plugin_checks
 
     quieten()
@@ -63,7 +64,9 @@ def check(plugins: Plugins, source: str, only: str) -> None:
             one.run()
         except Exception as error:
             broken += 1
-            reason = error.message if isinstance(error, BenchError) else f"{type(error).__name__}: {error}"
+            place = last_own_frame(error)
+            where = f" ({place[0]}, line {place[1]})" if place else ""
+            reason = error.message if isinstance(error, BenchError) else f"{type(error).__name__}: {error}{where}"
             click.echo(f"FAIL {one.label}: {' '.join(reason.split())}")
         else:
             click.echo(f"ok   {one.label} ({time.monotonic() - started:.1f} s)")

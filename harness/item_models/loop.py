@@ -137,10 +137,12 @@ def train(context: Context, model: Any, settings: LoopSettings, as_model: Callab
             wrong = (~values.isfinite()).nonzero()
             if len(wrong):
                 first = int(wrong[0])
+                step = state.epoch * steps + first
+                at = f"the loss is {float(values[first]):g} at step {step + 1} (epoch {state.epoch + 1})"
+                mend = "lower it" if step else "no step was taken yet, so look at the network's loss"
                 raise NotFinite(
-                    f"{context.directory.name}: the loss is {float(values[first]):g} at step "
-                    f"{state.epoch * steps + first + 1} (epoch {state.epoch + 1}), learning rate "
-                    f"{learning_rate(settings, state.epoch * steps + first, settings.epochs * steps):.3g}; lower it"
+                    f"{context.directory.name}: {at}, learning rate "
+                    f"{learning_rate(settings, step, settings.epochs * steps):.3g}; {mend}"
                 )
             state.epoch += 1
             numbers = {"loss": float(values.sum()) / n, "learning rate": rate, "epoch": float(state.epoch)}

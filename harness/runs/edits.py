@@ -59,18 +59,26 @@ class Edits:
         return ["tokenize", *(f"{name}/{what}" for name in stages for what in ("fit", "decode"))]
 
     @property
-    def stale(self) -> dict[str, list[str]]:
-        """``{step: modules that have changed}`` of steps that are done or begun; kept ones are as they were kept."""
-        manifest = self._run.directory.manifest
-        known, kept = manifest.get(CODE, {}), manifest.get(KEPT, {})
+    def changed(self) -> dict[str, list[str]]:
+        """``{step: modules that have changed}`` of steps that are done or begun, kept ones among them."""
+        known = self._run.directory.manifest.get(CODE, {})
         changes = {}
         for step in self.steps:
             if step in known:
-                now = code.of_step(step, self._run.config, self.codes)
-                differ = code.changed(known[step], now)
-                if differ and kept.get(step, {}).get("now") != now:
+                differ = code.changed(known[step], code.of_step(step, self._run.config, self.codes))
+                if differ:
                     changes[step] = differ
         return changes
+
+    @property
+    def stale(self) -> dict[str, list[str]]:
+        """Those of :attr:`changed` that nobody has kept as they are, for the code that is here now."""
+        kept = self._run.directory.manifest.get(KEPT, {})
+        return {
+            step: modules
+            for step, modules in self.changed.items()
+            if kept.get(step, {}).get("now") != code.of_step(step, self._run.config, self.codes)
+        }
 
     def settle(self) -> None:
         """Redo what is to be redone; keep what is to be kept.
@@ -89,7 +97,7 @@ class Edits:
                 raise self._refusal(before[0], self.stale[before[0]])
             self._drop_from(step)
             return
-        stale = self.stale
+        stale = self.stale if self.redo != CHANGED else self.changed
         if not stale:
             return
         first = min(stale, key=self.steps.index)

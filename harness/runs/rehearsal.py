@@ -170,15 +170,16 @@ def _fault(plugins: Plugins, kind: str, name: str, step: str, also: tuple[str, s
             kind, name = also  # the harness's own decoder fails on what the plugin's trainer gave it
         reason = f"{step} fails with {type(error).__name__}: {' '.join(str(error).split())}{_where(error)}"
         line = _line(plugins, kind, name, also, reason)
-        raise ContractError(f"{line}; {mend}" if (mend := _mend(plugins, kind, name, step)) else line) from error
+        mend = "" if _in_its_own(plugins, kind, name, error) else _mend(plugins, kind, name, step)
+        raise ContractError(f"{line}; {mend}" if mend else line) from error
 
 
 def _mend(plugins: Plugins, kind: str, name: str, step: str) -> str:
     """What its author should write."""
     if kind == "trainer" and step == "fit" and hasattr(plugins.get(kind, name), "build_for"):
         return (
-            "look at build, states and loss of its network: states gives [batch, hidden], loss one number, and "
-            "self.output is set (docs/plugins.md)"
+            "look at its network: build(self, n_items, max_history) makes it and sets self.output, states(self, items) "
+            "gives [batch, hidden], loss(self, items, targets) one number, a mean (docs/plugins.md)"
         )
     return MENDS.get(step, "")
 
@@ -188,10 +189,23 @@ def _is_foreign(plugins: Plugins, kind: str, name: str) -> bool:
     return plugin is not None and not plugin.built_in
 
 
-def _where(error: BaseException) -> str:
-    """The last place in code that is not a library's."""
+def _in_its_own(plugins: Plugins, kind: str, name: str, error: BaseException) -> bool:
+    """Whether the fault is inside the plugin's own code: then its line says all, and how it is called is right."""
+    plugin = plugins.owner(kind, name)
+    file = getattr(plugin.module, "__file__", None) if plugin is not None else None
+    place = last_own_frame(error)
+    return bool(file and place and Path(place[0]).parent == Path(file).parent)
+
+
+def last_own_frame(error: BaseException) -> tuple[str, int] | None:
+    """File and line of the last place of a fault in code that is not a library's."""
     frames = [f for f in traceback.extract_tb(error.__traceback__) if "site-packages" not in f.filename]
-    return f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
+    return (frames[-1].filename, frames[-1].lineno or 0) if frames else None
+
+
+def _where(error: BaseException) -> str:
+    place = last_own_frame(error)
+    return f" ({Path(place[0]).name}, line {place[1]})" if place else ""
 
 
 def _line(plugins: Plugins, kind: str, name: str, also: tuple[str, str] | None, reason: str) -> str:

@@ -15,14 +15,15 @@ FORMATS = {".md": "markdown", ".csv": "csv", ".tex": "latex", ".json": "json", "
 @click.option("--category", multiple=True, metavar="NAME", help="A category (repeatable).  [default: all recorded]")
 @runs_option
 @click.option("--results", metavar="DIR", help="Read records that bench results export wrote, not run directories.")
+@click.option("--data", default="", metavar="HEX", help="Only runs on the data whose fingerprint begins so.")
 @click.option("--protocol", type=click.Choice(["sid", "item", "both"]), default="both", show_default=True)
 @click.option("--format", "form", type=click.Choice(list(FORMATS.values())), help="[default: by --output, or markdown]")
 @click.option("--stages", is_flag=True, help="A row for every stage, not only a method's last.")
 @click.option("--allow-mixed", is_flag=True, help="Let runs on different data or SIDs stand in one table, marked.")
 @click.option("--output", metavar="FILE", help="Write to a file (.md, .csv, .tex, .json or .html).")
 def leaderboard(
-    category: tuple[str, ...], runs: str, results: str | None, protocol: str, form: str | None, stages: bool,
-    allow_mixed: bool, output: str | None,
+    category: tuple[str, ...], runs: str, results: str | None, data: str, protocol: str, form: str | None,
+    stages: bool, allow_mixed: bool, output: str | None,
 ) -> None:  # fmt: skip
     """Compare what is recorded: a row a method, means over seeds, tests against hybrid and the best baseline.
 
@@ -46,6 +47,11 @@ def leaderboard(
         records = [r for r in records if not category or r.category in category]
     else:
         records = [r for name in category or ("",) for r in record.finished_runs(Path(runs), name)]
+    if data:
+        known = sorted({r.data[:12] for r in records})
+        records = [r for r in records if r.data.startswith(data.lower())]
+        if not records:
+            raise unknown("data fingerprint", data, known, "(of the runs here)")
     protocols = ["sid", "item"] if protocol == "both" else [protocol]
     boards = board.boards(records, protocols, stages, allow_mixed)
     writers = {

@@ -237,3 +237,14 @@ def test_a_components_modules_are_its_own_and_those_of_the_harness_it_stands_on(
     assert {"plugins.minionerec.sft", "harness.language.sft_trainer", "harness.decoding.trie"} <= set(found.modules)
     assert not {name for name in found.modules if name.startswith(("harness.cli", "leaderboard", "plugins.d3"))}
     assert found.distribution == "genrec-bench" and len(found.sha256) == 64
+
+
+def test_what_was_kept_is_redone_when_asked(world):
+    world.write(1)
+    assert world.run().exit_code == 0
+    first = world.rankings()
+    world.write(-1)
+    assert world.run("--keep").exit_code == 0 and world.rankings() == first
+    done = world.run("--redo", "changed")
+    assert done.exit_code == 0, done.output
+    assert world.rankings() != first and not world.manifest()["kept"]

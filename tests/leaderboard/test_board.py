@@ -3,15 +3,19 @@
 import csv
 import io
 import json
+import re
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from harness.cli import cli
 from harness.data.semantic_ids import SemanticIds
 from harness.errors import BenchError
 from leaderboard import formats
 from leaderboard.board import boards, build
 from leaderboard.record import Record, read_all
+from tests.commands import bench_run
 from tests.recorded import make_record
 
 ROOT = Path(__file__).parents[2]
@@ -150,3 +154,17 @@ def test_reported_rows_stand_apart_and_impossible_ones_are_explained(records):
     measured, reported = text.split("### Reported elsewhere")
     assert "GRU4Rec" not in measured and "D3 ‡" in reported and "NDCG falls with K" in reported
     assert "not measured here" in reported
+
+
+def test_one_version_of_the_data_is_shown_alone(tmp_path):
+    runs = tmp_path / "runs"
+    for items in (60, 80, 90):
+        done = bench_run(runs, "popularity", [f"dataset.items={items}", "dataset.users=60"])
+        assert done.exit_code == 0, done.output
+    said = CliRunner().invoke(cli, ["leaderboard", "--runs", str(runs)])
+    assert said.exit_code == 2
+    data = re.search(r"--data (\w{12}) shows those that do", said.output)[1]
+    alone = CliRunner().invoke(cli, ["leaderboard", "--runs", str(runs), "--data", data])
+    assert alone.exit_code == 0 and alone.output.count("| popularity ") == 2, alone.output  # a row a protocol
+    unknown = CliRunner().invoke(cli, ["leaderboard", "--runs", str(runs), "--data", "ffff"])
+    assert unknown.exit_code == 2 and "unknown data fingerprint" in unknown.output
