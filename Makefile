@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: run test lint benchmark leaderboard verify install clean
+.PHONY: run test lint benchmark campaign leaderboard verify install clean
 
 $(STAMP): pyproject.toml constraints.txt
 	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
@@ -30,6 +30,10 @@ lint: install
 
 benchmark: install
 	$(BIN)/python -m tests.benchmarks
+
+SECONDS ?= 1800
+campaign: install
+	$(BIN)/python -m tests.campaign --seconds $(SECONDS) $(CAMPAIGN)
 
 leaderboard: install
 	$(BIN)/bench leaderboard --results leaderboard/results --output leaderboard/LEADERBOARD.md

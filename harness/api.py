@@ -27,6 +27,7 @@ from harness.data.dataset import Dataset
 from harness.data.rankings import Rankings
 from harness.data.semantic_ids import SemanticIds
 from harness.errors import BenchError, unknown
+from harness.evaluation.agreement import contradictions
 from harness.evaluation.measure import measure, plain
 from harness.evaluation.target_ranks import PROTOCOLS
 from harness.plugins import Plugins
@@ -39,7 +40,7 @@ from harness.runs.continuation import Origin
 from harness.runs.edits import Edits
 from harness.runs.machine import prepare_device
 from harness.runs.run import Run
-from harness.runs.run_directory import METRICS, RunDirectory
+from harness.runs.run_directory import RunDirectory
 from harness.runs.tracking import Tracker
 
 SEED = 42
@@ -68,8 +69,15 @@ class FinishedRun:
 
     @cached_property
     def result(self) -> dict[str, Any]:
-        """The content of ``metrics.json``."""
-        content: dict[str, Any] = files.read_json(self.directory / METRICS)
+        """The content of ``metrics.json``.
+
+        Raises:
+            BenchError: it is missing or damaged, or its metrics do not follow from its target ranks.
+        """
+        content = finished.metrics(self._folder)
+        lines = contradictions(content["stages"], self.manifest["rows"]["test"])
+        if lines:
+            raise BenchError(f"{self.directory}: {lines[0]}; bench results measure {self.directory} computes it again")
         return content
 
     @property
@@ -135,8 +143,8 @@ def planned(
 def run(
     method: str | Path | Mapping[str, Any], category: str, *, seed: int | None = None, settings: Settings = (),
     data_dir: str | None = None, runs: str | Path = "runs", from_run: str | Path | None = None, anew: bool = False,
-    redo: str = "", keep: bool = False, device: str = "auto", threads: int = 0, mlflow: bool = False,
-    figures: bool = False, quiet: bool = True, plugins: Plugins | None = None,
+    redo: str = "", keep: bool = False, wait: bool = False, device: str = "auto", threads: int = 0,
+    mlflow: bool = False, figures: bool = False, quiet: bool = True, plugins: Plugins | None = None,
 ) -> FinishedRun:  # fmt: skip
     """Train, decode and measure a method; the same call again goes on where it was, or gives what is recorded.
 
@@ -146,6 +154,7 @@ def run(
         from_run: a finished run to go on from; `anew`: the first stage that differs starts from its beginning.
         redo: a stage to train anew (or ``changed``: those whose code has changed); `keep`: take old results all the
             same, and mark the record.
+        wait: wait where another process is at work on the same run, in place of an error.
         mlflow: whether to log to MLflow.
         figures: whether the report has figures.
         plugins: those to use (:func:`harness.plugins.load`); by default the built-ins and installed ones.
@@ -167,7 +176,7 @@ def run(
     this = Run(config, dataset, plugins, folder, progress, chosen, Tracker(Path(runs), mlflow), figures)
     caption = dataset.caption or "as read"
     progress.say(f"{config.method} on {category} ({caption}), seed {config.seed} → {folder.path}")
-    pipeline.execute(this, origin, Edits(redo, keep))
+    pipeline.execute(this, origin, Edits(redo, keep), wait)
     return FinishedRun(folder.path)
 
 

@@ -7,11 +7,22 @@ from collections.abc import Iterable
 
 import click
 
+from harness.text.plain import line, masked
+
 
 class BenchError(click.ClickException):
     """Bad input or a failed contract; the command line prints the message and exits with 2."""
 
     exit_code = 2
+
+    def format_message(self) -> str:
+        """The message as it is shown: one line, without control characters and credentials."""
+        return shown(self.message)
+
+
+def shown(message: str) -> str:
+    """A message as it is shown: one line, without control characters and credentials."""
+    return masked(line(message))
 
 
 class NotFinite(BenchError):

@@ -6,15 +6,16 @@ import contextlib
 import errno
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from harness.errors import BenchError
+from harness.text import parsing
 
+_TEMPORARY = re.compile(r"\..+\.\d+\.tmp")
 UNWRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EINVAL)
 
 
@@ -91,6 +92,13 @@ def replace_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def sweep(folder: Path) -> None:
+    """Remove what killed processes left half-written below a folder that nobody else works in now."""
+    for path in sorted(folder.rglob(".*.tmp")):
+        if _TEMPORARY.fullmatch(path.name):
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a text file, whole or not at all."""
     with replace_file(path) as temporary:
@@ -99,38 +107,68 @@ def write_text(path: Path, text: str) -> None:
 
 def write_json(path: Path, content: Any) -> None:
     """Write a JSON file, whole or not at all."""
-    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+    write_text(path, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def read_json(path: Path, mend: str = "run the method again") -> Any:
+MOST_BYTES = 256 * 2**20
+"""Of a JSON file of a run; records and manifests have some hundred kilobytes."""
+MOST_YAML_BYTES = 4 * 2**20
+
+
+def read_text(path: Path, mend: str, most: int = MOST_BYTES) -> str:
+    """The text of a file, whatever byte-order mark it begins with.
+
+    Args:
+        mend: what its user should do where it cannot be read.
+        most: the bytes that it may have.
+
+    Raises:
+        BenchError: it is missing, no file, too large, or no text.
+    """
+    try:
+        if not path.is_file():
+            what = "is no file" if path.exists() else "is missing"
+            raise BenchError(f"{path} {what}; {mend}")
+        if (size := path.stat().st_size) > most:
+            raise BenchError(f"{path} has {size:,} bytes, the most allowed is {most:,}; {mend}")
+        return parsing.decode(path.read_bytes())
+    except OSError as error:
+        raise BenchError(f"{path} cannot be read ({error.strerror}); {mend}") from None
+    except ValueError as error:
+        raise BenchError(f"{path} is damaged ({error}); {mend}") from None
+
+
+def read_json(path: Path, mend: str = "run the method again", schema: Any = None) -> Any:
     """Read a JSON file of a run.
 
     Args:
         mend: what its user should do where it cannot be read.
+        schema: what it must hold (:mod:`harness.checks.schemas`).
 
     Raises:
-        BenchError: it is missing or damaged.
+        BenchError: it is missing or damaged, or not as the schema says.
     """
+    text = read_text(path, mend)
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise BenchError(f"{path} is missing; {mend}") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        content = parsing.parse_json(text)
+    except ValueError as error:
         raise BenchError(f"{path} is damaged ({error}); {mend}") from None
+    return content if schema is None else _checked(schema, content, path, mend)
 
 
-SAFE_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-"""The safe loader, in C where libyaml is there: the same values ten times as fast."""
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """A YAML file that must hold a mapping."""
+def read_yaml(path: Path, schema: Any = None, mend: str = "mend the file") -> dict[str, Any]:
+    """A YAML file that must hold a mapping, and what a schema says."""
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=SAFE_LOADER)
-    except FileNotFoundError:
-        raise BenchError(f"{path} does not exist") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise BenchError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+        content = parsing.parse_yaml(read_text(path, "name a file that is there", MOST_YAML_BYTES))
+    except ValueError as error:
+        what = f" is {error}" if str(error).startswith("not valid") else f": {error}"
+        raise BenchError(f"{path}{what}; {mend}") from None
     if not isinstance(content, dict):
         raise BenchError(f"{path} must hold a mapping of settings, not {type(content).__name__}")
-    return content
+    return content if schema is None else _checked(schema, content, path, mend)
+
+
+def _checked(schema: Any, content: Any, path: Path, mend: str) -> Any:
+    from harness.checks import schemas  # pydantic, which not every command needs
+
+    return schemas.check(schema, content, path, mend)

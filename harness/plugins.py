@@ -19,6 +19,7 @@ import pluggy
 
 from harness import hookspecs
 from harness.builtin import HOME
+from harness.checks import names
 from harness.errors import BenchError, unknown
 from harness.guards import Offer, guard, offering
 from harness.sources import Source, entry_points, load_source
@@ -246,6 +247,7 @@ def _of_source(plugins: Plugins, source: Source, origin: str) -> Plugin:
     """The plugin of a file, folder or module; another of its name is told apart by its folder."""
     taken = {plugin.name for plugin in plugins.loaded}
     name = source.name if source.name not in taken else source.longer_name
+    names.checked(source.name, "plugin", source.given)
     version = str(getattr(source.module, "__version__", source.version))
     return Plugin(name, version, f"{origin or source.what} {source.given}", source.module, source.distribution)
 

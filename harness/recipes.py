@@ -6,12 +6,12 @@ A recipe may name a ``base`` and give only what differs. It says what a method d
 from __future__ import annotations
 
 import copy
-import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from harness.builtin import HOME
+from harness.checks import names
 from harness.errors import BenchError, unknown
 from harness.files import read_yaml
 
@@ -24,8 +24,6 @@ INHERITED = (*COMPONENTS, "prompts", "stages", "dataset", "probe")
 """What a recipe has from its base: what the method does. What it says of itself (summary, reference …) is its own."""
 GROUPS = ("counting", "traditional", "generative", "llm", "ours", "community")
 """The sections of the leaderboard; a method from outside is the community's unless its recipe says otherwise."""
-_NAME = re.compile(r"\w(?:[\w.+-]*\w)?")
-"""What a method and a stage may be called: both are folders."""
 EARLIER_GROUPS = {"floor": "counting"}
 """Names of groups in older recipes and records."""
 
@@ -73,8 +71,7 @@ def read_recipe(source: Any, group: str = "ours") -> dict[str, Any]:
     _check_stages(recipe.get("stages") or [], where)
     if not all(isinstance(name, str) for name in recipe.get("without") or []):
         raise BenchError(f"{where}: without is a list of names of the base's stages, not {recipe['without']!r:.60}")
-    if not _NAME.fullmatch(str(recipe["name"])):
-        raise BenchError(f"{where}: a method's name is a folder's too: letters, digits, and . _ + - between them")
+    names.checked(recipe["name"], "method", where)
     if not isinstance(recipe.get("without") or [], list) or (recipe.get("without") and not recipe.get("base")):
         raise BenchError(f"{where}: without is a list of the base's stages to leave out, and needs a base")
     return recipe
@@ -83,24 +80,21 @@ def read_recipe(source: Any, group: str = "ours") -> dict[str, Any]:
 def _check_stages(stages: Any, where: str) -> None:
     if not isinstance(stages, list):
         raise BenchError(f"{where}: stages must be a list of mappings, each with a name, not {stages!r:.60}")
-    names = []
+    seen = []
     for stage in stages:
         if not isinstance(stage, dict) or not isinstance(stage.get("name"), str):
             raise BenchError(f"{where}: each stage needs a name")
-        names.append(stage["name"])
-        if not _NAME.fullmatch(stage["name"]):
-            raise BenchError(
-                f"{where}: stage {stage['name']!r:.60}: a name is letters, digits, and . _ + - between them"
-            )
+        seen.append(stage["name"])
+        names.checked(stage["name"], "stage", where)
         if not isinstance(stage.get("trainer", ""), str):
             raise BenchError(f"{where}: trainer of stage {stage['name']} must be a name, not {stage['trainer']!r:.60}")
         parts = stage.get("parts") or {}
         if not isinstance(parts, (dict, list)) or not all(isinstance(k, str) and "/" not in k for k in parts):
             raise BenchError(f"{where}: parts of stage {stage['name']} map names to methods, such as "
                              f"{{assistant: sasrec}}, not {parts!r:.60}")  # fmt: skip
-    reserved = set(names) & {*COMPONENTS, "dataset", "probe", "prompts"}
-    if len(set(names)) != len(names) or reserved:
-        raise BenchError(f"{where}: stage names {names} must differ from each other and from the recipe's own keys")
+    reserved = set(seen) & {*COMPONENTS, "dataset", "probe", "prompts"}
+    if len(set(seen)) != len(seen) or reserved:
+        raise BenchError(f"{where}: stage names {seen} must differ from each other and from the recipe's own keys")
 
 
 def with_base(recipe: Mapping[str, Any], find: Callable[[str], Mapping[str, Any]]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import Any
 
 from harness.cli.tables import PROTOCOLS, duration, table
 from harness.evaluation.measure import BAYES
+from harness.text import plain
 
 from .board import ALPHA, COLUMNS, GROUP_TITLES, TESTED, Board, Row, Table, shown_value
 from .report.captions import caption, count, reported_table, title
@@ -32,7 +33,7 @@ def markdown(boards: Sequence[Board]) -> str:
     """GitHub markdown: groups as the paper has them, best in bold, second underlined."""
     parts: list[str] = [HEAD]
     for board in boards:
-        parts += [f"## {board.category}", tables(board, 3).rstrip(), *_markdown_reported(board)]
+        parts += [f"## {plain.markdown(board.category)}", tables(board, 3).rstrip(), *_markdown_reported(board)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -178,7 +179,9 @@ def comma_separated(boards: Sequence[Board]) -> str:
     writer = csv.DictWriter(out, columns, restval="", lineterminator="\n")
     writer.writeheader()
     for line in lines:
-        writer.writerow({k: "'" + v if isinstance(v, str) and v[:1] in "=+-@\t" and v else v for k, v in line.items()})
+        writer.writerow(
+            {k: "'" + v if isinstance(v, str) and v.lstrip()[:1] in tuple("=+-@") else v for k, v in line.items()}
+        )
     return out.getvalue()
 
 

@@ -10,9 +10,10 @@ from harness.errors import BenchError
 from harness.runs.run_directory import SEMANTIC_IDS
 
 from . import reported
+from .collected import read_all
 from .folders import RESULTS
 from .plausibility import problems
-from .record import Record, read_all
+from .record import Record
 
 SUFFIXES = (".json", ".yaml", ".yml")
 

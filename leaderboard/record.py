@@ -14,26 +14,25 @@ from pathlib import Path
 from typing import Any
 
 from harness import files
+from harness.checks import schemas
+from harness.checks.names import slug
 from harness.errors import BenchError
+from harness.evaluation import agreement
 from harness.evaluation.measure import BAYES, MEASURED
 from harness.evaluation.target_ranks import PROTOCOLS, TargetRanks
 from harness.evaluation.validation import BY_ITEM, OUT
-from harness.files import read_yaml
 from harness.recipes import GROUPS, group_of
-from harness.runs import finished, run_directory
+from harness.runs import finished
 from harness.runs.edits import KEPT
 from harness.runs.run_directory import RunDirectory
+from harness.text.plain import line
+
+from .record_files import RecordFile
 
 FORMAT = 1
 CHOSEN = "NDCG@10"
 OUT_OF_SAMPLE = "cross-validated valid NDCG@10"
-TOLERANCE = 1e-9  # sums of the same numbers in another order
 MANIFEST_KEYS = ("caption", "fingerprints", "rows", "items", "semantic_ids", "revision", "versions", "hardware")
-KEYS = {
-    "format": int, "label": str, "method": str, "group": str, "category": str, "seed": int, "run": str, "caption": str,
-    "fingerprints": dict, "rows": dict, "items": int, "revision": str, "versions": dict, "hardware": dict,
-    "settings": dict, "stages": dict, "cost": dict,
-}  # fmt: skip
 MADE_AGAIN = "export it again from its run"
 
 
@@ -61,10 +60,7 @@ class Record:
         """
         folder = RunDirectory(directory)
         manifest = finished.need_finished(folder)
-        result, settings = (
-            files.read_json(directory / run_directory.METRICS),
-            read_yaml(directory / run_directory.CONFIG),
-        )
+        result, settings = finished.metrics(folder), finished.configuration(folder)
         stages = result["stages"]
         for name, stage in stages.items():
             if "ranks" not in stage or "rankings" not in stage:
@@ -80,11 +76,11 @@ class Record:
             "group": group_of(manifest.get("group", "ours")),
             "category": manifest["category"],
             "seed": manifest["seed"],
-            "run": directory.resolve().name,
+            "run": slug(directory.resolve().name),
             **{key: manifest[key] for key in MANIFEST_KEYS},
             **{key: manifest.get(key) for key in ("started", "finished")},
             "cost": {
-                "train seconds": round(sum(facts["seconds"] for facts in trained), 1),
+                "train seconds": round(sum(facts.get("seconds", 0.0) for facts in trained), 1),
                 "decode seconds": last["decode"].get("seconds"),
                 "users per second": last["decode"].get("users per second"),
                 "peak memory GiB": last["decode"].get("peak memory GiB"),
@@ -95,13 +91,15 @@ class Record:
         }
         if origin := finished.origin_of(manifest):
             content["origin"] = origin
+        if manifest.get("left_out"):
+            content["left_out"] = manifest["left_out"]
         if manifest.get("components"):
             content["components"] = manifest["components"]
         if manifest.get(KEPT):
             content[KEPT] = {step: kept["changed"] for step, kept in manifest[KEPT].items()}
         if BAYES in result:
             content[BAYES] = result[BAYES]
-        return cls(content, directory)
+        return cls(_cleaned(content), directory)
 
     @classmethod
     def read(cls, path: Path) -> Record:
@@ -111,19 +109,17 @@ class Record:
             BenchError: it is missing, no record, or not as it was exported.
         """
         content = files.read_json(path, MADE_AGAIN)
-        if not isinstance(content, dict) or not isinstance(content.get("format"), int):
+        if not isinstance(content, dict) or type(content.get("format")) is not int:
             raise BenchError(f"{path} is no record of a run; bench results export RUN writes one")
         if content["format"] != FORMAT:
             raise BenchError(f"{path} has format {content['format']}, this version reads {FORMAT}; {MADE_AGAIN}")
         given = content.pop("checksum", None)
-        for key, kind in KEYS.items():
-            if not isinstance(content.get(key), kind):
-                raise BenchError(f"{path}: '{key}' is missing or no {kind.__name__}; {MADE_AGAIN}")
+        schemas.check(RecordFile, content, path, MADE_AGAIN)
         if given != checksum(content):
             raise BenchError(f"{path} was changed after its export (its checksum does not fit); {MADE_AGAIN}")
-        if group_of(content["group"]) not in GROUPS or not content["stages"]:
-            raise BenchError(f"{path}: no stage, or an unknown group '{content['group']}'; {MADE_AGAIN}")
-        return cls(content, path)
+        if group_of(content["group"]) not in GROUPS:
+            raise BenchError(f"{path}: unknown group {content['group']!r:.60}; {MADE_AGAIN}")
+        return cls(_cleaned(content), path)
 
     def write(self, path: Path) -> None:
         """Write the file, with a checksum over its content; lists of numbers stand on one line."""
@@ -267,25 +263,25 @@ class Record:
         return self.stages[name]
 
 
+FREE_TEXT = ("label", "caption", "revision", "started", "finished", "group")
+
+
+def _cleaned(content: dict[str, Any]) -> dict[str, Any]:
+    """A record's free text as lines: what is shown of it ends up in tables, pages, files and terminals."""
+    clean = content | {key: line(content[key]) for key in FREE_TEXT if isinstance(content.get(key), str)}
+    for key in ("versions", "hardware"):
+        clean[key] = {line(k): line(v) if isinstance(v, str) else v for k, v in content[key].items()}
+    settings = content["settings"]
+    clean["settings"] = settings | {"summary": line(str(settings["summary"]))} if settings.get("summary") else settings
+    return clean
+
+
 def contradictions(record: Record) -> list[str]:
     """Where a record's metrics are not those of its own target ranks, a line each; empty where they agree."""
-    lines = []
-    n = record.content["rows"].get("test")
-    for stage in record.stages:
-        for protocol in PROTOCOLS:
-            said, ranks = record.metrics(protocol, stage), record.ranks(protocol, stage)
-            where = f"{stage}, {protocol} protocol"
-            if said and ranks is None:
-                lines.append(f"{where}: no target ranks")
-            elif ranks is not None and len(ranks) != n:
-                lines.append(f"{where}: ranks of {len(ranks)} targets, test has {n} samples")
-            elif ranks is not None:
-                lines += [
-                    f"{where}: {name} is {value:.6g} by the target ranks, the record says {said.get(name)}"
-                    for name, value in ranks.means().items()
-                    if not abs(said.get(name, -1.0) - value) <= TOLERANCE
-                ]
-    return lines
+    try:
+        return agreement.contradictions(record.stages, int(record.content["rows"].get("test", -1)))
+    except BenchError as error:
+        raise BenchError(f"{record.place}: {error.message}; {MADE_AGAIN}") from None
 
 
 def trusted(record: Record) -> Record:
@@ -303,56 +299,6 @@ def trusted(record: Record) -> Record:
 def checksum(content: dict[str, Any]) -> str:
     """sha256 of a record's content, free of layout and key order."""
     return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
-
-
-def read_all(root: Path) -> list[Record]:
-    """Every record below a folder, by path.
-
-    Raises:
-        BenchError: there is none, or one is damaged.
-    """
-    records = [Record.read(path) for path in sorted(root.rglob("*.json")) if path.name != run_directory.SEMANTIC_IDS]
-    if not records:
-        raise BenchError(f"no record in {root}; bench results export RUN --output {root} writes one")
-    return records
-
-
-def finished_runs(runs: Path, category: str = "") -> list[Record]:
-    """The records of every finished run in a runs directory, of one category or of all.
-
-    Raises:
-        BenchError: there is none, or one is damaged.
-    """
-    records = [record for root in ([runs / category] if category else runs.glob("*")) for record in _below(root)]
-    if not records:
-        known = sorted(p.name for p in runs.glob("*") if p.is_dir())
-        there = f"recorded are {', '.join(known)}" if known and category else f"{runs} holds no run"
-        what = f"of {category} " if category else ""
-        raise BenchError(
-            f"no finished run {what}in {runs} ({there}); make one: bench run --category {category or 'Synthetic'} …"
-        )
-    return records
-
-
-def finished_below(folder: Path) -> list[Record]:
-    """The records of every finished run below a folder, by path.
-
-    Raises:
-        BenchError: there is none, or one is damaged.
-    """
-    records = _below(folder)
-    if not records:
-        raise BenchError(f"{folder} holds no finished run; bench run prints the directory of one")
-    return records
-
-
-def _below(folder: Path) -> list[Record]:
-    manifests = [
-        *folder.glob(run_directory.MANIFEST),
-        *folder.glob(f"*/{run_directory.MANIFEST}"),
-        *folder.glob(f"*/*/{run_directory.MANIFEST}"),
-    ]
-    return [Record.of_run(p.parent) for p in sorted(manifests) if RunDirectory(p.parent).finished("run") is not None]
 
 
 def load(path: Path) -> Record:

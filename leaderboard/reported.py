@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from harness import files, recipes
+from harness.checks import schemas
 from harness.errors import BenchError
 from harness.evaluation.levels import drop_off
+from harness.text.parsing import parse_yaml
+from harness.text.plain import line
 
 from . import plausibility
 
-_METRIC = re.compile(r"(HR|NDCG)@[1-9]\d*|MRR")
 DIGITS = 4  # that tables of the field are printed with
 
 
@@ -83,36 +82,33 @@ def read(path: Path) -> list[Reported]:
     Raises:
         BenchError: it has not the form of ``leaderboard/reported/published.yaml``.
     """
+    from .record_files import ReportedLevels, ReportedRows
+
+    mend = "mend the table"
     try:
-        tables = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise BenchError(f"{path} cannot be read: {' '.join(str(error).split())}") from None
+        tables = parse_yaml(files.read_text(path, "name a file that is there", files.MOST_YAML_BYTES))
+    except ValueError as error:
+        raise BenchError(f"{path} cannot be read: {error}; {mend}") from None
     if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
         raise BenchError(f"{path} must hold a list of tables: source, category, columns, rows")
     reported: list[Reported] = []
     for number, table in enumerate(tables, start=1):
         where = f"{path}, table {number}"
-        source = table.get("source")
-        if not isinstance(source, dict) or "id" not in source or not isinstance(table.get("category"), str):
-            raise BenchError(f"{where} needs a source with an id, and a category")
+        schemas.check(ReportedLevels if "analysis" in table else ReportedRows, table, where, mend)
+    for table in tables:
+        source = table["source"]
         if "analysis" in table:
             continue
         for method, values in (table.get("rows") or {}).items():
             if values is None:
                 continue
-            for column in table.get("columns") or []:
-                if not _METRIC.fullmatch(str(column)):
-                    raise BenchError(f"{where}: unknown metric '{column}'; write HR@K, NDCG@K or MRR")
-            try:
-                metrics = dict(zip(table["columns"], map(float, values), strict=True))
-            except (KeyError, TypeError, ValueError) as error:
-                raise BenchError(f"{where}, row {method}: it needs a number a column ({error})") from None
+            metrics = dict(zip(table["columns"], map(float, values), strict=True))
             levels = _levels(tables, source["id"], table["category"], str(method))
             family, stage = table.get("family", method), (table.get("stages") or {}).get(method, "")
             reported.append(
                 Reported(
-                    str(method), table["category"], source["id"], source.get("what", ""), metrics, str(family),
-                    str(stage), levels,
+                    line(method), table["category"], line(source["id"]), line(source.get("what", "")), metrics,
+                    str(family), str(stage), levels,
                 )
             )  # fmt: skip
     return reported

@@ -18,7 +18,8 @@ from harness.plugins import Plugins
 from harness.runs import finished, run_directory
 from harness.runs.run_directory import RunDirectory
 
-from .record import Record, read_all
+from .collected import read_all
+from .record import Record
 from .verify import Verdict, evidence_folder, verify
 
 

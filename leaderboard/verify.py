@@ -18,6 +18,7 @@ from harness.data.rankings import Rankings
 from harness.data.semantic_ids import SemanticIds
 from harness.errors import BenchError
 from harness.evaluation import measure
+from harness.evaluation.agreement import TOLERANCE
 from harness.evaluation.segments import BOUGHT
 from harness.plugins import Plugins
 from harness.recipes import group_of
@@ -25,7 +26,7 @@ from harness.runs import run_directory
 from harness.runs.config import hashed, identified
 
 from .plausibility import problems
-from .record import TOLERANCE, Record, contradictions
+from .record import Record, contradictions
 
 UNCHECKED = ("train", "decode", "valid")
 WHOLE = ("sid", "item", "intervals", "invalid", "levels", "ranks", "segments", "rankings")

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import errno
+import shutil
 import sys
+from pathlib import Path
 
 import click
 
-from harness.cli import data, plugin, plugins, run, show, tune
+from harness.cli import data, mlflow, plugin, plugins, run, show, tune
 from harness.cli.common import LazyPlugins, plugin_options
+from harness.errors import shown
 from harness.version import __version__
+
+FULL = ("no space left on device", "disk is full", "disk quota exceeded")
+"""How libraries say it that give no number."""
 
 
 class Bench(click.Group):
@@ -39,22 +45,46 @@ def cli(ctx: click.Context, debug: bool, **_: object) -> None:
     """
 
 
-for command in (run.run, tune.tune, data.data, plugins.methods, show.show, plugins.plugins, plugin.plugin):
+COMMANDS = (
+    run.run, tune.tune, data.data, plugins.methods, show.show, plugins.plugins, plugin.plugin, mlflow.mlflow,
+)  # fmt: skip
+for command in COMMANDS:
     cli.add_command(command)
 
 
 def main() -> None:
     """The console script ``bench``."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")  # a terminal that lacks a character of a title or a name
     try:
         cli()
     except Exception as error:
         if "--debug" in sys.argv:
             raise
-        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-            click.echo(
-                f"Error: the disk is full ({error.filename}); free space and run the same command again", err=True
-            )
+        if place := full_disk(error):
+            click.echo(shown(f"Error: {place}; free space and run the same command again, which goes on"), err=True)
+        elif isinstance(error, RecursionError):
+            click.echo("Error: the input is nested too deeply; flatten it (bench --debug … shows where)", err=True)
         else:
-            line = " ".join(str(error).split())[:500]
+            line = shown(" ".join(str(error).split()))[:500]
             click.echo(f"Error: {type(error).__name__}: {line} (bench --debug … shows where)", err=True)
         sys.exit(1)
+
+
+def full_disk(error: BaseException | None) -> str:
+    """Whether a fault is that of a full disk: which, what is free, and what is needed; empty where it is not."""
+    while error is not None:
+        number = getattr(error, "errno", None)
+        if number in (errno.ENOSPC, errno.EDQUOT) or any(words in str(error).lower() for words in FULL):
+            break
+        error = error.__cause__ or error.__context__
+    if error is None:
+        return ""
+    named = getattr(error, "filename2", None) or getattr(error, "filename", None)
+    words = dict(zip(sys.argv, sys.argv[1:], strict=False))
+    place = Path(str(named or words.get("--runs") or words.get("--output") or ".")).resolve()
+    folder = next(path for path in (place, *place.parents) if path.is_dir())
+    free = shutil.disk_usage(folder).free / 2**20
+    held = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 2**20
+    return f"the disk is full ({place}): {free:.0f} MiB are free, and {folder} holds {held:.0f} MiB so far"

@@ -106,7 +106,22 @@ set_option = click.option(
     metavar="KEY=VALUE",
     help="Change a setting, e.g. decoder.beams=20 (repeatable).",
 )
-category_option = click.option("--category", required=True, metavar="NAME", help="A category of bench data list.")
+
+
+def _category(ctx: click.Context, parameter: click.Parameter, value: Any) -> Any:
+    from harness.checks import names
+
+    for name in value if isinstance(value, tuple) else [value]:
+        names.checked_category(name, "--category")
+    return value
+
+
+category_option = click.option(
+    "--category", required=True, metavar="NAME", callback=_category, help="A category of bench data list."
+)
+categories_option = click.option(
+    "--category", multiple=True, metavar="NAME", callback=_category, help="A category (repeatable).  [default: all]"
+)
 runs_option = click.option("--runs", default="runs", show_default=True, metavar="DIR", help="Where runs are recorded.")
 mlflow_option = click.option("--no-mlflow", is_flag=True, help="Do not log to MLflow.")
 quiet_option = click.option("--quiet", is_flag=True, help="No progress.")

@@ -48,6 +48,8 @@ def show(plugins: Plugins, category: str, overrides: tuple[str, ...], data_dir: 
     for name, split in splits.items():
         lengths = split["history lengths"]
         click.echo(f"history lengths 1–{len(lengths)} in {name}: {' '.join(map(str, lengths))}")
+    for reason, number in dataset.left_out.items():
+        click.echo(f"left out or cut: {number:,} {reason}")
     if dataset.given is not None:
         click.echo("\nsemantic IDs: " + ", ".join(f"{k} {v}" for k, v in dataset.given.report().items()))
     if dataset.oracle is not None:
@@ -73,7 +75,7 @@ def validate(plugins: Plugins, category: str, overrides: tuple[str, ...], data_d
 
     from harness.data import categories
     from harness.data.problems import Problems
-    from harness.errors import BenchError
+    from harness.errors import BenchError, shown
 
     problems = Problems()
     try:
@@ -83,26 +85,29 @@ def validate(plugins: Plugins, category: str, overrides: tuple[str, ...], data_d
             raise
         dataset = None
     for problem in problems.found:
-        click.echo(f"{problem.severity}: {problem}")
-    warnings = len(problems.found) - len(problems.errors)
+        click.echo(shown(f"{problem.severity}: {problem}"))
+    for line in problems.further:
+        click.echo(line)
     rows = ", ".join(f"{n} {len(s):,}" for n, s in dataset.splits.items()) if dataset else "not usable"
-    click.echo(f"{category}: {rows}; {len(problems.errors)} errors, {warnings} warnings")
+    click.echo(f"{category}: {rows}; {problems.number('error'):,} errors, {problems.number('warning'):,} warnings")
     if problems.errors:
         sys.exit(2)
 
 
 def _settings(overrides: tuple[str, ...]) -> dict[str, Any]:
     """Settings of the reader from ``--set items=5000`` or ``--set dataset.items=5000``."""
-    import yaml
-
     from harness.errors import BenchError
+    from harness.text.parsing import parse_yaml
 
     values = {}
     for override in overrides:
         key, equals, value = override.partition("=")
         if not equals:
             raise BenchError(f"--set {override}: write it as key=value, e.g. --set dataset.items=5000")
-        values[key.strip().removeprefix("dataset.")] = yaml.safe_load(value)
+        try:
+            values[key.strip().removeprefix("dataset.")] = parse_yaml(value)
+        except ValueError as error:
+            raise BenchError(f"--set {override[:80]}: the value is {error}") from None
     return values
 
 

@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     help="Train this stage (or tokenizer) anew, and all after it; changed: whatever was made by other code.",
 )
 @click.option("--keep", is_flag=True, help="Take results that other code made, and mark the record.")
+@click.option("--wait", is_flag=True, help="Wait where another process is at work on the same run.")
 @device_options
 @mlflow_option
 @click.option("--no-figures", is_flag=True, help="Draw no figures beside the report (bench report draws them later).")
@@ -56,7 +57,7 @@ if TYPE_CHECKING:
 def run(
     plugins: Plugins, method: str | None, config: str | None, category: str, seed: int | None, tokenizer: str | None,
     overrides: tuple[str, ...], data_dir: str | None, runs: str, from_run: str | None, anew: bool, redo: str,
-    keep: bool, device: str, threads: int, no_mlflow: bool, no_figures: bool, quiet: bool,
+    keep: bool, wait: bool, device: str, threads: int, no_mlflow: bool, no_figures: bool, quiet: bool,
 ) -> None:  # fmt: skip
     """Train, decode and measure a method; the same command again goes on where it was.
 
@@ -75,8 +76,8 @@ def run(
         done = api.run(
             method if method is not None else Path(str(config)), category, seed=seed,
             settings=[f"tokenizer={tokenizer}", *overrides] if tokenizer else overrides, data_dir=data_dir, runs=runs,
-            from_run=from_run, anew=anew, redo=redo, keep=keep, device=device, threads=threads, mlflow=not no_mlflow,
-            figures=not no_figures, quiet=quiet, plugins=plugins,
+            from_run=from_run, anew=anew, redo=redo, keep=keep, wait=wait, device=device, threads=threads,
+            mlflow=not no_mlflow, figures=not no_figures, quiet=quiet, plugins=plugins,
         )  # fmt: skip
     click.echo(summary(done.result))
     report = done.directory / "report.md"

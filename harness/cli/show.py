@@ -104,20 +104,16 @@ def run(directory: str) -> None:
     folder = run_directory.RunDirectory(Path(directory))
     if not folder.manifest:
         raise BenchError(f"{directory} is not the directory of a run; bench run prints it")
-    try:
-        lines = _of_run(folder)
-    except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
-        raise BenchError(f"{directory} is damaged, or no run of bench ({type(error).__name__}: {error})") from None
-    click.echo("\n".join(lines))
+    click.echo("\n".join(_of_run(folder)))
 
 
 def _of_run(folder: Any) -> list[str]:
     """What is said of a run, line by line."""
-    from harness import files
+    from harness import api
     from harness.cli.tables import summary
-    from harness.runs import finished, run_directory
+    from harness.runs import finished
 
-    manifest, lines = folder.manifest, []
+    manifest, lines = finished.begun(folder), []
     done = manifest.get("done", {})
     lines.append(f"{manifest['method']} on {manifest['category']} ({manifest['caption'] or 'as read'})")
     lines.append(f"seed {manifest['seed']}, code {manifest['revision']}, data {manifest['fingerprints']['data'][:12]}")
@@ -142,7 +138,7 @@ def _of_run(folder: Any) -> list[str]:
             if key not in ("seconds", "trained") and isinstance(value, (int, float, str)):
                 lines.append(f"  {key}: {value}")
     if "run" in done:
-        lines.append("\n" + summary(files.read_json(folder.path / run_directory.METRICS)))
+        lines.append("\n" + summary(api.load_run(folder.path).result))
     else:
         lines.append("\nnot finished: the same bench run command goes on")
     return lines

@@ -9,6 +9,7 @@ from tabulate import tabulate
 
 from harness.evaluation.measure import BAYES
 from harness.evaluation.target_ranks import CUTOFFS
+from harness.text import plain
 
 OWN = "genrec-bench"
 """The distribution of what comes with the harness."""
@@ -23,6 +24,7 @@ PROTOCOLS = {"sid": "SID protocol", "item": "item protocol"}
 def table(headers: list[str], rows: list[list[Any]]) -> str:
     """A GitHub markdown table; floats get four digits."""
     shown = [[cell(value) for value in row] for row in rows]
+    headers = [cell(header) for header in headers]
     align = ["right" if all(_numeric(row[i]) for row in rows) and i else "left" for i in range(len(headers))]
     return tabulate(shown, headers=headers, tablefmt="github", colalign=align if shown else None, disable_numparse=True)
 
@@ -39,7 +41,7 @@ def cell(value: Any) -> str:
     if value is None:
         return "—"
     text = f"{value:.4f}" if isinstance(value, float) else str(value)
-    return text.replace("|", "\\|").replace("\r", " ").replace("\n", " ")
+    return plain.cell(text)
 
 
 def duration(seconds: float) -> str:
@@ -66,6 +68,10 @@ def short(fingerprints: Sequence[str | None]) -> str:
     return ", ".join(sorted({f[:12] for f in fingerprints if f})) or "none"
 
 
+def _listed(texts: Sequence[str]) -> str:
+    return ", ".join(sorted({plain.markdown(text) for text in texts}))
+
+
 def caption(
     categories: Sequence[str], captions: Sequence[str], data: Sequence[str | None], sids: Sequence[str | None],
     seeds: Sequence[int], revisions: Sequence[str], before: Sequence[str] = (), notes: Sequence[str] = (),
@@ -73,11 +79,11 @@ def caption(
     """What stands under a table: category and split, fingerprints, seeds, code."""
     parts = [
         *before,
-        f"{', '.join(sorted(set(categories)))}: {' / '.join(sorted({text or 'as read' for text in captions}))}",
+        f"{_listed(categories)}: {' / '.join(sorted({plain.markdown(text) or 'as read' for text in captions}))}",
         f"data {short(data)}",
         f"SIDs {short(sids)}",
         f"seed{'s' if len(set(seeds)) > 1 else ''} {', '.join(str(seed) for seed in sorted(set(seeds)))}",
-        f"code {', '.join(sorted(set(revisions)))}",
+        f"code {_listed(revisions)}",
         *notes,
     ]
     return f"*{'; '.join(parts)}.*"

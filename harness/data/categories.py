@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from harness import files, recipes
+from harness.checks import names
 from harness.data.dataset import Dataset
 from harness.data.problems import Problems
 from harness.errors import BenchError, unknown
@@ -28,9 +29,12 @@ class Category:
 
 def roots(data_dir: str | None) -> list[Path]:
     """Data directories in order: --data-dir, $BENCH_DATA, ./data, the user's cache."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "genrec-bench"
-    candidates = [data_dir, os.environ.get(ENVIRONMENT_VARIABLE), "data", str(cache)]
-    return [Path(c) for c in candidates if c]
+    candidates = [data_dir, os.environ.get(ENVIRONMENT_VARIABLE), "data"]
+    known = [Path(c) for c in candidates if c]
+    try:
+        return [*known, Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "genrec-bench"]
+    except RuntimeError:  # nobody's home: a user without HOME and without an entry in the list of users
+        return known
 
 
 def find(plugins: Plugins, data_dir: str | None) -> list[Category]:
@@ -61,6 +65,7 @@ def read(
     Raises:
         BenchError: no such category (with where it was looked for), or the data is unusable.
     """
+    names.checked_category(name)
     categories = {c.name: c for c in find(plugins, data_dir)}
     if name not in categories:
         looked = ", ".join(str(r) for r in roots(data_dir))

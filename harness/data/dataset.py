@@ -187,6 +187,7 @@ class Dataset:
         caption: what must be said wherever results on it are shown.
         layout: the reader's name.
         oracle: the true distribution, where the data is generated.
+        left_out: how many rows, users or items the reader left out or cut, by reason; it stands in each record.
     """
 
     category: str
@@ -198,6 +199,7 @@ class Dataset:
     given: SemanticIds | None = None
     caption: str = ""
     oracle: Oracle | None = field(default=None, compare=False)
+    left_out: dict[str, int] = field(default_factory=dict, compare=False)
 
     def __post_init__(self) -> None:
         for name, samples in self.splits.items():

@@ -1,11 +1,17 @@
-"""What is wrong with data files: each problem with its file, row and mend."""
+"""What is wrong with data files: each problem with its file, row and mend; of each kind some examples and the count."""
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from harness.errors import BenchError
+
+EXAMPLES = 20
+"""Problems of one kind in one file that are kept; the others are counted."""
+_PARTICULAR = re.compile(r"\'[^\']*\'|\[.*?\]|<[^>]*>|\d+|user \S+|(?<=item_id ).*?(?= is )")
 
 
 @dataclass(frozen=True)
@@ -25,22 +31,47 @@ class Problem:
 
 @dataclass
 class Problems:
-    """Collects problems; errors stop a run, warnings are only listed by ``bench data validate``."""
+    """Collects problems; errors stop a run, warnings are only listed by ``bench data validate``.
+
+    Attributes:
+        found: the examples that are kept, as they came.
+        counts: how many there are in all, by severity, file and kind.
+    """
 
     found: list[Problem] = field(default_factory=list)
+    counts: Counter[tuple[str, Path, str]] = field(default_factory=Counter)
 
     def error(self, file: Path, row: int | None, what: str, mend: str) -> None:
         """Note something that makes the data unusable."""
-        self.found.append(Problem("error", file, row, what, mend))
+        self._note("error", file, row, what, mend)
 
     def warn(self, file: Path, row: int | None, what: str, mend: str) -> None:
         """Note something a person should know."""
-        self.found.append(Problem("warning", file, row, what, mend))
+        self._note("warning", file, row, what, mend)
+
+    def _note(self, severity: str, file: Path, row: int | None, what: str, mend: str) -> None:
+        kind = (severity, file, _PARTICULAR.sub("…", what[:200]))
+        self.counts[kind] += 1
+        if self.counts[kind] <= EXAMPLES:
+            self.found.append(Problem(severity, file, row, what, mend))
 
     @property
     def errors(self) -> list[Problem]:
-        """The errors among the problems."""
+        """The errors among the examples."""
         return [p for p in self.found if p.severity == "error"]
+
+    def number(self, severity: str) -> int:
+        """How many errors, or warnings, there are in all."""
+        return sum(count for (of, _, _), count in self.counts.items() if of == severity)
+
+    @property
+    def further(self) -> list[str]:
+        """A line for each kind of which not all are kept."""
+        return [
+            f"{severity}: {file}: {kind}: {count - EXAMPLES:,} more of this kind, {count:,} in all"
+            for (severity, file, kind), count in self.counts.items()
+            if count > EXAMPLES
+        ]
 
     def stop_on_errors(self) -> None:
         """Raise the first error, with the number of further ones.
@@ -48,7 +79,7 @@ class Problems:
         Raises:
             BenchError: there is an error.
         """
-        if self.errors:
-            more = len(self.errors) - 1
-            tail = f" (and {more} more: bench data validate lists them)" if more else ""
-            raise BenchError(f"{self.errors[0]}{tail}")
+        if errors := self.errors:
+            more = self.number("error") - 1
+            tail = f" (and {more:,} more: bench data validate lists them)" if more else ""
+            raise BenchError(f"{errors[0]}{tail}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -12,11 +11,10 @@ import numpy as np
 
 from harness.data.dataset import Items, Samples
 from harness.data.problems import Problems
-from harness.data.semantic_ids import SemanticIds, parse_token
+from harness.data.semantic_ids import MOST_CODE, SemanticIds, parse_token
+from harness.text.parsing import decode, parse_json
 
 REGENERATE = "fetch the file again"
-MOST_CODE = 2**31 - 1
-"""Codes of semantic IDs are int32."""
 
 
 def folders(root: Path) -> list[Path]:
@@ -27,17 +25,47 @@ def folders(root: Path) -> list[Path]:
 
 def read_json(path: Path, problems: Problems) -> dict[str, Any] | None:
     """A JSON object, or None with the problem noted."""
+    text = read_text(path, problems)
+    if text is None:
+        return None
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json(text, deep=False, nan_is_null=True)
+    except ValueError as error:
+        cut = "the file may be cut off: " if text.strip()[-1:] != "}" else ""
+        mend = "leave one of them" if "stands twice" in str(error) else f"{cut}{REGENERATE}"
+        problems.error(path, None, f"not valid JSON ({error})", mend)
+        return None
+    if isinstance(content, dict):
+        return content
+    problems.error(path, None, "must hold a JSON object", REGENERATE)
+    return None
+
+
+def read_text(path: Path, problems: Problems) -> str | None:
+    """The text of a data file, a byte-order mark or none, or None with the problem noted."""
+    try:
+        return decode(path.read_bytes())
     except FileNotFoundError:
         problems.error(path, None, "the file is missing", REGENERATE)
-    except (ValueError, RecursionError) as error:  # also a number of thousands of digits, and nesting without end
-        problems.error(path, None, f"not valid JSON ({error})", f"the file may be cut off: {REGENERATE}")
-    else:
-        if isinstance(content, dict):
-            return content
-        problems.error(path, None, "must hold a JSON object", REGENERATE)
+    except OSError as error:
+        problems.error(path, None, f"cannot be read ({error.strerror})", "change its rights, or name another folder")
+    except ValueError as error:
+        problems.error(path, None, str(error).rpartition(": ")[0] or str(error), "save it as UTF-8")
     return None
+
+
+def folder_of(candidates: Iterable[Path], what: str, problems: Problems) -> Path:
+    """The one folder that has a category; where several have, none is taken.
+
+    Raises:
+        BenchError: there are several; it names them.
+    """
+    there = list(candidates)
+    if len(there) > 1:
+        others = ", ".join(str(path) for path in there[1:])
+        problems.error(there[0], None, f"{what} is here and in {others}", "leave one, or name its folder as --data-dir")
+        problems.stop_on_errors()
+    return there[0]
 
 
 def numbered(content: dict[str, Any], path: Path, problems: Problems) -> list[Any] | None:

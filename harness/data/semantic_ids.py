@@ -16,8 +16,11 @@ from typing import Any
 import numpy as np
 
 from harness.errors import BenchError
+from harness.text.parsing import decode, parse_json
 
 LEVELS = "abcdefgh"
+MOST_CODE = 2**31 - 1
+"""Codes are int32."""
 _TOKEN = re.compile(r"<([a-h])_(\d+)>")
 
 
@@ -121,9 +124,10 @@ class SemanticIds:
             BenchError: it is missing, damaged, or holds others than expected.
         """
         try:
-            semantic_ids = cls.from_json(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:
-            raise BenchError(f"{path} cannot be read ({error}); {mend}") from None
+            semantic_ids = cls.from_json(decode(path.read_bytes()))
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else error
+            raise BenchError(f"{path} cannot be read ({reason}); {mend}") from None
         if expected and semantic_ids.fingerprint != expected:
             prints = f"{semantic_ids.fingerprint[:12]}, not {expected[:12]}"
             raise BenchError(f"{path} holds other semantic IDs than the run used ({prints}); {mend}")
@@ -131,11 +135,27 @@ class SemanticIds:
 
     @classmethod
     def from_json(cls, text: str) -> SemanticIds:
-        """Read what :meth:`to_json` wrote."""
-        content = json.loads(text)
-        index = content["index"]
-        codes = [[parse_token(token)[1] for token in index[str(i)]] for i in range(len(index))]
-        return cls(np.asarray(codes, dtype=np.int32), content["source"])
+        """Read what :meth:`to_json` wrote.
+
+        Raises:
+            ValueError: it is damaged.
+        """
+        content = parse_json(text)
+        index, source = (content.get("index"), content.get("source")) if isinstance(content, dict) else (None, None)
+        if not isinstance(index, dict) or not index or not isinstance(source, str):
+            raise ValueError("it holds no index of semantic IDs with its source")
+        codes: list[list[int]] = []
+        for item in range(len(index)):
+            tokens = index.get(str(item))
+            if not isinstance(tokens, list) or not all(isinstance(token, str) for token in tokens):
+                raise ValueError(f"item {item} has no list of tokens")
+            parsed = [parse_token(token) for token in tokens]
+            if not parsed or [level for level, _ in parsed] != list(range(len(parsed))):
+                raise ValueError(f"the tokens of item {item} are not of levels a, b, c, … in order")
+            if len(parsed) != len(codes[0] if codes else parsed) or max(code for _, code in parsed) > MOST_CODE:
+                raise ValueError(f"item {item} has another number of levels than item 0, or a code above {MOST_CODE}")
+            codes.append([code for _, code in parsed])
+        return cls(np.asarray(codes, dtype=np.int32), source)
 
 
 def parse_token(token: str) -> tuple[int, int]:

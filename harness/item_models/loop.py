@@ -106,7 +106,7 @@ def train(context: Context, model: Any, settings: LoopSettings, as_model: Callab
     sampler = LengthBuckets(lengths.tolist(), settings.batch, context.seed)
     averaged = _average(model, settings.average) if settings.average else None
     kept = averaged.module if averaged else model  # what is probed, selected and saved
-    state = checkpoint.resume(context.directory, model, optimiser, averaged) or checkpoint.State()
+    state = checkpoint.resume(context.directory, model, optimiser, averaged, context.progress.say) or checkpoint.State()
     spent = time.monotonic() - state.seconds
     with context.progress.bar(settings.epochs * steps, context.directory.name, "step") as bar:
         bar.update(state.epoch * steps)
@@ -157,7 +157,7 @@ def train(context: Context, model: Any, settings: LoopSettings, as_model: Callab
             context.log(numbers, state.epoch)
     with replace_file(context.directory / checkpoint.MODEL) as path:
         save_file(state.best_weights, path)
-    (context.directory / checkpoint.CHECKPOINT).unlink(missing_ok=True)
+    checkpoint.remove(context.directory)
     return {
         "epochs": state.epoch,
         "best epoch": state.best_epoch,

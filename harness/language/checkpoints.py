@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import json
 import shutil
+import zipfile
+import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
+from safetensors import SafetensorError, safe_open
+from transformers import TrainerCallback
 
 from harness.components import Context
-from harness.files import read_json, write_json
+from harness.errors import BenchError
+from harness.files import read_json, write_json, write_text
 from harness.language.models import load_model, save_model, set_sid_softmax, sid_softmax
 
 CHECKPOINTS = "checkpoints"
@@ -19,30 +24,103 @@ START = "start.json"
 
 STATE = "trainer_state.json"
 
+SEAL = "whole.json"
+"""Size and CRC-32 of each file of a checkpoint, written last."""
 
-def latest_checkpoint(directory: Path) -> str | None:
-    """The newest whole checkpoint of a stage directory; broken ones (a kill while saving) are removed.
+DAMAGED = "damaged-checkpoint"
 
-    Its record of the best checkpoint is made to point into this directory, which may have been
-    copied from another run.
+
+def latest_checkpoint(directory: Path, say: Callable[[str], None] = lambda line: None) -> str | None:
+    """The newest whole checkpoint of a stage directory, the best one that it names whole too.
+
+    A damaged one (a kill while saving, a power cut) is set aside as ``damaged-checkpoint``, and the one before counts.
+    The record of the best checkpoint is made to point into this directory, which may have been copied from another run.
+
+    Args:
+        say: told in one line of each that is set aside.
     """
     folder = directory / CHECKPOINTS
-    newest_first = sorted(folder.glob("checkpoint-*"), key=lambda p: int(p.name.rsplit("-", 1)[1]), reverse=True)
+    numbered = [path for path in folder.glob("checkpoint-*") if path.name.rsplit("-", 1)[1].isdecimal()]
     newest = None
-    for path in newest_first:
-        state_file = path / STATE
-        try:  # the state is written last: a checkpoint that has it is whole
-            state = json.loads(state_file.read_text())
-            torch.load(path / "scheduler.pt", weights_only=True)
-        except (OSError, ValueError, RuntimeError):
-            shutil.rmtree(path)
+    for path in sorted(numbered, key=lambda p: int(p.name.rsplit("-", 1)[1]), reverse=True):
+        try:
+            state = check_whole(path)
+            best = state.get("best_model_checkpoint")
+            if best and Path(best).parent != folder:
+                state["best_model_checkpoint"] = best = str(folder / Path(best).name)
+                write_text(path / STATE, json.dumps(state, indent=2))
+                seal(path)
+            if best and Path(best) != path:
+                check_whole(Path(best))
+        except ValueError as error:
+            shutil.rmtree(folder / DAMAGED, ignore_errors=True)
+            path.rename(folder / DAMAGED)
+            say(f"{path} is damaged ({error}); it is set aside as {DAMAGED}, and the one before is used")
             continue
         newest = newest or path
-        best = state.get("best_model_checkpoint")
-        if best and Path(best).parent != folder:
-            state["best_model_checkpoint"] = str(folder / Path(best).name)
-            state_file.write_text(json.dumps(state, indent=2))
     return str(newest) if newest else None
+
+
+def seal(path: Path) -> None:
+    """Note size and CRC-32 of a checkpoint's files, when all of them are written."""
+    parts = [part for part in sorted(path.iterdir()) if part.is_file() and part.name != SEAL]
+    write_json(path / SEAL, {part.name: [part.stat().st_size, _crc(part)] for part in parts})
+
+
+def check_whole(path: Path) -> dict[str, Any]:
+    """The trainer's state of a checkpoint whose files are all as they were written.
+
+    One without a seal (of an older version, or of a kill just before it) is held to its files' own forms.
+
+    Raises:
+        ValueError: a file is missing, cut, empty or otherwise not what was written; names it.
+    """
+    try:
+        sealed = read_json(path / SEAL) if (path / SEAL).exists() else None
+        state = read_json(path / STATE)
+    except BenchError as error:
+        raise ValueError(error.message.partition(";")[0]) from None
+    if not isinstance(state, dict) or type(state.get("global_step")) is not int:
+        raise ValueError(f"{STATE} holds no state of a trainer")
+    if isinstance(sealed, dict):
+        for name, noted in sealed.items():
+            part = path / name
+            if not part.is_file() or [part.stat().st_size, _crc(part)] != noted:
+                raise ValueError(f"{name} is {'not what was written' if part.is_file() else 'missing'}")
+        return state
+    tensors, archives = sorted(path.glob("*.safetensors")), sorted({*path.glob("*.pt"), *path.glob("*.pth")})
+    missing = {"optimizer.pt", "scheduler.pt"} - {part.name for part in archives}
+    if missing or not tensors:
+        raise ValueError(f"{', '.join(sorted(missing)) or 'model.safetensors'} is missing")
+    for part in [*tensors, *archives]:
+        try:
+            if part in tensors:
+                with safe_open(part, "pt"):
+                    continue
+            with zipfile.ZipFile(part) as archive:
+                if archive.testzip() is not None:
+                    raise ValueError("an entry is damaged")
+        except (OSError, ValueError, SafetensorError, zipfile.BadZipFile) as error:
+            raise ValueError(f"{part.name}: {' '.join(str(error).split())[:80]}") from None
+    return state
+
+
+def _crc(path: Path) -> int:
+    value = 0
+    with open(path, "rb") as file:
+        while block := file.read(2**22):
+            value = zlib.crc32(block, value)
+    return value
+
+
+class Sealing(TrainerCallback):
+    """Seals each checkpoint when all of its files are written."""
+
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """The checkpoint of this step."""
+        path = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+        if path.is_dir():
+            seal(path)
 
 
 def start_metric(context: Context, model: Any) -> dict[str, float]:
@@ -84,7 +162,8 @@ def prune_checkpoints(directory: Path) -> None:
     newest = latest_checkpoint(directory)
     if newest is None:
         return
-    best = json.loads((Path(newest) / STATE).read_text()).get("best_model_checkpoint")
+    best = read_json(Path(newest) / STATE).get("best_model_checkpoint")
+    shutil.rmtree(directory / CHECKPOINTS / DAMAGED, ignore_errors=True)
     for path in (directory / CHECKPOINTS).glob("checkpoint-*"):
         if str(path) not in (newest, best):
             shutil.rmtree(path)

@@ -18,7 +18,7 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerState
 
 from harness.components import Context
 from harness.errors import NotFinite
-from harness.language.checkpoints import CHECKPOINTS, STATE, latest_checkpoint
+from harness.language.checkpoints import CHECKPOINTS, STATE, Sealing, latest_checkpoint
 from harness.networks.trained import frozen_rows
 from harness.settings import setting
 
@@ -232,7 +232,8 @@ def train(trainer: Trainer, context: Context) -> None:
     """Train from the newest whole checkpoint of the stage, or from the start; frozen rows stay what they are."""
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(FrozenRows(trainer.model))
-    checkpoint = latest_checkpoint(context.directory)
+    trainer.add_callback(Sealing())
+    checkpoint = latest_checkpoint(context.directory, context.progress.say)
     if checkpoint:
         state = TrainerState.load_from_json(str(Path(checkpoint) / STATE))
         waiting = [c for c in trainer.callback_handler.callbacks if isinstance(c, Patience)]

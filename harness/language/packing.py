@@ -73,7 +73,7 @@ def packed_title_rows(samples: Samples, prompts: Prompts, text_tokenizer: Any, c
                 tokens += known[item]
                 labels += known[item] if position in answers else [IGNORED] * len(known[item])
         if any(label != IGNORED for label in labels[-cutoff:]):
-            rows.append(Row(tokens[-cutoff:], labels[-cutoff:]))
+            rows.append(Row(tokens[-cutoff:], labels[-cutoff:], len(tokens) > cutoff))
     return rows
 
 
@@ -96,5 +96,5 @@ def example_rows(
             learned = answer[:same] + [IGNORED] * (len(answer) - same + len(last))
         tokens = (question + answer + last)[-cutoff:]
         labels = ([IGNORED] * len(question) + learned)[-cutoff:]
-        rows.append(Row(tokens, labels))
+        rows.append(Row(tokens, labels, len(question) + len(answer) + len(last) > cutoff))
     return rows

@@ -204,6 +204,7 @@ class SftTrainer:
             "best step": state.best_global_step,
             f"best valid {settings.select}": state.best_metric,
             "rows": len(rows),
+            **({"rows that lost their beginning to the cutoff": rows.cut} if rows.cut else {}),
             "parameters": sum(p.numel() for p in model.parameters()),
             "trained": what,
             "train seconds": round(time.monotonic() - started, 1),

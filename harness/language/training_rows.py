@@ -14,10 +14,15 @@ IGNORED = -100
 
 @dataclass(frozen=True)
 class Row:
-    """One training sequence: token ids and, position by position, the label or :data:`IGNORED`."""
+    """One training sequence: token ids and, position by position, the label or :data:`IGNORED`.
+
+    Attributes:
+        cut: whether its beginning did not fit.
+    """
 
     tokens: list[int]
     labels: list[int]
+    cut: bool = False
 
 
 class Rows(torch.utils.data.Dataset):
@@ -31,6 +36,11 @@ class Rows(torch.utils.data.Dataset):
     def lengths(self) -> list[int]:
         """Tokens of each row."""
         return [len(row.tokens) for row in self.rows] + (self.drawn.lengths if self.drawn else [])
+
+    @property
+    def cut(self) -> int:
+        """How many rows lost their beginning; of those drawn anew it is not known before they are drawn."""
+        return sum(row.cut for row in self.rows)
 
     def set_epoch(self, epoch: int) -> None:
         """Called by the training loop at the start of each epoch."""

@@ -14,11 +14,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from harness.errors import BenchError, unknown
 from harness.recipes import group_of
 from harness.settings import is_default, settings
+from harness.text.parsing import check_plain, parse_yaml
 
 if TYPE_CHECKING:
     from harness.plugins import Plugins
@@ -190,7 +189,11 @@ def resolve(
         raise BenchError(
             f"seed {seed} is outside 0–{MOST_SEED}, which is what the random generators take; choose another"
         )
-    tree = json.loads(json.dumps({key: value for key, value in recipe.items() if key != "base"}))
+    try:
+        tree = json.loads(json.dumps({key: value for key, value in recipe.items() if key != "base"}))
+        check_plain(tree)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise BenchError(f"recipe {recipe.get('name')}: {error}") from None
     tree["stages"] = {stage["name"]: {"trainer": stage["name"]} | stage for stage in tree["stages"]}
     # another component first, then its settings: so they hold in any order
     given = list(overrides)
@@ -323,9 +326,10 @@ def _apply(tree: dict[str, Any], override: str) -> None:
     if not equals or not key.strip():
         raise BenchError(f"--set {override}: write it as key=value, e.g. --set decoder.beams=20")
     try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise BenchError(f"--set {override}: the value is not valid YAML; quote it") from None
+        value = parse_yaml(text)
+    except ValueError as error:
+        shown = "not valid YAML" if str(error).startswith("not valid") else str(error)
+        raise BenchError(f"--set {override[:80]}: the value is {shown}; quote it, or give another") from None
     head, *rest = key.strip().split(".")
     sections = [*tree["stages"], "tokenizer", "backbone", "decoder", "dataset", "probe", "prompts"]
     if head not in sections:

@@ -7,16 +7,17 @@ import json
 from pathlib import Path
 from typing import Any
 
+from harness.checks.schemas import check as checked
 from harness.components import RunInfo
 from harness.data import categories
 from harness.data.dataset import Dataset
 from harness.data.semantic_ids import SemanticIds
 from harness.errors import BenchError
-from harness.files import read_yaml
+from harness.files import read_json, read_yaml
 from harness.plugins import Plugins
-from harness.runs import config
+from harness.runs import config, run_files
 from harness.runs.config import RunConfig, resolve
-from harness.runs.run_directory import CONFIG, SEMANTIC_IDS, RunDirectory
+from harness.runs.run_directory import CONFIG, DAMAGED, MANIFEST, METRICS, SEMANTIC_IDS, RunDirectory
 
 
 def need_finished(folder: RunDirectory) -> dict[str, Any]:
@@ -28,12 +29,43 @@ def need_finished(folder: RunDirectory) -> dict[str, Any]:
     manifest = folder.manifest
     if "run" not in manifest.get("done", {}):
         raise BenchError(f"{folder.path} is not the directory of a finished run; give one that bench run printed")
-    return manifest
+    return begun(folder)
+
+
+def begun(folder: RunDirectory) -> dict[str, Any]:
+    """The manifest of a run that has begun, finished or not.
+
+    Raises:
+        BenchError: it is damaged.
+    """
+    content: dict[str, Any] = checked(run_files.BegunManifest, folder.manifest, folder.path / MANIFEST, DAMAGED)
+    return content
+
+
+def configuration(folder: RunDirectory) -> dict[str, Any]:
+    """The resolved configuration of a run, as ``config.yaml`` has it.
+
+    Raises:
+        BenchError: the file is missing or damaged.
+    """
+    return read_yaml(folder.path / CONFIG, run_files.Config, DAMAGED)
+
+
+def metrics(folder: RunDirectory) -> dict[str, Any]:
+    """The metrics of a finished run, as ``metrics.json`` has them.
+
+    Raises:
+        BenchError: the file is missing or damaged.
+    """
+    content: dict[str, Any] = read_json(
+        folder.path / METRICS, f"bench results measure {folder.path} computes it again", run_files.Metrics
+    )
+    return content
 
 
 def stage_names(folder: RunDirectory) -> list[str]:
     """The stages of a run, in order."""
-    return [stage["name"] for stage in read_yaml(folder.path / CONFIG)["stages"]]
+    return [stage["name"] for stage in configuration(folder)["stages"]]
 
 
 def settings(folder: RunDirectory, plugins: Plugins) -> RunConfig:
@@ -42,7 +74,7 @@ def settings(folder: RunDirectory, plugins: Plugins) -> RunConfig:
     Raises:
         BenchError: one of them is no longer known.
     """
-    recipe = read_yaml(folder.path / CONFIG)
+    recipe = configuration(folder)
     category, seed = recipe.pop("category"), recipe.pop("seed")
     for stage in recipe.get("stages", []):  # allowed before there were bounds: steps in place of a share, no patience
         if isinstance(stage.get("eval_every"), float):
@@ -70,8 +102,8 @@ def read_dataset(folder: RunDirectory, plugins: Plugins, data_dir: str | None) -
     Raises:
         BenchError: it cannot be found, or its content is not what the run saw.
     """
-    config, manifest = read_yaml(folder.path / CONFIG), folder.manifest
-    dataset = categories.read(plugins, config["category"], data_dir, config["dataset"])
+    config, manifest = configuration(folder), folder.manifest
+    dataset = categories.read(plugins, config["category"], data_dir, config.get("dataset") or {})
     if dataset.fingerprint != manifest["fingerprints"]["data"]:
         raise BenchError(
             f"{folder.path} was run on {config['category']} with fingerprint "
@@ -90,7 +122,7 @@ def variant_of(folder: RunDirectory) -> str:
     """The variant of a finished run (:func:`variant`)."""
     manifest = need_finished(folder)
     return variant(
-        read_yaml(folder.path / CONFIG), manifest["fingerprints"], (manifest["semantic_ids"] or {}).get("source"),
+        configuration(folder), manifest["fingerprints"], (manifest["semantic_ids"] or {}).get("source"),
         origin_of(manifest),
     )  # fmt: skip
 

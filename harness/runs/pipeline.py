@@ -29,7 +29,7 @@ from harness.runs.contract import checked_facts, checked_sids
 from harness.runs.edits import Edits
 from harness.runs.provenance import peak_memory_gib, provenance
 from harness.runs.run import Made, Prepared, Run, StageOf, without_test
-from harness.runs.run_directory import CONFIG, MANIFEST, METRICS, SEMANTIC_IDS, Clock, RunDirectory
+from harness.runs.run_directory import CONFIG, LOCK, METRICS, SEMANTIC_IDS, Clock, RunDirectory
 
 ORDER = 2
 """The version of the order of samples: 2 is canonical; 1, the file's, is not noted."""
@@ -49,12 +49,15 @@ def directory(root: Path, config: RunConfig, dataset: Dataset, from_run: Origin 
     return root / config.category / config.method / name
 
 
-def execute(run: Run, from_run: Origin | None = None, edits: Edits | None = None) -> dict[str, Any]:
+def execute(
+    run: Run, from_run: Origin | None = None, edits: Edits | None = None, wait: bool = False
+) -> dict[str, Any]:  # fmt: skip
     """Do what is left of a run and return its ``metrics.json``.
 
     Args:
         from_run: a finished run whose stages are taken over, up to the first whose settings differ.
         edits: what to do about steps whose code has changed since; None: refuse them.
+        wait: wait where another process is at work on the run, in place of an error.
 
     Raises:
         BenchError: bad settings or data, or changed code; nothing half-written is left.
@@ -68,7 +71,7 @@ def execute(run: Run, from_run: Origin | None = None, edits: Edits | None = None
             run.progress.say(f"recorded on {when}: nothing is trained or decoded, its rankings are measured again")
         run.plugins.notify("bench_run_started", run=run.info)
         result: dict[str, Any] = {"stages": {}}
-        with run.tracker.run(run, prepared.semantic_ids):
+        with run.tracker.run(run):
             for stage in _trained(prepared):
                 result["stages"][stage.name] = _tested(prepared, stage)
             if run.dataset.oracle is not None:
@@ -76,7 +79,7 @@ def execute(run: Run, from_run: Origin | None = None, edits: Edits | None = None
             _record(run, result)
         return result
 
-    return _whole_or_nothing(run, work)
+    return _whole_or_nothing(run, work, wait)
 
 
 def train(run: Run) -> dict[str, float]:
@@ -89,7 +92,7 @@ def train(run: Run) -> dict[str, float]:
     with run.directory.lock():
         prepared = _prepare(run, made, None, Edits(redo="changed"))
         needs_probed(prepared.probe(), "NDCG@10", "tuning")
-        with run.tracker.run(run, prepared.semantic_ids):
+        with run.tracker.run(run):
             for stage in _trained(prepared):
                 valid = _valid(run, stage, stage.trainer.load(stage.context))
                 run.tracker.stage_result({"valid": valid})
@@ -106,17 +109,16 @@ def _made(run: Run) -> Made:
     return made
 
 
-def _whole_or_nothing(run: Run, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+def _whole_or_nothing(run: Run, work: Callable[[], dict[str, Any]], wait: bool) -> dict[str, Any]:
     """Work under the run's lock; where input is refused before anything was trained, nothing is left."""
-    fresh = not run.directory.path.exists()
-    try:
-        with run.directory.lock():
-            result = work()
-    except BenchError:
-        if fresh and not any(run.directory.path.glob("stages/*/*")):
-            shutil.rmtree(run.directory.path, ignore_errors=True)
-        raise
-    return result
+    with run.directory.lock(wait, run.progress.say):
+        fresh = not any(path.name != LOCK for path in run.directory.path.iterdir())
+        try:
+            return work()
+        except BenchError:
+            if fresh and not any(run.directory.path.glob("stages/*/*")):
+                shutil.rmtree(run.directory.path, ignore_errors=True)
+            raise
 
 
 def _prepare(run: Run, made: Made, from_run: Origin | None, edits: Edits) -> Prepared:
@@ -158,6 +160,7 @@ def _begin(run: Run, semantic_ids: SemanticIds | None, edits: Edits) -> None:
         },
         rows={name: len(samples) for name, samples in dataset.splits.items()},
         items=len(dataset.items),
+        **({"left_out": dataset.left_out} if dataset.left_out else {}),
         semantic_ids=semantic_ids.report() if semantic_ids else None,
         components={label: code.as_dict() for label, code in edits.codes.items()},
         started=time.strftime("%Y-%m-%dT%H:%M:%S%z"),
@@ -252,18 +255,10 @@ def _valid(run: Run, stage: StageOf, model: Any) -> dict[str, float]:
 
 
 def _record(run: Run, result: dict[str, Any]) -> None:
-    """Write ``metrics.json``, let observers see the finished run (the report is one's), and log all of it."""
+    """Write ``metrics.json``, and let observers see the finished run (the report is one's)."""
     if not (run.directory.finished("run") is not None and run.directory.manifest.get("finished")):
         run.directory.note(finished=time.strftime("%Y-%m-%dT%H:%M:%S%z"))
     _write(run, result)
-    run.tracker.artifacts(_artifacts(run.directory.path))
-
-
-def _artifacts(folder: Path) -> list[Path]:
-    """The files of a finished run that MLflow holds too."""
-    named = [folder / name for name in (CONFIG, MANIFEST, METRICS, SEMANTIC_IDS, "report.md")]
-    figures = sorted((folder / "figures").glob("*"))
-    return [path for path in [*named, *figures, *sorted((folder / "rankings").glob("*.parquet"))] if path.is_file()]
 
 
 def _write(run: Run, result: dict[str, Any]) -> None:
@@ -283,7 +278,7 @@ def measure_again(folder: RunDirectory, plugins: Plugins, data_dir: str | None, 
         result = measuring.again(folder, plugins, data_dir)
         files.write_json(folder.path / METRICS, result)
         folder.finish("run")
-        settings = files.read_yaml(folder.path / CONFIG)
+        settings = finished.configuration(folder)
         info = finished.info(folder, manifest, settings, draw)
         plugins.notify("bench_run_finished", run=info, result=result)
     return result

@@ -8,14 +8,17 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from harness.errors import BenchError
-from harness.files import make_folder, read_json, write_json
+from harness.files import read_json, sweep, write_json
+from harness.runs.locks import held, is_held
+from harness.text.parsing import parse_json
 
 MANIFEST = "manifest.json"
 METRICS = "metrics.json"
@@ -23,16 +26,20 @@ CONFIG = "config.yaml"
 SEMANTIC_IDS = "semantic_ids.json"
 LOG = "log.jsonl"
 CLOCK = "clock.json"
+LOCK = ".lock"
+DAMAGED = "delete the run's folder and run the method again"
 
 
 class Clock:
     """Seconds spent on a stage by all processes that worked at it, kept beside it: a kill does not lose them."""
 
     def __init__(self, stage: Path):
+        from harness.runs.run_files import ClockFile
+
         self.path = stage / CLOCK
         try:
-            self.before = float(read_json(self.path)["seconds"])
-        except (BenchError, KeyError, TypeError, ValueError):
+            self.before = float(read_json(self.path, schema=ClockFile)["seconds"])
+        except BenchError:  # none yet, or damaged: seconds are lost, no result
             self.before = 0.0
         self.started = self.noted = time.monotonic()
 
@@ -55,8 +62,9 @@ class Clock:
 def append_log(stage: Path, numbers: dict[str, float], step: int) -> None:
     """Add numbers at a step to a stage's log, one JSON line."""
     finite = {name: value for name, value in numbers.items() if math.isfinite(value)}
-    with open(stage / LOG, "a", encoding="utf-8") as file:
-        file.write(json.dumps({"step": step} | finite) + "\n")
+    with open(stage / LOG, "ab+") as file:
+        torn = file.tell() and file.seek(-1, os.SEEK_END) is not None and file.read(1) != b"\n"
+        file.write((b"\n" if torn else b"") + json.dumps({"step": step} | finite).encode() + b"\n")
 
 
 def read_log(stage: Path) -> dict[str, list[tuple[float, float]]]:
@@ -66,14 +74,18 @@ def read_log(stage: Path) -> dict[str, list[tuple[float, float]]]:
     """
     path = stage / LOG
     curves: dict[str, dict[float, float]] = {}
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+    lines = path.read_bytes().split(b"\n") if path.exists() else []
+    for line in lines:
         try:
-            numbers = json.loads(line)
-            step = numbers.pop("step")
-        except (ValueError, KeyError, AttributeError):
+            numbers = parse_json(line.decode("utf-8"))
+        except ValueError:
+            continue
+        step = numbers.pop("step", None) if isinstance(numbers, dict) else None
+        if not isinstance(step, (int, float)) or isinstance(step, bool) or step < 0:
             continue
         for name, value in numbers.items():
-            curves.setdefault(name, {})[step] = value
+            if isinstance(value, (int, float)) and not isinstance(value, bool):
+                curves.setdefault(name, {})[step] = value
     return {name: sorted(values.items()) for name, values in curves.items()}
 
 
@@ -92,9 +104,11 @@ class RunDirectory:
     def manifest(self) -> dict[str, Any]:
         """The manifest, empty before the run has begun."""
         path = self.path / MANIFEST
-        content = read_json(path) if path.exists() else {}
-        if not isinstance(content, dict):
-            raise BenchError(f"{path} is damaged (no JSON object); run the method again")
+        if not path.exists():
+            return {}
+        from harness.runs.run_files import Manifest
+
+        content: dict[str, Any] = read_json(path, DAMAGED, Manifest)
         return content
 
     def note(self, **facts: Any) -> None:
@@ -119,21 +133,25 @@ class RunDirectory:
         return self.path / "rankings" / f"test-{stage}.parquet"
 
     @contextlib.contextmanager
-    def lock(self) -> Iterator[None]:
-        """Hold the run against a second process.
+    def lock(self, wait: bool = False, say: Callable[[str], None] = lambda line: None) -> Iterator[None]:
+        """Hold the run against a second process; only the holder changes or removes anything in it.
+
+        What a killed process left half-written beside its files is removed first.
+
+        Args:
+            wait: wait for another process that has it; `say` is told whom for.
 
         Raises:
-            BenchError: another process has it.
+            BenchError: another process has it; names its process id and host.
         """
-        import fcntl
-
-        make_folder(self.path)
-        with open(self.path / ".lock", "w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                raise BenchError(f"another process is at work in {self.path}; wait for it") from None
+        with held(self.path / LOCK, str(self.path), math.inf if wait else 0.0, say):
+            sweep(self.path)
             yield
+
+    @property
+    def in_use(self) -> bool:
+        """Whether a process holds the run now."""
+        return is_held(self.path / LOCK)
 
 
 Store = RunDirectory

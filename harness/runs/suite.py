@@ -18,12 +18,13 @@ from pathlib import Path
 from typing import Any
 
 from harness import files, recipes
+from harness.checks import names
 from harness.data import categories
 from harness.data.dataset import Dataset
 from harness.errors import BenchError, unknown
 from harness.plugins import Plugins
 from harness.progress import Progress
-from harness.runs import pipeline, run_directory
+from harness.runs import finished, pipeline, run_directory
 from harness.runs.config import RunConfig, resolve
 from harness.runs.continuation import Origin
 from harness.runs.edits import Edits
@@ -139,7 +140,8 @@ def read(name: str) -> Suite:
             raise BenchError(
                 f"{where}: {entry.label} goes on from {entry.source}, which must stand before it with as many seeds"
             )
-    return Suite(str(content.get("name", path.stem)), str(content.get("summary", "")), tuple(seeds), entries)
+    name = names.checked(content.get("name", path.stem), "suite", where)
+    return Suite(name, str(content.get("summary", "")), tuple(seeds), entries)
 
 
 def _entry(given: Any, seeds: int, where: str) -> Entry:
@@ -263,7 +265,7 @@ def execute(
             say(f"{title}: recorded")
         else:
             started = time.monotonic()
-            problem = _run(run, arguments, logs / f"{run.entry.label}-seed{run.seed}.log", watch)
+            problem = _run(run, arguments, logs / f"{names.slug(run.entry.label)}-seed{run.seed}.log", watch)
             seconds = time.monotonic() - started
             if problem:
                 outcome.failed.append((run, problem))
@@ -284,7 +286,7 @@ def _run(run: Planned, arguments: Sequence[str], log: Path, watch: Callable[[Pla
     sets = [word for override in run.entry.overrides for word in ("--set", override)]
     sets += ["--from-run", str(run.source), "--anew"] if run.source else []
     command = [sys.executable, *SAFE, "-m", "harness", "run", "--method", run.entry.method, "--seed", str(run.seed)]
-    command += [*sets, "--redo", "changed"]
+    command += [*sets, "--redo", "changed", "--wait"]
     files.make_folder(log.parent)
     started = time.monotonic()
     with open(log, "w", encoding="utf-8") as file:
@@ -309,7 +311,7 @@ def _run(run: Planned, arguments: Sequence[str], log: Path, watch: Callable[[Pla
 
 
 def _shown(run: Planned) -> str:
-    stages = files.read_json(run.directory / run_directory.METRICS)["stages"]
+    stages = finished.metrics(RunDirectory(run.directory))["stages"]
     item = list(stages.values())[-1]["item"]
     shown = [name for name in ("HR@10", "NDCG@10") if name in item] or list(item)[:2]  # k may be below 10
     return "item " + ", ".join(f"{name} {item[name]:.4f}" for name in shown)

@@ -1,26 +1,23 @@
-"""MLflow: one experiment a category, one run a run, its stages as nested runs.
+"""Logging a run to MLflow while it goes on.
 
-The run directory is the record; MLflow holds the same for people who look there. A run that is
-resumed goes on in its MLflow run.
+MLflow mirrors the run directory, which is the record. Where the store fails it is said once, the run goes on, and
+``bench mlflow sync`` brings the mirror up to date.
 """
 
 from __future__ import annotations
 
 import contextlib
-import math
-import os
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from harness.data.semantic_ids import SemanticIds
-from harness.runs.config import RunConfig
-from harness.runs.run_directory import RunDirectory
+import click
 
-MOST = 500  # characters of a parameter
-FOLDERS = {".parquet": "rankings", ".png": "figures", ".svg": "figures"}  # of artifacts
-NOT_LOGGED = ("train", "decode", "ranks", "segments", "measured")  # of a stage; the run's artifacts hold them
+from harness.errors import BenchError, shown
+from harness.runs.config import RunConfig
+from harness.runs.mirror import Mirror, run_name, tags_of
+from harness.runs.mlflow_store import Store, Unavailable
+from harness.runs.run_directory import RunDirectory
 
 
 class Tracked(Protocol):
@@ -31,27 +28,21 @@ class Tracked(Protocol):
 
 
 class Tracker:
-    """Logs a run to MLflow; with ``enabled`` off it logs nothing."""
+    """Logs a run to MLflow; with ``enabled`` off it logs nothing.
+
+    Args:
+        root: the runs directory; the local store lies beside it.
+        suffix: behind the category in the experiment's name.
+    """
 
     def __init__(self, root: Path, enabled: bool = True, suffix: str = ""):
-        self.enabled = enabled
-        self.suffix = suffix
-        """Behind the category in the experiment's name."""
-        self.uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(root.parent / 'mlflow.db').resolve()}"
-        self.artifact_root = (root.parent / "mlartifacts").resolve()
-        self._client: Any = None
-        self._folder: RunDirectory | None = None
-        self._experiment = ""
-        self._run = ""
+        self.root, self.enabled, self.suffix = root, enabled, suffix
+        self._mirror: Mirror | None = None
         self._stage = ""
-        self._last: dict[str, Any] = {}
 
     @contextlib.contextmanager
-    def run(self, run: Tracked, semantic_ids: SemanticIds | None) -> Iterator[None]:
-        """The MLflow run of a run, ended as finished or failed."""
-        if not self.enabled:
-            yield
-            return
+    def run(self, run: Tracked, *_: Any) -> Iterator[None]:
+        """The MLflow run of a run, ended as finished, failed or killed. A run that is all there is left alone."""
         self._open(run)
         status = "FAILED"
         try:
@@ -61,141 +52,74 @@ class Tracker:
             status = "KILLED"
             raise
         finally:
-            self._client.set_terminated(self._run, status)
+            self._close(status)
 
     @contextlib.contextmanager
     def stage(self, name: str) -> Iterator[None]:
         """The nested run of a stage."""
-        if not self.enabled or self._folder is None:
-            yield
-            return
-        known = self._folder.manifest.get("mlflow", {})
-        self._stage = (
-            known.get(name)
-            or self._client.create_run(
-                self._experiment, run_name=name, tags={"mlflow.parentRunId": self._run, "stage": name}
-            ).info.run_id
-        )
-        self._folder.note(mlflow=self._folder.manifest.get("mlflow", {}) | {name: self._stage})
-        status = "FAILED"
+        self._stage = name
+        self._do(lambda mirror: mirror.running(mirror.stage(name)))
         try:
             yield
-            status = "FINISHED"
-        finally:
-            self._client.set_terminated(self._stage, status)
-            self._stage = ""
+        except BaseException:
+            self._do(lambda mirror: mirror.end("FAILED", [name]))
+            raise
+        self._do(lambda mirror: mirror.end("FINISHED", [name]))
+        self._stage = ""
 
     def log(self, numbers: dict[str, float], step: int) -> None:
         """Log numbers of the current stage at a step."""
-        if self.enabled and self._stage:
-            self._metrics(self._stage, numbers, step)
+        if name := self._stage:
+            curves = {key: [(float(step), value)] for key, value in numbers.items()}
+            self._do(lambda mirror: mirror.points(mirror.stage(name), curves))
 
-    def stage_result(self, metrics: dict[str, Any]) -> None:
-        """Log a stage's test metrics, in the stage's run and in the run (where the last stage's stay)."""
-        if not self.enabled or not self._stage:
-            return
-        numbers = flatten({k: v for k, v in metrics.items() if k not in NOT_LOGGED})
-        numbers |= {f"{k}.seconds": metrics[k]["seconds"] for k in ("train", "decode") if metrics.get(k)}
-        self._metrics(self._stage, numbers, 0)
-        self._metrics(self._run, numbers, 0)
-
-    def artifacts(self, paths: list[Path]) -> None:
-        """Log files of the run."""
-        if self.enabled and self._run:
-            for path in paths:
-                self._client.log_artifact(self._run, str(path), FOLDERS.get(path.suffix))
+    def stage_result(self, metrics: Mapping[str, Any]) -> None:
+        """Log a stage's metrics."""
+        if name := self._stage:
+            self._do(lambda mirror: mirror.result(name, metrics))
 
     def _open(self, run: Tracked) -> None:
-        import logging
-
-        for name in ("mlflow", "alembic"):
-            logging.getLogger(name).setLevel(logging.ERROR)
-        os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
-        import mlflow
-        from mlflow.tracking import MlflowClient
-
-        mlflow.set_tracking_uri(self.uri)
-        self._client, self._folder = MlflowClient(tracking_uri=self.uri), run.directory
-        category = run.config.category
-        name = category + self.suffix
-        experiment = self._client.get_experiment_by_name(name)
-        local = self.artifact_root.as_uri() if self.uri.startswith("sqlite") else None
-        self._experiment = (
-            experiment.experiment_id if experiment else self._client.create_experiment(name, artifact_location=local)
-        )
-        known = run.directory.manifest.get("mlflow", {})
-        with contextlib.suppress(mlflow.exceptions.MlflowException):
-            if known.get("run"):
-                self._run = self._client.get_run(known["run"]).info.run_id
-                self._client.update_run(self._run, "RUNNING")
-        if self._run:
+        if not self.enabled:
             return
-        manifest = run.directory.manifest
-        tags = {
-            "method": run.config.method,
-            "category": category,
-            "seed": str(run.config.seed),
-            "git revision": manifest["revision"],
-            "data fingerprint": manifest["fingerprints"]["data"],
-            "SID fingerprint": str(manifest["fingerprints"]["semantic_ids"]),
-            "data caption": manifest["caption"],
-            "directory": str(run.directory.path.resolve()),
-            **{f"version.{k}": v for k, v in manifest["versions"].items()},
-            **{f"hardware.{k}": str(v) for k, v in manifest["hardware"].items()},
-        }
-        name = f"{run.config.method} seed {run.config.seed}{self.suffix}"
-        self._run = self._client.create_run(self._experiment, run_name=name, tags=tags).info.run_id
-        run.directory.note(mlflow={"run": self._run})
-        self._parameters(run.config.as_dict())
-        self._input(run)
+        mirror = Mirror(Store(self.root, say=_warn), run.directory, self.suffix)
+        if mirror.store.failed or (run.directory.finished("run") is not None and mirror.complete):
+            return  # what failed a moment ago in this process was said then
+        self._mirror = mirror
 
-    def _parameters(self, config: dict[str, Any]) -> None:
-        from mlflow.entities import Param
+        def begin(mirror: Mirror) -> None:
+            mirror.store.open()
+            manifest = run.directory.manifest
+            name = run_name(manifest, self.suffix)
+            mirror.begin(manifest["category"], name, tags_of(run.directory), run.config.as_dict())
+            mirror.running(mirror.run)
 
-        flat = {k: str(v)[:MOST] for k, v in flatten(config, numbers=False).items()}
-        params = [Param(_name(k), v) for k, v in flat.items()]
-        for start in range(0, len(params), 100):
-            self._client.log_batch(self._run, params=params[start : start + 100])
+        self._do(begin)
 
-    def _input(self, run: Tracked) -> None:
-        """The dataset as an MLflow input: name, digest, sizes."""
-        import json
+    def _close(self, status: str) -> None:
+        def close(mirror: Mirror) -> None:
+            mirror.whole(status) if status == "FINISHED" and not self.suffix else mirror.end(status)
 
-        from mlflow.entities import Dataset, DatasetInput
+        self._do(close)
+        self._mirror = None
 
-        manifest = run.directory.manifest
-        digest = manifest["fingerprints"]["data"]
-        profile = json.dumps({"rows": manifest["rows"], "items": manifest["items"], "caption": manifest["caption"]})
-        dataset = Dataset(
-            name=run.config.category, digest=digest[:36], source_type="local",
-            source=json.dumps({"fingerprint": digest}), profile=profile,
-        )  # fmt: skip
-        self._client.log_inputs(self._run, datasets=[DatasetInput(dataset=dataset, tags=[])])
+    def _do(self, work: Callable[[Mirror], None]) -> None:
+        """Something with the mirror; where the store fails, it is said once, and nothing more is logged."""
+        if self._mirror is None:
+            return
+        try:
+            work(self._mirror)
+        except Unavailable as error:
+            self._leave(f"MLflow at {self._mirror.store.address} failed ({error})")
+        except BenchError as error:
+            self._leave(f"MLflow: {error.message}")
+        except Exception as error:  # the mirror is not the judge of the run
+            self._leave(f"MLflow at {self._mirror.store.address} failed ({type(error).__name__}: {error})")
 
-    def _metrics(self, run_id: str, numbers: dict[str, float], step: int) -> None:
-        from mlflow.entities import Metric
-
-        now = int(time.time() * 1000)
-        batch = [Metric(_name(k), float(v), now, step) for k, v in numbers.items() if math.isfinite(v)]
-        for start in range(0, len(batch), 500):
-            self._client.log_batch(run_id, metrics=batch[start : start + 500])
+    def _leave(self, reason: str) -> None:
+        self._mirror = None
+        _warn(f"{reason}; the run goes on without, and bench mlflow sync brings it up to date later")
 
 
-def flatten(values: dict[str, Any], prefix: str = "", numbers: bool = True) -> dict[str, Any]:
-    """Nested values by dotted name; with `numbers` only those that are numbers."""
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        name = f"{prefix}{key}"
-        if key == "stages" and isinstance(value, list):
-            value = {stage["name"]: stage for stage in value}
-        if isinstance(value, dict):
-            flat |= flatten(value, f"{name}.", numbers)
-        elif not numbers or (isinstance(value, (int, float)) and not isinstance(value, bool)):
-            flat[name] = value
-    return flat
-
-
-def _name(key: str) -> str:
-    """A name MLflow allows: ``HR@10`` becomes ``HR_at_10``."""
-    cleaned = key.replace("@", "_at_").replace("→", "to").replace("+", "_")
-    return "".join(c if c.isalnum() or c in "_-. :/" else "_" for c in cleaned)
+def _warn(line: str) -> None:
+    """Said in spite of ``--quiet``: it is no progress."""
+    click.echo(f"Warning: {shown(line)}", err=True)

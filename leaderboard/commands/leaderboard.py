@@ -6,13 +6,13 @@ from pathlib import Path
 
 import click
 
-from harness.cli.common import runs_option
+from harness.cli.common import categories_option, runs_option
 
 FORMATS = {".md": "markdown", ".csv": "csv", ".tex": "latex", ".json": "json", ".html": "html"}
 
 
 @click.command()
-@click.option("--category", multiple=True, metavar="NAME", help="A category (repeatable).  [default: all recorded]")
+@categories_option
 @runs_option
 @click.option("--results", metavar="DIR", help="Read records that bench results export wrote, not run directories.")
 @click.option("--data", default="", metavar="HEX", help="Only runs on the data whose fingerprint begins so.")
@@ -20,10 +20,11 @@ FORMATS = {".md": "markdown", ".csv": "csv", ".tex": "latex", ".json": "json", "
 @click.option("--format", "form", type=click.Choice(list(FORMATS.values())), help="[default: by --output, or markdown]")
 @click.option("--stages", is_flag=True, help="A row for every stage, not only a method's last.")
 @click.option("--allow-mixed", is_flag=True, help="Let runs on different data or SIDs stand in one table, marked.")
+@click.option("--strict", is_flag=True, help="A damaged run or record is an error; else it is named and left out.")
 @click.option("--output", metavar="FILE", help="Write to a file (.md, .csv, .tex, .json or .html).")
 def leaderboard(
     category: tuple[str, ...], runs: str, results: str | None, data: str, protocol: str, form: str | None,
-    stages: bool, allow_mixed: bool, output: str | None,
+    stages: bool, allow_mixed: bool, strict: bool, output: str | None,
 ) -> None:  # fmt: skip
     """Compare what is recorded: a row a method, means over seeds, tests against hybrid and the best baseline.
 
@@ -33,20 +34,23 @@ def leaderboard(
     from harness.errors import BenchError, unknown
     from harness.files import write_text
 
-    from .. import board, formats, page, record
+    from .. import board, collected, formats, page
 
     if output and form is None and Path(output).suffix not in FORMATS:
         raise BenchError(f"--output {output}: end it in {', '.join(FORMATS)}, or give --format")
     form = form or (FORMATS[Path(output).suffix] if output else "markdown")
     if results:
-        records = record.read_all(Path(results))
+        gathered = [collected.collect_files(Path(results), strict)]
+        records = gathered[0].records
         known = sorted({r.category for r in records})
         for name in category:
             if name not in known:
                 raise unknown("category", name, known, f"in {results}")
         records = [r for r in records if not category or r.category in category]
     else:
-        records = [r for name in category or ("",) for r in record.finished_runs(Path(runs), name)]
+        gathered = [collected.collect_runs(Path(runs), name, strict) for name in category or ("",)]
+        records = [record for one in gathered for record in one.records]
+    collected.say_damaged([line for one in gathered for line in one.damaged])
     if data:
         known = sorted({r.data[:12] for r in records})
         records = [r for r in records if r.data.startswith(data.lower())]

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from harness.cli import tables
 from harness.cli.tables import PROTOCOLS, table
+from harness.text.plain import markdown
 
 from ..record import Record
 from ..reported import Reported
@@ -45,7 +46,7 @@ def reported_table(rows: Sequence[Reported], columns: Sequence[str]) -> list[str
     shown = [
         [f"{r.method} ‡" if r.problems else r.method, r.source, *(r.metrics.get(c) for c in columns)] for r in rows
     ]
-    wrong = [f"- ‡ {r.method} ({r.source}): {'; '.join(r.problems)}." for r in rows if r.problems]
+    wrong = [f"- ‡ {markdown(r.method)} ({markdown(r.source)}): {'; '.join(r.problems)}." for r in rows if r.problems]
     return [
         "As their sources give them (SID protocol, the published train split); not measured here.",
         table(["Method", "Source", *columns], shown),

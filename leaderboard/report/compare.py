@@ -21,7 +21,8 @@ from harness.evaluation.segments import segmentations
 from harness.evaluation.statistics import Paired, holm, paired
 from harness.evaluation.target_ranks import METRICS
 
-from ..record import Record, finished_below, load
+from ..collected import finished_below
+from ..record import Record, load
 from .captions import caption, title
 from .systems import System, recipes
 

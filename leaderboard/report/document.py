@@ -17,6 +17,7 @@ from harness import files
 from harness.cli.tables import PROTOCOLS
 from harness.errors import BenchError
 from harness.runs.run_directory import RunDirectory, read_log
+from harness.text import plain
 
 from ..record import Record
 from . import figures, sections
@@ -95,9 +96,13 @@ def markdown(found: Sequence[Recipe], pairs: Pairs, drawn: set[str]) -> str:
     """
     records = [record for recipe in found for record in recipe.records]
     shown = systems(found)
-    names = ", ".join(recipe.name for recipe in found)
-    parts = [f"# {names} on {records[0].category}"]
-    parts += [record.settings["summary"] for record in (r.first for r in found) if record.settings.get("summary")]
+    names = ", ".join(plain.markdown(recipe.name) for recipe in found)
+    parts = [f"# {names} on {plain.markdown(records[0].category)}"]
+    parts += [
+        plain.markdown(record.settings["summary"])
+        for record in (r.first for r in found)
+        if record.settings.get("summary")
+    ]
     several = len(found) > 1
     stages = [(recipe, stage) for recipe in found for stage in recipe.stages]
     made: dict[str, Callable[[], list[str]]] = {

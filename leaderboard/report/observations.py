@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from harness.evaluation.statistics import paired
+from harness.text.plain import markdown
 
 from ..reported import Reported
 from .systems import System
@@ -49,7 +50,7 @@ def bottleneck(system: System) -> list[str]:
         if worst == first
         else f"the step {worst.removesuffix(' retention')} loses most: it keeps {steps[worst]:.1%}"
     )
-    return [f"**Bottleneck ({system.name})**: {lost} (L1 right in {accuracy:.1%}; then {shown})."]
+    return [f"**Bottleneck ({markdown(system.name)})**: {lost} (L1 right in {accuracy:.1%}; then {shown})."]
 
 
 def top_k(system: System) -> list[str]:

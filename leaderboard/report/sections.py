@@ -9,6 +9,7 @@ from typing import Any
 from harness.cli.tables import HR, NDCG, PROTOCOLS, cell, duration, table
 from harness.evaluation.measure import BAYES
 from harness.evaluation.statistics import paired
+from harness.text.plain import markdown
 
 from .. import reported
 from ..record import Record
@@ -80,6 +81,7 @@ def _facts(recipe: Recipe) -> dict[str, Any]:
         "Category": f"{record.category} ({content['items']:,} items)",
         "Data": content["caption"] or "as read",
         "Rows (train / valid / test)": " / ".join(f"{content['rows'][s]:,}" for s in ("train", "valid", "test")),
+        "Left out or cut": "; ".join(f"{n:,} {why}" for why, n in content.get("left_out", {}).items()) or None,
         "Backbone": _named(settings["backbone"]),
         "Parameters": count(record.cost.get("parameters") or 0),
         "Prompts": settings.get("prompts") or None,
@@ -107,7 +109,7 @@ def _named(component: dict[str, Any] | None) -> str | None:
 def stage_of(recipe: Recipe, stage: str, several: bool, drawn: set[str]) -> list[str]:
     """A stage's settings, and how its training went."""
     settings = next(s for s in recipe.first.settings["stages"] if s["name"] == stage)
-    name = f"{recipe.name}: {stage}" if several else stage.upper()
+    name = f"{markdown(recipe.name)}: {stage}" if several else stage.upper()
     rows = [[key, str(value)] for key, value in settings.items() if key not in ("name", "trainer")]
     parts = [f"### {name}", f"Trainer `{settings['trainer']}`."]
     if rows:
@@ -175,7 +177,7 @@ def results(shown: Sequence[System], records: Sequence[Record], drawn: set[str])
                 table(["Stage", *columns], bounds),
                 caption(records, protocol),
             ]
-    counts = [f"{system.name} {system.invalid}" for system in shown if system.invalid is not None]
+    counts = [f"{markdown(system.name)} {system.invalid}" for system in shown if system.invalid is not None]
     return [*parts, f"Invalid predictions (CC): {', '.join(counts)}."] if counts else parts
 
 
@@ -190,7 +192,7 @@ def stage_differences(shown: Sequence[System], records: Sequence[Record]) -> lis
             if not first or not second:
                 continue
             parts += [
-                f"### {after.name} against {before.name}, {PROTOCOLS[protocol]}",
+                f"### {markdown(after.name)} against {markdown(before.name)}, {PROTOCOLS[protocol]}",
                 paired_table(before.name, after.name, paired(first, second)),
                 caption(records, protocol, [HOW]),
             ]
@@ -228,7 +230,7 @@ def discrepancy(pairs: Pairs, records: Sequence[Record], drawn: set[str]) -> lis
                 rows.append([name, theirs, here, f"{here - theirs:+.4f}", relative, inside])
         if rows:
             parts += [
-                f"### {system.name} against {row.method} ({row.source})",
+                f"### {markdown(system.name)} against {markdown(row.method)} ({markdown(row.source)})",
                 table(["Metric", "Reported", "Here", "Gap", "Relative", "In interval"], rows),
                 caption(records, "sid"),
             ]
@@ -252,7 +254,11 @@ def per_level(shown: Sequence[System], records: Sequence[Record], pairs: Pairs, 
             if levels.get(kind):
                 columns = list(next(iter(levels[kind].values())))
                 rows = [[k, *row.values()] for k, row in levels[kind].items()]
-                parts += [f"**{name}**", table(["K", *columns], rows), under if name in {s.name for s in shown} else ""]
+                parts += [
+                    f"**{markdown(name)}**",
+                    table(["K", *columns], rows),
+                    under if name in {s.name for s in shown} else "",
+                ]
     parts += image("levels", "cumulative level accuracy by K", drawn)
     steps = list(next(iter(known.values()))["drop-off"])
     rows = [[step, *(percent(levels["drop-off"].get(step)) for levels in known.values())] for step in steps]

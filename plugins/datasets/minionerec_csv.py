@@ -6,6 +6,8 @@ where there are SIDs, history_item_sid and item_sid; lists stand as literals in 
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import re
 from dataclasses import dataclass
@@ -22,19 +24,22 @@ from harness.data.reading import (
     check_leakage,
     check_order,
     check_repeats,
+    folder_of,
     folders,
     parse_literal,
     read_index,
     read_items,
+    read_text,
 )
 from harness.data.semantic_ids import SemanticIds, parse_sid
 from harness.settings import setting
 
 SPLITS = ("train", "valid", "test")
 _SUFFIX = r"(?:_\d+_\d{4}-\d{1,2}-\d{4}-\d{1,2})?"
-_MOST = 50  # problems listed a file
 _UNREAD = [-1]  # a history with an error of its own; the errors stop the run
 _DIGITS = 19  # longer numbers are no item ids
+_COLUMNS = ("user_id", "history_item_id", "item_id")
+_WIDEST = 2**24  # characters of a cell
 
 
 @dataclass(frozen=True)
@@ -68,35 +73,42 @@ class MiniOneRecReader:
     def read(self, root: Path | None, category: str, problems: Problems) -> Dataset:
         """The dataset, with the checks that ``bench data validate`` lists."""
         assert root is not None
-        folder = next(f for f in folders(root) if self._file(f / "train", category, ".csv"))
+        folder = folder_of((f for f in folders(root) if self._files(f / "train", category, ".csv")), category, problems)
+        files = {name: self._file(folder / name, category, ".csv", problems) for name in SPLITS}
         items = self._items(folder, category, problems)
         index_path = folder / "index" / f"{category}.index.json"
         given = read_index(index_path, len(items), problems) if index_path.exists() else None
-        files, splits = {}, {}
-        for name in SPLITS:
-            path = self._file(folder / name, category, ".csv")
-            files[name] = path or folder / name / f"{category}.csv"
+        splits = {}
+        for name, path in files.items():
             if path is None:
-                problems.error(files[name], None, "the file is missing", REGENERATE)
+                problems.error(folder / name / f"{category}.csv", None, "the file is missing", REGENERATE)
             else:
                 splits[name] = self._samples(path, len(items), given, problems)
+        there = {name: path for name, path in files.items() if path is not None}
         if "test" in splits:
-            check_repeats(splits["test"], files["test"], problems)
+            check_repeats(splits["test"], there["test"], problems)
         problems.stop_on_errors()
-        check_leakage(splits, files, problems)
-        check_order(splits, files, problems)
+        check_leakage(splits, there, problems)
+        check_order(splits, there, problems)
         return Dataset(category, items, splits["train"], splits["valid"], splits["test"], "minionerec", given)
 
     @staticmethod
-    def _file(folder: Path, category: str, ending: str) -> Path | None:
+    def _files(folder: Path, category: str, ending: str) -> list[Path]:
         pattern = re.compile(re.escape(category) + _SUFFIX + re.escape(ending))
-        matching = sorted(p for p in folder.glob(f"{category}*{ending}") if pattern.fullmatch(p.name))
+        return sorted(p for p in folder.glob(f"*{ending}") if pattern.fullmatch(p.name))
+
+    def _file(self, folder: Path, category: str, ending: str, problems: Problems) -> Path | None:
+        """The file of a category; of several none is taken."""
+        matching = self._files(folder, category, ending)
+        if len(matching) > 1:
+            names = ", ".join(path.name for path in matching)
+            problems.error(folder, None, f"holds {len(matching)} files of {category}: {names}", "leave one of them")
         return matching[0] if matching else None
 
     def _items(self, folder: Path, category: str, problems: Problems) -> Items:
         """Texts from ``index/<category>.item.json``, or titles from ``info/<category>.txt``."""
         texts = folder / "index" / f"{category}.item.json"
-        info = self._file(folder / "info", category, ".txt")
+        info = self._file(folder / "info", category, ".txt", problems)
         items = read_items(texts, problems) if texts.exists() else None
         if info is not None:
             titles = self._info(info, problems)
@@ -104,6 +116,8 @@ class MiniOneRecReader:
                 items = Items(titles, [""] * len(titles), [""] * len(titles), [""] * len(titles))
             elif len(titles) != len(items):
                 problems.error(info, None, f"has {len(titles)} items, {texts.name} {len(items)}", REGENERATE)
+            else:
+                self._compare(info, texts, titles, items.titles, problems)
         if items is None:
             problems.error(texts, None, "no item texts: neither this file nor an info text is there", REGENERATE)
         problems.stop_on_errors()
@@ -111,9 +125,17 @@ class MiniOneRecReader:
         return items
 
     @staticmethod
+    def _compare(info: Path, texts: Path, titles: list[str], others: list[str], problems: Problems) -> None:
+        """Warn of items that the two files name differently; white space does not count."""
+        for item, (title, other) in enumerate(zip(titles, others, strict=True)):
+            if title != other and "".join(title.split()) != "".join(other.split()):
+                what = f"names item {item} '{title[:60]}', {texts.name} '{other[:60]}'"
+                problems.warn(info, item + 1, what, f"{texts.name} is used; see that the files belong together")
+
+    @staticmethod
     def _info(path: Path, problems: Problems) -> list[str]:
-        titles = []
-        for row, line in enumerate(path.read_text(encoding="utf-8").splitlines()):
+        titles: list[str] = []
+        for row, line in enumerate(_lines(read_text(path, problems) or "")):
             cells = line.split("\t")
             if len(cells) < 3 or cells[-1].strip() != str(row):
                 problems.error(path, row + 1, "is not 'SID, title, item id' with ids 0, 1, 2, …", REGENERATE)
@@ -127,27 +149,18 @@ class MiniOneRecReader:
         return titles
 
     def _samples(self, path: Path, n_items: int, given: SemanticIds | None, problems: Problems) -> Samples:
-        import pandas as pd
-
-        empty = Samples.build([], [], [], self.settings.max_history)
-        try:
-            table = pd.read_csv(path, dtype=str, keep_default_na=False)
-        except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-            problems.error(path, None, f"not a readable CSV ({str(error).strip()})", f"it may be cut off: {REGENERATE}")
-            return empty
-        for column in ("user_id", "history_item_id", "item_id"):
-            if column not in table.columns:
-                problems.error(path, None, f"lacks the column {column}", REGENERATE)
-                return empty
-        if not len(table):
-            problems.error(path, None, "the split is empty", "every split needs at least one row")
-            return empty
-        table = table.fillna("")
-        histories = self._histories(path, table["history_item_id"].tolist(), n_items, problems)
-        targets = self._ids(path, table["item_id"].tolist(), n_items, problems)
-        if given is not None and {"history_item_sid", "item_sid"} <= set(table.columns):
+        table = _table(path, problems)
+        if table is None:
+            return Samples.build([], [], [], self.settings.max_history)
+        users = table["user_id"]
+        for row, user in enumerate(users):
+            if not user.strip():
+                problems.error(path, row + 1, "has no user_id", f"every row needs its user: {REGENERATE}")
+        histories = self._histories(path, table["history_item_id"], n_items, problems)
+        targets = self._ids(path, table["item_id"], n_items, problems)
+        if given is not None and {"history_item_sid", "item_sid"} <= set(table):
             self._check_sids(path, table, histories, targets, given, problems)
-        return Samples.build(table["user_id"].tolist(), histories, targets, self.settings.max_history)
+        return Samples.build(users, histories, targets, self.settings.max_history)
 
     def _histories(self, path: Path, cells: list[str], n_items: int, problems: Problems) -> list[list[int]]:
         try:  # all cells at once: a list of ids is JSON too
@@ -161,11 +174,9 @@ class MiniOneRecReader:
             if row is None:
                 rows[i] = _UNREAD
                 continue
-            if len(problems.errors) >= _MOST:
-                rows[i] = _UNREAD  # from here on: the errors that were noted stop the run
-                continue
             if not isinstance(row, list) or not all(type(item) is int for item in row):
-                problems.error(path, i + 1, f"history_item_id {cells[i][:60]} is not a list of item ids", REGENERATE)
+                what = f"history_item_id '{cells[i][:60]}' is not a list of item ids"
+                problems.error(path, i + 1, what, "item ids are numbers from 0, not ASINs or titles: " + REGENERATE)
                 rows[i] = _UNREAD
             elif not 1 <= len(row) <= limit:
                 rows[i] = _UNREAD
@@ -195,10 +206,9 @@ class MiniOneRecReader:
             text = cell.strip()
             value = int(text) if text.isascii() and text.isdigit() and len(text) < _DIGITS else -1
             if not 0 <= value < n_items:
-                if len(problems.errors) < _MOST:
-                    what = f"item_id {cell[:60] or '(empty)'} is not in 0–{n_items - 1}"
-                    mend = f"the row may be cut off, or index and CSV do not fit: {REGENERATE}"
-                    problems.error(path, i + 1, what, mend)
+                what = f"item_id {cell[:60] or '(empty)'} is not in 0–{n_items - 1}"
+                mend = f"the row may be cut off, or index and CSV do not fit: {REGENERATE}"
+                problems.error(path, i + 1, what, mend)
                 value = -1
             targets.append(value)
         return targets
@@ -211,7 +221,7 @@ class MiniOneRecReader:
         strings = np.array(given.strings, dtype=object)[given.of_item]
         for i, (cell, last) in enumerate(zip(table["history_item_sid"], table["item_sid"], strict=True)):
             in_range = all(0 <= item < given.n_items for item in [*histories[i], targets[i]])
-            if not in_range or len(problems.errors) >= _MOST:
+            if not in_range:
                 continue
             if last == strings[targets[i]] and cell == repr([strings[item] for item in histories[i]]):
                 continue
@@ -224,3 +234,45 @@ class MiniOneRecReader:
                 continue
             if [*parsed, last] != [strings[item] for item in [*histories[i], targets[i]]]:
                 problems.warn(path, i + 1, "SIDs differ from the index", "the index is used")
+
+
+def _lines(text: str) -> list[str]:
+    """The lines of a text, ended by a line feed or its kin; other breaks may stand in titles."""
+    lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    return lines[:-1] if lines[-1] == "" else lines
+
+
+def _table(path: Path, problems: Problems) -> dict[str, list[str]] | None:
+    """The columns of a CSV, each row with as many cells as the header; None where it cannot be used."""
+    text = read_text(path, problems)
+    if text is None:
+        return None
+    csv.field_size_limit(_WIDEST)
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    rows: list[list[str]] = []
+    before = problems.number("error")
+    try:
+        header = next(reader, [])
+        for column in _COLUMNS:
+            if header.count(column) != 1:
+                what = f"has the column {column} twice" if column in header else f"lacks the column {column}"
+                problems.error(path, None, what, REGENERATE)
+                return None
+        for row in reader:
+            if not row:
+                continue
+            if len(row) != len(header):
+                what = f"has {len(row)} cells, the header {len(header)} columns"
+                problems.error(path, len(rows) + 1, what, f"a comma too many, or the row is cut off: {REGENERATE}")
+                row = (row + [""] * len(header))[: len(header)]
+            rows.append(row)
+    except csv.Error as error:
+        what = f"not a readable CSV (line {reader.line_num}: {error})"
+        problems.error(path, None, what, f"it may be cut off: {REGENERATE}")
+        return None
+    if not rows:
+        problems.error(path, None, "the split is empty", "every split needs at least one row")
+        return None
+    if problems.number("error") > before:
+        return None
+    return dict(zip(header, map(list, zip(*rows, strict=True)), strict=True))

@@ -6,6 +6,7 @@ arXiv 2311.09049). SIDs stand in ``<category>.index[.<variant>].json``.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -14,7 +15,7 @@ from annotated_types import Ge
 
 from harness.data.dataset import MAX_HISTORY, Dataset, Samples
 from harness.data.problems import Problems
-from harness.data.reading import REGENERATE, folders, read_index, read_items, read_json
+from harness.data.reading import REGENERATE, folder_of, folders, read_index, read_items, read_json
 from harness.errors import unknown
 from harness.settings import setting
 
@@ -47,22 +48,27 @@ class SequencesReader:
     def read(self, root: Path | None, category: str, problems: Problems) -> Dataset:
         """The dataset, with the checks that ``bench data validate`` lists."""
         assert root is not None
-        folder = next(f for f in folders(root) if (f / f"{category}{_INTER}").exists())
+        there = [f for f in folders(root) if (f / f"{category}{_INTER}").exists()]
+        folder = folder_of(there, category, problems)
         items = read_items(folder / f"{category}.item.json", problems)
         problems.stop_on_errors()
         assert items is not None
         variant, index_path = self._variant(folder, category)
         given = read_index(index_path, len(items), problems) if index_path else None
         path = folder / f"{category}{_INTER}"
-        splits = self._split(path, len(items), problems)
+        splits, left_out = self._split(path, len(items), problems)
         problems.stop_on_errors()
         caption = "split: leave-one-out" + (f"; SIDs: {variant}" if variant else "")
-        return Dataset(category, items, splits["train"], splits["valid"], splits["test"], "sequences", given, caption)
+        return Dataset(
+            category, items, splits["train"], splits["valid"], splits["test"], "sequences", given, caption,
+            left_out=left_out,
+        )  # fmt: skip
 
     def _variant(self, folder: Path, category: str) -> tuple[str, Path | None]:
         paths = {
             p.name.removeprefix(f"{category}.index").removesuffix(".json").strip("."): p
-            for p in sorted(folder.glob(f"{category}.index*.json"))
+            for p in sorted(folder.iterdir())
+            if p.name.startswith(f"{category}.index.") and p.name.endswith(".json")
         }
         wanted = self.settings.index
         if wanted and wanted not in paths:
@@ -72,12 +78,15 @@ class SequencesReader:
         name = wanted or min(paths)
         return name, paths[name]
 
-    def _split(self, path: Path, n_items: int, problems: Problems) -> dict[str, Samples]:
+    def _split(
+        self, path: Path, n_items: int, problems: Problems
+    ) -> tuple[dict[str, Samples], dict[str, int]]:  # fmt: skip
+        """The samples of each split, and what is left out, counted."""
         content = read_json(path, problems) or {}
         rows: dict[str, tuple[list[str], list[list[int]], list[int]]] = {
             n: ([], [], []) for n in ("train", "valid", "test")
         }
-        short = 0
+        left_out = Counter[str]()
         for number, (user, sequence) in enumerate(content.items()):
             if not isinstance(sequence, list) or not all(type(item) is int for item in sequence):
                 problems.error(path, number + 1, f"user {user} has no list of item ids", REGENERATE)
@@ -86,7 +95,14 @@ class SequencesReader:
             if bad is not None:
                 problems.error(path, number + 1, f"user {user}: item {bad} is out of range 0–{n_items - 1}", REGENERATE)
                 continue
-            short += len(sequence) < 3
+            if len(sequence) < 2:
+                left_out["users without a sample: fewer than 2 items"] += 1
+            elif len(sequence) < 3:
+                left_out["users without a valid and test sample: fewer than 3 items"] += 1
+            elif len(sequence) < 4:
+                left_out["users without a train sample: fewer than 4 items"] += 1
+            if len(sequence) > self.settings.max_history + 1:
+                left_out[f"users whose history is cut to its last {self.settings.max_history} items"] += 1
             for i in range(1, len(sequence)):
                 last = len(sequence) - 1
                 name = "train" if i < last - 1 or last < 2 else "valid" if i == last - 1 else "test"
@@ -94,11 +110,12 @@ class SequencesReader:
                 users.append(user)
                 histories.append(sequence[max(0, i - self.settings.max_history) : i])
                 targets.append(sequence[i])
-        if short:
-            problems.warn(path, None, f"{short} users have fewer than 3 items", "they have no valid and test sample")
-        for name, (users, _, _) in rows.items():
-            if not users and not problems.errors:
+        for reason, users in left_out.items():
+            problems.warn(path, None, f"{users:,} {reason}", "counted in each record")
+        for name, (named, _, _) in rows.items():
+            if not named and not problems.errors:
                 problems.error(
                     path, None, f"the {name} split is empty", "users need at least 4 items for all three splits"
                 )
-        return {name: Samples.build(*columns, self.settings.max_history) for name, columns in rows.items()}
+        built = {name: Samples.build(*columns, self.settings.max_history) for name, columns in rows.items()}
+        return built, dict(left_out)

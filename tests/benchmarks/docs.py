@@ -16,7 +16,8 @@ from harness.cli.tables import duration, table
 from harness.runs import suite
 from leaderboard import reported
 from leaderboard.board import Row, build
-from leaderboard.record import Record, read_all
+from leaderboard.collected import read_all
+from leaderboard.record import Record
 from leaderboard.report.captions import caption
 
 ROOT = Path(__file__).parents[2]

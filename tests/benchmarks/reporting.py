@@ -24,7 +24,8 @@ from harness.evaluation.target_ranks import TargetRanks
 from harness.runs.provenance import hardware, revision
 from leaderboard import formats, page
 from leaderboard.board import boards
-from leaderboard.record import Record, read_all
+from leaderboard.collected import read_all
+from leaderboard.record import Record
 from tests.benchmarks.docs import reporting_table
 from tests.recorded import make_record, skilled
 

@@ -8,7 +8,7 @@ from click.testing import CliRunner
 
 from harness.cli import cli
 from harness.runs import suite
-from leaderboard.record import read_all
+from leaderboard.collected import read_all
 
 SIZES = ["dataset.items=60", "dataset.users=120"]
 SUITE = """

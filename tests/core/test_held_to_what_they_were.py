@@ -153,7 +153,7 @@ def test_show_run_of_a_run_that_is_not_finished(tmp_path):
     assert done.exit_code == 0 and "markov: not trained yet" in done.output and "goes on" in done.output
     (run / run_directory.CONFIG).write_text("a: 1")
     done = bench("show", "run", run)
-    assert done.exit_code == 2 and "is damaged, or no run of bench" in done.output
+    assert done.exit_code == 2 and "'name' is missing" in done.output
 
 
 def test_an_output_that_is_a_folder_is_one_line_before_the_work(tmp_path):

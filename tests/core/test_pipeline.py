@@ -383,7 +383,7 @@ def test_a_full_disk_leaves_a_resumable_run(finished, tmp_path, monkeypatch):
 
 def test_two_processes_do_not_work_on_one_run(plugins, tmp_path):
     run = RunDirectory(tmp_path / "r")
-    with run.lock(), pytest.raises(BenchError, match="another process"), RunDirectory(tmp_path / "r").lock():
+    with run.lock(), pytest.raises(BenchError, match="in use by process"), RunDirectory(tmp_path / "r").lock():
         pass
 
 

@@ -7,7 +7,8 @@ import pytest
 from harness import files
 from harness.errors import BenchError
 from harness.runs import run_directory
-from leaderboard.record import Record, finished_runs, load, read_all
+from leaderboard.collected import finished_runs, read_all
+from leaderboard.record import Record, load
 from tests.recorded import make_record, make_run
 
 

@@ -119,7 +119,7 @@ def test_a_recipe_is_its_base_and_what_differs():
     [
         ({"without": [["second"]]}, "without is a list of names"),
         ({"stages": [{"name": "x", "trainer": None}]}, "trainer of stage x must be a name"),
-        ({"stages": [{"name": "../../x"}]}, "a name is letters"),
+        ({"stages": [{"name": "../../x"}]}, "cannot be the name of a stage"),
         ({"without": ["thrid"]}, "unknown stage 'thrid'"),
         ({"stages": 5}, "stages must be a list"),
         ({"stages": [{"name": "x", "parts": 7}]}, "parts of stage x"),

@@ -14,7 +14,8 @@ from harness.data.semantic_ids import SemanticIds
 from harness.errors import BenchError
 from leaderboard import formats
 from leaderboard.board import boards, build
-from leaderboard.record import Record, read_all
+from leaderboard.collected import read_all
+from leaderboard.record import Record
 from tests.commands import bench_run
 from tests.recorded import make_record
 
@@ -136,7 +137,7 @@ def test_a_name_is_no_formula_markup_or_command(tiny, tmp_path):
     evil = make_record(tmp_path, tiny, "evil", label="=1+1|<b>&_%\\x")
     found = [build([evil, make_record(tmp_path, tiny, "other")], ["sid"])]
     assert "'=1+1" in formats.comma_separated(found)
-    assert "=1+1\\|<b>" in formats.markdown(found)
+    assert "=1+1\\|&lt;b>" in formats.markdown(found)
     assert "=1+1|$<$b$>$\\&\\_\\%\\textbackslash{}x" in formats.latex(found)
 
 

@@ -159,9 +159,9 @@ def test_lint_reads_records_and_reported_rows(exported, tmp_path):
     )
     done = bench("results", "lint", table)
     assert done.exit_code == 1 and "me, X, bad: HR falls with K" in done.output and "2 rows, 1 that" in done.output
-    for text, words in (("- 1", "a list of tables"), ("- {category: X}", "a source with an id"), (
+    for text, words in (("- 1", "a list of tables"), ("- {category: X}", "'source' is missing"), (
         "- {source: {id: a}, category: X, columns: [HIT@1], rows: {m: [1]}}", "unknown metric 'HIT@1'"), (
-        "- {source: {id: a}, category: X, columns: [HR@1], rows: {m: [1, 2]}}", "a number a column")):  # fmt: skip
+        "- {source: {id: a}, category: X, columns: [HR@1], rows: {m: [1, 1]}}", "row m has 2 numbers")):  # fmt: skip
         table.write_text(text)
         done = bench("results", "lint", table)
         assert done.exit_code == 2 and words in done.output, done.output

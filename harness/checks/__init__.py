@@ -1,0 +1,1 @@
+"""What enters is held to a rule, once: names that become paths, and the schemas of files."""

@@ -1,0 +1,116 @@
+"""A small world of files: data in both layouts, two finished runs, exported records, recipes and tables."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+
+from harness.item_models import checkpoint
+from harness.language.checkpoints import STATE, seal
+from tests.campaign.kinds import WEIGHTS, bench
+
+ITEMS, USERS = 24, 40
+
+
+def build(world: Path) -> None:
+    """Make it, in a folder that is empty."""
+    rng = np.random.default_rng(0)
+    sequences = {str(user): rng.integers(0, ITEMS, rng.integers(5, 9)).tolist() for user in range(USERS)}
+    items = {
+        str(i): {"title": f"Thing {i}, kind {i % 5}", "description": f"['about {i}']", "brand": f"B{i % 3}",
+                 "categories": ""}
+        for i in range(ITEMS)
+    }  # fmt: skip
+    index = {str(i): [f"<a_{i // 8}>", f"<b_{i // 2 % 4}>", f"<c_{i % 2}>"] for i in range(ITEMS)}
+    _sequences(world / "sequences", sequences, items, index)
+    _tables(world / "data", sequences, items, index)
+    (world / "files").mkdir()
+    (world / "files/clock.json").write_text('{"seconds": 12.5}\n')
+    (world / "files/recipe.yaml").write_text(
+        "name: mine\nsummary: a recipe\ngroup: traditional\ntokenizer: {name: given, optional: true}\nstages:\n"
+        "- {name: net, trainer: sasrec, hidden: 16, heads: 2, blocks: 1, epochs: 1, dropout: 0.2}\n"
+        "decoder: {name: rank, k: 20}\nprobe: {samples: 0, beams: 10}\ndataset: {}\n"
+    )
+    (world / "files/suite.yaml").write_text(
+        "name: small\nsummary: two methods\nseeds: [1, 2]\nmethods:\n- popularity\n"
+        "- {method: markov, label: markov of all, seeds: 1, minutes: 0.5, set: ['decoder.k=20']}\n"
+    )
+    (world / "files/space.yaml").write_text(
+        "net.dropout: {low: 0.1, high: 0.5}\nnet.learning_rate: {low: 0.0001, high: 0.01, log: true}\n"
+        "net.hidden: [16, 32]\nnet.blocks: {low: 1, high: 3, step: 1}\n"
+    )
+    (world / "files/reported.yaml").write_text(
+        '- source: {id: me, what: "a table"}\n  category: Toy\n  columns: [HR@5, NDCG@5, HR@10]\n'
+        "  rows: {good: [0.1, 0.08, 0.12], other: [0.2, 0.1, 0.3]}\n"
+    )
+    (world / "files/settings.txt").write_text(
+        "sasrec.dropout=0.3\nsasrec.hidden=32\ndecoder.k=20\nprobe.samples=10\ntokenizer.optional=true\n"
+    )
+    (world / "files/names.txt").write_text("Toy\nmine\nsmall\nmarkov of all\n")
+    _checkpoints(world / "files")
+    run = ["run", "--category", "Toy", "--data-dir", world / "data", "--runs", world / "runs", "--seed", "1",
+           "--no-mlflow", "--no-figures", "--quiet", "--threads", "1"]  # fmt: skip
+    bench(*run, "--method", "markov", "--set", "decoder.k=20")
+    small = ["sasrec.epochs=2", "sasrec.hidden=16", "sasrec.heads=2", "sasrec.blocks=1", "decoder.k=20"]
+    bench(*run, "--method", "sasrec", *(word for s in small for word in ("--set", s)))
+    for path in (world / "runs/Toy").glob("*/*"):
+        bench("results", "export", path, "--output", world / "records")
+
+
+def _checkpoints(folder: Path) -> None:
+    """One of the training loop, and two of a fine-tuning, the newer one sealed."""
+    model = torch.nn.Linear(3, 2)
+    torch.nn.init.constant_(model.weight, WEIGHTS / 6)
+    (folder / "network").mkdir()
+    optimiser = torch.optim.AdamW(model.parameters())
+    checkpoint.save(folder / "network", model, optimiser, None, checkpoint.State(epoch=2, best=0.5, best_epoch=1))
+    for step in (1, 2):
+        path = folder / f"checkpoints/checkpoint-{step}"
+        path.mkdir(parents=True)
+        save_file({"weight": torch.full((4, 4), float(step))}, path / "model.safetensors")
+        for name in ("optimizer.pt", "scheduler.pt", "rng_state.pth"):
+            torch.save({"step": step, "values": torch.arange(5)}, path / name)
+        (path / STATE).write_text(json.dumps({"global_step": step, "log_history": [], "best_model_checkpoint": None}))
+        seal(path)
+    shutil.copytree(folder / "checkpoints/checkpoint-2", folder / "honest")
+
+
+def _sequences(folder: Path, sequences: dict, items: dict, index: dict) -> None:  # type: ignore[type-arg]
+    folder.mkdir(parents=True)
+    for name, content in (("inter", sequences), ("item", items), ("index", index)):
+        (folder / f"Seq.{name}.json").write_text(json.dumps(content))
+
+
+def _tables(folder: Path, sequences: dict, items: dict, index: dict) -> None:  # type: ignore[type-arg]
+    for name in ("train", "valid", "test", "info", "index"):
+        (folder / name).mkdir(parents=True)
+    titles = [items[str(i)]["title"] for i in range(ITEMS)]
+    sids = ["".join(index[str(i)]) for i in range(ITEMS)]
+    rows: dict[str, list[str]] = {"train": [], "valid": [], "test": []}
+    for user, sequence in sequences.items():
+        for i in range(1, len(sequence)):
+            name = "test" if i == len(sequence) - 1 else "valid" if i == len(sequence) - 2 else "train"
+            past, item = sequence[:i][-10:], sequence[i]
+            cells = [
+                f"A{user}",
+                [titles[p] for p in past],
+                titles[item],
+                past,
+                item,
+                [sids[p] for p in past],
+                sids[item],
+            ]
+            rows[name].append(",".join('"' + str(c).replace('"', '""') + '"' for c in cells))
+    head = "user_id,history_item_title,item_title,history_item_id,item_id,history_item_sid,item_sid"
+    for name, lines in rows.items():
+        (folder / name / "Toy.csv").write_text("\n".join([head, *lines]) + "\n")
+    (folder / "info/Toy.txt").write_text(
+        "".join(f"{s}\t{t}\t{i}\n" for i, (s, t) in enumerate(zip(sids, titles, strict=True)))
+    )
+    (folder / "index/Toy.index.json").write_text(json.dumps(index))
+    (folder / "index/Toy.item.json").write_text(json.dumps(items))
