@@ -56,7 +56,8 @@ class Record:
             label: its row in tables; without one the method's name.
 
         Raises:
-            BenchError: no finished run, or one measured before records held the ranks of targets.
+            BenchError: no finished run, one measured before records held the ranks of targets, or one whose metrics
+                do not follow from them.
         """
         folder = RunDirectory(directory)
         manifest = finished.need_finished(folder)
@@ -99,7 +100,7 @@ class Record:
             content[KEPT] = {step: kept["changed"] for step, kept in manifest[KEPT].items()}
         if BAYES in result:
             content[BAYES] = result[BAYES]
-        return cls(_cleaned(content), directory)
+        return trusted(cls(_cleaned(content), directory))
 
     @classmethod
     def read(cls, path: Path) -> Record:
@@ -308,7 +309,7 @@ def load(path: Path) -> Record:
         BenchError: there is neither, or its metrics do not follow from its target ranks.
     """
     if path.is_dir():
-        return trusted(Record.of_run(path))
+        return Record.of_run(path)
     if path.suffix == ".json":
         return trusted(Record.read(path))
     raise BenchError(f"{path} is no run directory and no record (.json); bench run prints the directory of a run")

@@ -18,6 +18,8 @@ from harness.errors import BenchError
 Count = Annotated[int, Ge(0), Le(2**53)]
 """How many there are of something."""
 Seconds = Annotated[float, Ge(0), Le(1e12)]
+Finite = Annotated[float, Ge(-1e12), Le(1e12)]
+"""Any number but infinities and NaN."""
 Share = Annotated[float, Ge(0), Le(1 + 1e-9)]
 """A metric or another share."""
 Seed = Annotated[int, Ge(0), Le(2**32 - 1)]

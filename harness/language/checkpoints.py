@@ -13,6 +13,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from transformers import TrainerCallback
 
+from harness.checks.schemas import Finite
 from harness.components import Context
 from harness.errors import BenchError
 from harness.files import read_json, write_json, write_text
@@ -123,14 +124,17 @@ class Sealing(TrainerCallback):
             seal(path)
 
 
-def start_metric(context: Context, model: Any) -> dict[str, float]:
+def start_metric(context: Context, model: Any, select: str) -> dict[str, float]:
     """The probe before the first step of a stage, kept so that a resumed stage compares with the same number."""
     path = context.directory / START
     if not path.exists():
         numbers = context.probe(model)
         context.log({f"eval_{name}": value for name, value in numbers.items()} | {"epoch": 0.0}, 0)
         write_json(path, numbers)
-    start: dict[str, float] = read_json(path)
+    mend = "delete it, and the same command makes it again"
+    start: dict[str, float] = read_json(path, mend, dict[str, Finite])
+    if select not in start:
+        raise BenchError(f"{path}: '{select}' is missing; {mend}")
     return start
 
 

@@ -40,6 +40,7 @@ class Mirror:
         self.store, self.folder, self.suffix = store, folder, suffix
         self.run = ""
         self._stages: dict[str, str] = {}
+        self._order: list[str] = []
         self._experiment = ""
         self._logged: dict[tuple[str, str], dict[int, float]] = {}
 
@@ -77,6 +78,7 @@ class Mirror:
             Unavailable: the store failed.
         """
         client, call = self.store.client, self.store.call
+        self._order = [stage["name"] for stage in settings["stages"]]
         self._experiment = self._experiment_of(category + self.suffix)
         noted = self.noted
         if not noted.get("key"):
@@ -125,12 +127,15 @@ class Mirror:
             self.store.call(partial(self.store.client.log_batch, run_id, metrics=part))
 
     def result(self, name: str, metrics: Mapping[str, Any]) -> None:
-        """A stage's test metrics, in the stage's run and in the run (where the last stage's stay)."""
+        """A stage's test metrics, in the stage's run and in the run.
+
+        There the stage's place is the step, so that the last stage's stay, and no stage's value is logged over
+        another's.
+        """
         numbers = flatten({k: v for k, v in metrics.items() if k not in NOT_LOGGED})
         numbers |= {f"{k}.seconds": metrics[k]["seconds"] for k in ("train", "decode") if metrics.get(k)}
-        at_start = {key: [(0.0, float(value))] for key, value in numbers.items()}
-        for run_id in (self.stage(name), self.run):
-            self.points(run_id, at_start)
+        for run_id, step in ((self.stage(name), 0), (self.run, self._order.index(name))):
+            self.points(run_id, {key: [(step, float(value))] for key, value in numbers.items()})
 
     def artifacts(self) -> None:
         """Log the files of the run whose content is not there yet."""
@@ -209,10 +214,10 @@ class Mirror:
         return call(lambda: client.get_run(there[0].info.run_id)) if there else None
 
     def _history(self, run_id: str, name: str) -> dict[int, float]:
-        """``{step: value}`` of what is logged of a metric, asked for once."""
+        """``{step: value}`` of what is logged of a metric (the last value of a step), asked for once."""
         if (run_id, name) not in self._logged:
             points = self.store.call(lambda: self.store.client.get_metric_history(run_id, name))
-            self._logged[run_id, name] = {point.step: point.value for point in points}
+            self._logged[run_id, name] = {point.step: point.value for point in sorted(points, key=_time)}
         return self._logged[run_id, name]
 
     def _parameters(self, settings: Mapping[str, Any], known: Mapping[str, str]) -> None:
@@ -283,6 +288,10 @@ def flatten(values: Mapping[str, Any], prefix: str = "", numbers: bool = True) -
         elif not numbers or (isinstance(value, (int, float)) and not isinstance(value, bool)):
             flat[name] = value
     return flat
+
+
+def _time(point: Any) -> int:
+    return int(point.timestamp)
 
 
 def _name(key: str) -> str:

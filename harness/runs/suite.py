@@ -30,6 +30,7 @@ from harness.runs.continuation import Origin
 from harness.runs.edits import Edits
 from harness.runs.run import Run
 from harness.runs.run_directory import RunDirectory
+from harness.runs.run_files import BegunManifest
 from harness.runs.tracking import Tracker
 
 KEYS = {"name", "summary", "seeds", "methods"}
@@ -233,9 +234,12 @@ def _measured(runs: Path, method: str, category: str, rows: int) -> float | None
     """Median seconds of recorded runs of a method; those of other categories scaled by train rows."""
     durations: dict[bool, list[float]] = {True: [], False: []}
     for path in runs.glob(f"*/{method}/*/{run_directory.MANIFEST}"):
-        manifest = files.read_json(path)
+        try:
+            manifest = files.read_json(path, schema=BegunManifest)
+        except BenchError:
+            continue  # damaged: the plan or the table says so; here it is one estimate less
         done = manifest.get("done", {})
-        if "run" in done and manifest.get("rows", {}).get("train"):
+        if "run" in done and manifest["rows"]["train"]:
             seconds = sum(float(facts.get("seconds", 0)) for facts in done.values())
             durations[path.parts[-4] == category].append(seconds * rows / manifest["rows"]["train"])
     own = durations[True] or durations[False]

@@ -205,7 +205,7 @@ def _study(optuna: Any, search: Search, prune: bool) -> Any:
     known = study.user_attrs.get("identity")
     if known is not None and "seed" not in known:  # a search of an older version: what is recorded of it
         record = search.directory / RECORD
-        earlier = files.read_json(record) if record.exists() else {}
+        earlier = files.read_json(record, "move the folder away", dict[str, Any]) if record.exists() else {}
         known = known | {"seed": earlier.get("seed", search.seed), "recipe": own["recipe"], "metric": METRIC}
     if known is None:
         study.set_user_attr("identity", own)

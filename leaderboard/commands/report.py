@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,12 +25,16 @@ def report(runs: tuple[str, ...], output: str | None, no_figures: bool) -> None:
 
     RUN is a run directory, or a record that bench results export wrote. Runs that differ by seed only are averaged.
     """
+    from harness.runs.run_directory import MANIFEST, RunDirectory
+
     from ..record import load
     from ..report import document
 
     records = [load(Path(run)) for run in runs]
     folder = Path(output or (records[0].place if len(records) == 1 and records[0].place.is_dir() else "report"))
-    written = document.write(records, folder, not no_figures)
+    own = (folder / MANIFEST).exists()  # only the holder of a run's lock changes anything in it
+    with RunDirectory(folder).lock() if own else contextlib.nullcontext():
+        written = document.write(records, folder, not no_figures)
     click.echo(f"wrote {written[0]}" + (f" and {len(written) - 1} figures" if len(written) > 1 else ""))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -136,10 +137,15 @@ def _table(chosen: Suite, planned: list[Planned], category: str, output: str | N
     from harness import files
     from harness.errors import BenchError
 
-    from .. import board, formats, submission
+    from .. import board, collected, formats, submission
     from ..record import Record
 
-    records = [Record.of_run(run.directory, run.entry.label) for run in planned if run.recorded]
+    gathered = collected.Collected()
+    for run in planned:
+        if run.recorded:
+            gathered.take(partial(Record.of_run, run.directory, run.entry.label))
+    collected.say_damaged(gathered.damaged)
+    records = gathered.settle(strict=False, empty=f"no run of suite {chosen.name} can be read").records
     parts = [f"# {category}: suite {chosen.name}\n"]
     for protocol in ("sid", "item"):
         try:
@@ -149,6 +155,8 @@ def _table(chosen: Suite, planned: list[Planned], category: str, output: str | N
     missing = [f"{run.entry.label} seed {run.seed}" for run in planned if not run.recorded]
     if missing:
         parts.append(f"Not recorded: {', '.join(missing)}.\n")
+    if gathered.damaged:
+        parts.append(f"Damaged and left out: {len(gathered.damaged)} of {sum(run.recorded for run in planned)} runs.\n")
     text = "\n".join(parts)
     click.echo(text)
     if output:

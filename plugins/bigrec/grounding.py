@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from annotated_types import Ge
+from annotated_types import Ge, Le
 
 from harness import files
+from harness.checks.schemas import Schema
 from harness.components import Context
 from harness.data.dataset import Histories
 from harness.data.rankings import Rankings
@@ -20,6 +21,12 @@ from harness.language.titles import TitleModel, grounded
 from harness.settings import setting
 
 FOUND = "grounding.json"
+
+
+class Found(Schema):
+    """``grounding.json``."""
+
+    gamma: Annotated[float, Ge(0), Le(1e6)]
 
 
 @dataclass(frozen=True)
@@ -93,7 +100,7 @@ class GroundingTrainer:
 
     def load(self, context: Context) -> Grounded:
         """The model before, grounded with the chosen γ."""
-        gamma = files.read_json(context.directory / FOUND)["gamma"]
+        gamma = files.read_json(context.directory / FOUND, schema=Found)["gamma"]
         return Grounded(
             title_model_before(context, self.settings.cutoff), self._popularity(context), gamma, self.settings.beams
         )

@@ -8,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from harness import files
+from harness.checks.schemas import Schema, Share
 from harness.components import Context, ItemScorer
 from harness.data.dataset import Histories
 from harness.decoding.items import rank_items
@@ -24,6 +25,14 @@ from .decoder import Settings as BeamSettings
 from .decoder import TitleBeamDecoder
 
 FOUND = "assistant.json"
+
+
+class Found(Schema):
+    """``assistant.json``."""
+
+    alpha: Share
+
+
 PART = "assistant"
 
 
@@ -113,7 +122,7 @@ class AssistantTrainer:
 
     def load(self, context: Context) -> AssistedTitles:
         """The model before, with its assistant."""
-        return self._model(context, files.read_json(context.directory / FOUND)["alpha"])
+        return self._model(context, files.read_json(context.directory / FOUND, schema=Found)["alpha"])
 
     def _model(self, context: Context, alpha: float) -> AssistedTitles:
         writer = title_model_before(context, self.settings.cutoff)

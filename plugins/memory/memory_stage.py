@@ -14,12 +14,14 @@ cross-validated one.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
+from annotated_types import Gt, Le
 
 from harness import files
+from harness.checks.schemas import Finite, Schema, Share
 from harness.components import Context, ItemScorer
 from harness.data.dataset import Histories, Samples
 from harness.data.semantic_ids import SemanticIds
@@ -33,9 +35,25 @@ from harness.evaluation.target_ranks import TargetRanks
 from harness.evaluation.validation import OUT, PROBED
 from harness.language import models
 from harness.language.prompts import Prompts
+from harness.runs.run_directory import DAMAGED
 from harness.settings import setting
 
 FOUND = "memory.json"
+
+
+class FoundBlend(Schema):
+    """``memory.json`` of a blend."""
+
+    coefficients: list[Finite]
+
+
+class FoundMixture(Schema):
+    """``memory.json`` of a mixture."""
+
+    weight: Share
+    temperature: Annotated[float, Gt(0), Le(1e6)]
+
+
 LEAST = -20.0
 """The least log-probability of the model that a blend tells apart."""
 
@@ -174,10 +192,15 @@ class MemoryTrainer:
 
     def load(self, context: Context) -> Blend | Mixture:
         """The model before, with its memory."""
-        saved = files.read_json(context.directory / FOUND)
+        path = context.directory / FOUND
         if self.settings.combine == "mixture":
+            saved = files.read_json(path, schema=FoundMixture)
             return self._mixture(context, saved["weight"], saved["temperature"])
-        return self._blend(context, np.array(saved["coefficients"]))
+        coefficients = files.read_json(path, schema=FoundBlend)["coefficients"]
+        blend = self._blend(context, np.array(coefficients))
+        if len(coefficients) != len(blend.names):
+            raise BenchError(f"{path} has {len(coefficients)} coefficients for {len(blend.names)} features; {DAMAGED}")
+        return blend
 
     def _memories(self, context: Context) -> list[str]:
         """The keys of the parts that are used: what proposes, and a blend's features."""

@@ -145,7 +145,7 @@ class GrpoTrainer:
         if settings.softmax != "as trained":
             models.set_sid_softmax(model, settings.softmax)
         generative = prompts.generative(model.eval(), text_tokenizer, settings.cutoff)
-        start = checkpoints.start_metric(context, generative)
+        start = checkpoints.start_metric(context, generative, settings.select)
         examples = self._examples(context, prompts)
         rows = {
             "prompt": [e.prompt for e in examples],

@@ -96,7 +96,7 @@ class SdpoTrainer:
         what = trained(model)
         models.disable_dropout(model)  # policy and reference must agree where nothing was learned
         generative = self._generative(context, model.eval(), text_tokenizer)
-        start = checkpoints.start_metric(context, generative)
+        start = checkpoints.start_metric(context, generative, settings.select)
         answers = Answers.of(generative, context.device)
         rows = self._rows(context, generative, answers)
         trainer = _SdpoTrainer(

@@ -15,6 +15,11 @@ from harness.cli import cli
 from harness.runs import mlflow_store
 
 SIZES = {"dataset.items": 60, "dataset.users": 60}
+TWO_STAGES = {
+    "name": "two",
+    "stages": [{"name": "first", "trainer": "popularity"}, {"name": "second", "trainer": "markov"}],
+    "decoder": {"name": "rank", "k": 20},
+}
 
 
 @pytest.fixture(autouse=True)
@@ -22,7 +27,7 @@ def nothing_given_up(monkeypatch):
     monkeypatch.setattr(mlflow_store, "_given_up", {})
 
 
-def run(folder, seed=1, method="popularity", **more):
+def run(folder, seed=1, method=TWO_STAGES, **more):
     return api.run(method, "Synthetic", seed=seed, settings=SIZES, runs=folder / "runs", mlflow=True, **more)
 
 
@@ -51,7 +56,7 @@ def done(tmp_path_factory):
 def test_repeating_a_finished_command_and_a_sync_log_nothing(done):
     folder, _ = done
     before = counts(folder)
-    assert before["runs"] == 2 and before["metrics"] and before["params"] and before["inputs"] == 1
+    assert before["runs"] == 3 and before["metrics"] and before["params"] and before["inputs"] == 1
     run(folder)
     assert sync(folder).exit_code == 0 and sync(folder, next((folder / "runs").glob("*/*/*"))).exit_code == 0
     assert counts(folder) == before
@@ -99,7 +104,7 @@ def test_a_half_made_database_is_set_aside_under_a_name_that_is_said(tmp_path, c
     (tmp_path / "mlflow.db").write_bytes(b"")
     run(tmp_path)
     assert "set aside as mlflow.db.half-made-1" in capsys.readouterr().err
-    assert (tmp_path / "mlflow.db.half-made-1").exists() and counts(tmp_path)["runs"] == 2
+    assert (tmp_path / "mlflow.db.half-made-1").exists() and counts(tmp_path)["runs"] == 3
 
 
 @pytest.mark.parametrize("table", ["_alembic_tmp_latest_metrics", None])
@@ -127,8 +132,8 @@ def test_a_locked_store_costs_seconds_and_is_said_once(done, capsys):
     said = capsys.readouterr().err
     assert second.metrics("item") and said.count("Warning: MLflow") == 1 and "bench mlflow sync" in said
     assert took < 30  # 10 s of it for the store; the machine may be busy
-    assert counts(folder)["runs"] == 2
-    assert sync(folder).exit_code == 0 and counts(folder)["runs"] == 4
+    assert counts(folder)["runs"] == 3
+    assert sync(folder).exit_code == 0 and counts(folder)["runs"] == 6
 
 
 def test_a_server_that_never_answers_is_left_alone_and_its_password_is_not_shown(tmp_path, monkeypatch, capsys):
