@@ -11,15 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from harness.builtin import HOME
-from harness.checks import names
+from harness.checks import outlines, schemas
+from harness.checks.outlines import COMPONENTS
 from harness.errors import BenchError, unknown
 from harness.files import read_yaml
 
-RECIPE_KEYS = {
-    "name", "base", "without", "summary", "group", "reference", "paper", "reported", "dataset",
-    "tokenizer", "backbone", "prompts", "stages", "decoder", "probe", "search",
-}  # fmt: skip
-COMPONENTS = ("tokenizer", "backbone", "decoder")
 INHERITED = (*COMPONENTS, "prompts", "stages", "dataset", "probe")
 """What a recipe has from its base: what the method does. What it says of itself (summary, reference …) is its own."""
 GROUPS = ("counting", "traditional", "generative", "llm", "ours", "community")
@@ -48,53 +44,11 @@ def read_recipe(source: Any, group: str = "ours") -> dict[str, Any]:
         raise BenchError(f"a recipe must be a path or a dict, not {type(source).__name__}")
     recipe = dict(source) if isinstance(source, dict) else read_yaml(Path(source))
     where = f"recipe {recipe.get('name', source)}"
-    for key in recipe:
-        if key not in RECIPE_KEYS:
-            raise unknown("key", str(key), RECIPE_KEYS, f"in {where}")
-    for key in ("name",) if recipe.get("base") else ("name", "stages", "decoder"):
-        if not recipe.get(key):
-            raise BenchError(f"{where} lacks '{key}'")
-    for key in ("name", "base", "summary", "group", "reference", "reported", "prompts"):
-        if not isinstance(recipe.get(key) or "", str):
-            raise BenchError(f"{where}: {key} must be a text, not {recipe[key]!r}")
-    for key in COMPONENTS:
-        if not isinstance(recipe.get(key) or {}, (str, dict)):
-            raise BenchError(f"{where}: {key} must be a name, or a mapping with one, not {recipe[key]!r}")
-    for key in ("dataset", "probe", "search"):
-        if not isinstance(recipe.get(key) or {}, dict):
-            raise BenchError(f"{where}: {key} must be a mapping of settings, not {recipe[key]!r}")
+    schemas.check(outlines.Recipe, recipe, where, "mend the recipe")
     recipe["group"] = group_of(recipe.get("group") or group)
     if recipe["group"] not in GROUPS:
-        raise unknown("group", str(recipe["group"]), GROUPS, f"in {where}")
-    if not isinstance(recipe.get("paper") or {}, dict):
-        raise BenchError(f"{where}: paper maps settings to the paper's values, such as sft.epochs: 5")
-    _check_stages(recipe.get("stages") or [], where)
-    if not all(isinstance(name, str) for name in recipe.get("without") or []):
-        raise BenchError(f"{where}: without is a list of names of the base's stages, not {recipe['without']!r:.60}")
-    names.checked(recipe["name"], "method", where)
-    if not isinstance(recipe.get("without") or [], list) or (recipe.get("without") and not recipe.get("base")):
-        raise BenchError(f"{where}: without is a list of the base's stages to leave out, and needs a base")
+        raise unknown("group", recipe["group"], GROUPS, f"in {where}")
     return recipe
-
-
-def _check_stages(stages: Any, where: str) -> None:
-    if not isinstance(stages, list):
-        raise BenchError(f"{where}: stages must be a list of mappings, each with a name, not {stages!r:.60}")
-    seen = []
-    for stage in stages:
-        if not isinstance(stage, dict) or not isinstance(stage.get("name"), str):
-            raise BenchError(f"{where}: each stage needs a name")
-        seen.append(stage["name"])
-        names.checked(stage["name"], "stage", where)
-        if not isinstance(stage.get("trainer", ""), str):
-            raise BenchError(f"{where}: trainer of stage {stage['name']} must be a name, not {stage['trainer']!r:.60}")
-        parts = stage.get("parts") or {}
-        if not isinstance(parts, (dict, list)) or not all(isinstance(k, str) and "/" not in k for k in parts):
-            raise BenchError(f"{where}: parts of stage {stage['name']} map names to methods, such as "
-                             f"{{assistant: sasrec}}, not {parts!r:.60}")  # fmt: skip
-    reserved = set(seen) & {*COMPONENTS, "dataset", "probe", "prompts"}
-    if len(set(seen)) != len(seen) or reserved:
-        raise BenchError(f"{where}: stage names {seen} must differ from each other and from the recipe's own keys")
 
 
 def with_base(recipe: Mapping[str, Any], find: Callable[[str], Mapping[str, Any]]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Annotated
 from annotated_types import Ge, Le, Len
 from pydantic import AfterValidator, Field, model_validator
 
-from harness.checks.schemas import CategoryName, Count, Name, Schema, Seconds, Seed, Share
+from harness.checks.schemas import CategoryName, Count, Name, Schema, Seconds, Seed, Share, fault
 from harness.runs.run_files import Config, Fingerprints, Rows, SidReport, StageMetrics
 
 METRIC = re.compile(r"(HR|NDCG)@[1-9]\d{0,4}|MRR")
@@ -53,7 +53,7 @@ class RecordFile(Schema):
 
 def _metric(name: str) -> str:
     if not METRIC.fullmatch(name):
-        raise ValueError(f"unknown metric {name!r:.40}; write HR@K, NDCG@K or MRR")
+        raise fault(f"unknown metric {name!r:.40}; write HR@K, NDCG@K or MRR")
     return name
 
 
@@ -79,7 +79,7 @@ class ReportedRows(Schema):
         """Each row has a value for each column."""
         for name, values in self.rows.items():
             if values is not None and len(values) != len(self.columns):
-                raise ValueError(f"row {name} has {len(values)} numbers for {len(self.columns)} columns")
+                raise fault(f"row {name} has {len(values)} numbers for {len(self.columns)} columns")
         return self
 
 
@@ -104,5 +104,5 @@ class ReportedLevels(Schema):
                 and all(type(v) in (int, float) and 0 <= v <= 1 for v in row[1:])
                 for row in table
             ):
-                raise ValueError(f"{key} must hold rows of K and {len(self.columns) - 1} numbers from 0 to 1")
+                raise fault(f"{key} must hold rows of K and {len(self.columns) - 1} numbers from 0 to 1")
         return self

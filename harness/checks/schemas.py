@@ -9,11 +9,11 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from annotated_types import Ge, Le
-from pydantic import AfterValidator, BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, TypeAdapter, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
 from harness.checks import names
-from harness.errors import BenchError
+from harness.errors import BenchError, unknown
 
 Count = Annotated[int, Ge(0), Le(2**53)]
 """How many there are of something."""
@@ -25,15 +25,26 @@ Share = Annotated[float, Ge(0), Le(1 + 1e-9)]
 Seed = Annotated[int, Ge(0), Le(2**32 - 1)]
 
 
+FAULT = "fault"
+"""The type of our own errors; their message is whole."""
+UNNAMED = "·"
+"""What a part of an error's place begins with that the file does not hold."""
+
+
+def fault(what: str) -> PydanticCustomError:
+    """The error of a validator, in words that go on behind the place in the file."""
+    return PydanticCustomError(FAULT, "{what}", {"what": what})
+
+
 def _name(text: str) -> str:
     if not names.is_name(text):
-        raise PydanticCustomError("name", f"is no name: {names.RULE}")
+        raise fault(f"is no name: {names.RULE}")
     return text
 
 
 def _category(text: str) -> str:
     if not names.is_category(text):
-        raise PydanticCustomError("name", f"is no category's name: {names.CATEGORY_RULE}")
+        raise fault(f"is no category's name: {names.CATEGORY_RULE}")
     return text
 
 
@@ -52,6 +63,16 @@ class Closed(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
+    @model_validator(mode="before")
+    @classmethod
+    def known_keys(cls, content: Any) -> Any:
+        """Its keys are those of the schema; the nearest of them is named."""
+        known = [field.alias or name for name, field in cls.model_fields.items()]
+        for key in content if isinstance(content, dict) else ():
+            if key not in known:
+                raise fault(f"has an {unknown('key', str(key)[:60], known).message}")
+        return content
+
 
 def check(schema: Any, content: Any, where: object, mend: str) -> Any:
     """Plain values, if they are as a schema says.
@@ -68,14 +89,35 @@ def check(schema: Any, content: Any, where: object, mend: str) -> Any:
         TypeAdapter(schema).validate_python(content)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        place = ".".join(str(part) for part in first["loc"] if not str(part).startswith("function-"))[:120]
+        place = ".".join(str(part) for part in first["loc"] if not str(part).startswith(("function-", UNNAMED)))[:120]
         if first["type"] == "missing":
             raise BenchError(f"{where}: '{place}' is missing; {mend}") from None
-        what = first["msg"].removeprefix("Value error, ").removeprefix("Input ")
-        what = what[:1].lower() + what[1:]
-        given = "" if first["type"] == "value_error" else f" (it is {_short(first['input'])})"
-        raise BenchError(f"{where}: {place or 'the whole'}{':' if not given else ''} {what}{given}; {mend}") from None
+        if first["type"] in WORDS:
+            what = WORDS[first["type"]].format(**first.get("ctx", {}))
+        else:
+            what = first["msg"].removeprefix("Input ").replace("should be", "must be")
+            what = what[:1].lower() + what[1:]
+        given = "" if isinstance(first["input"], (dict, BaseModel)) else f" (it is {_short(first['input'])})"
+        raise BenchError(f"{where}: {place}{' ' if place else ''}{what}{given}; {mend}") from None
     return content
+
+
+WORDS = {
+    **dict.fromkeys(("dict_type", "model_type", "model_attributes_type"), "must be a mapping"),
+    "list_type": "must be a list",
+    "string_type": "must be a text",
+    "bool_type": "must be true or false",
+    **dict.fromkeys(("int_type", "int_from_float"), "must be a whole number"),
+    **dict.fromkeys(("float_type", "finite_number"), "must be a number"),
+    "too_short": "must have {min_length} or more entries",
+    "too_long": "must have {max_length} or fewer entries",
+    "string_too_short": "must have {min_length} or more characters",
+    "string_too_long": "must have {max_length} or fewer characters",
+    "greater_than_equal": "must be at least {ge}",
+    "greater_than": "must be above {gt}",
+    "less_than_equal": "must be at most {le}",
+}
+"""Our words for pydantic's types of errors."""
 
 
 def _short(value: Any) -> str:

@@ -15,10 +15,9 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from harness import files, recipes
-from harness.checks import names
+from harness.checks import names, outlines
 from harness.data import categories
 from harness.data.dataset import Dataset
 from harness.errors import BenchError, unknown
@@ -33,8 +32,6 @@ from harness.runs.run_directory import RunDirectory
 from harness.runs.run_files import BegunManifest
 from harness.runs.tracking import Tracker
 
-KEYS = {"name", "summary", "seeds", "methods"}
-ENTRY_KEYS = {"method", "label", "seeds", "minutes", "set", "from"}
 SAFE = ("-P",)
 """A run's process imports nothing from the folder that the suite is started in."""
 REFERENCE_ROWS = 28_609
@@ -115,52 +112,13 @@ def read(name: str) -> Suite:
     path = known.get(name) or Path(name)
     if name not in known and not path.is_file():
         raise unknown("suite", name, known, "(bench suite list lists them; or give a file)")
-    content = files.read_yaml(path)
-    where = f"suite {path.name}"
-    for key in content:
-        if key not in KEYS:
-            raise unknown("key", str(key), KEYS, f"in {where}")
-    seeds = content.get("seeds", [42])
-    if (
-        not isinstance(seeds, list)
-        or not seeds
-        or not all(type(s) is int for s in seeds)
-        or len(set(seeds)) < len(seeds)
-    ):
-        raise BenchError(f"{where}: seeds must be a list of different whole numbers, not {seeds!r}")
-    if not isinstance(content.get("methods"), list) or not content["methods"]:
-        raise BenchError(f"{where} lacks 'methods', a list of {{method: NAME}}")
-    entries = tuple(_entry(e, len(seeds), where) for e in content["methods"])
-    labels = [e.label for e in entries]
-    twice = next((label for label in labels if labels.count(label) > 1), None)
-    if twice:
-        raise BenchError(f"{where} names {twice} twice; give one of them a label")
-    for number, entry in enumerate(entries):
-        before = {e.label: e.seeds for e in entries[:number]}
-        if entry.source and before.get(entry.source, 0) < entry.seeds:
-            raise BenchError(
-                f"{where}: {entry.label} goes on from {entry.source}, which must stand before it with as many seeds"
-            )
-    name = names.checked(content.get("name", path.stem), "suite", where)
-    return Suite(name, str(content.get("summary", "")), tuple(seeds), entries)
-
-
-def _entry(given: Any, seeds: int, where: str) -> Entry:
-    given = {"method": given} if isinstance(given, str) else given
-    if not isinstance(given, dict) or not isinstance(given.get("method"), str):
-        raise BenchError(f"{where}: a method is {{method: NAME}}, not {given!r}")
-    for key in given:
-        if key not in ENTRY_KEYS:
-            raise unknown("key", str(key), ENTRY_KEYS, f"at method {given['method']} in {where}")
-    count, minutes, overrides = given.get("seeds", seeds), given.get("minutes", 1.0), given.get("set", [])
-    if type(count) is not int or not 1 <= count <= seeds:
-        raise BenchError(f"{where}: seeds of {given['method']} must lie in 1–{seeds}, not {count!r}")
-    if not isinstance(minutes, (int, float)) or minutes < 0:
-        raise BenchError(f"{where}: minutes of {given['method']} must be a number, not {minutes!r}")
-    if not isinstance(overrides, list) or not all(isinstance(o, str) for o in overrides):
-        raise BenchError(f"{where}: set of {given['method']} must be a list of 'key=value', not {overrides!r}")
-    label, source = str(given.get("label", given["method"])), str(given.get("from", ""))
-    return Entry(given["method"], label, count, float(minutes), tuple(overrides), source)
+    content = files.read_yaml(path, outlines.Suite)
+    read = outlines.Suite.model_validate(content)
+    entries = tuple(
+        Entry(row.method, row.shown, row.seeds or len(read.seeds), row.minutes, tuple(row.set), row.source)
+        for row in read.methods
+    )
+    return Suite(names.checked(read.name or path.stem, "suite", str(path)), read.summary, tuple(read.seeds), entries)
 
 
 def select(suite: Suite, only: Sequence[str], seeds: int | None) -> Suite:

@@ -19,7 +19,7 @@ import yaml
 
 from harness import files
 from harness.data.dataset import Dataset
-from harness.errors import BenchError, NotFinite, unknown
+from harness.errors import BenchError, NotFinite
 from harness.evaluation.validation import BY_ITEM
 from harness.plugins import Plugins
 from harness.progress import Progress
@@ -30,7 +30,6 @@ from harness.runs.run_directory import RunDirectory
 from harness.runs.tracking import Tracker
 
 METRIC = "NDCG@10"
-RANGE = ("low", "high", "log", "step")
 RECORD = "search.json"
 
 
@@ -72,30 +71,15 @@ def check_space(space: Any, where: str) -> dict[str, Any]:
     Raises:
         BenchError: it is empty, or an entry is neither choices nor a range.
     """
-    if not isinstance(space, dict) or not space:
+    from harness.checks import outlines, schemas  # pydantic
+
+    if not space:
         raise BenchError(
             f"{where} gives no search space; write one, e.g. 'sasrec.dropout: {{low: 0.1, high: 0.6}}', "
             "and give it with --space FILE"
         )
-    for key, entry in space.items():
-        if key.partition(".")[0] in ("dataset", "probe"):
-            raise BenchError(
-                f"{where}: {key} changes what valid numbers are of, so trials would not compare; search it with --set, "
-                "a search for each value"
-            )
-        if isinstance(entry, list) and entry:
-            continue
-        if not isinstance(entry, dict) or not {"low", "high"} <= set(entry):
-            raise BenchError(f"{where}: {key} must be a list of choices or {{low: …, high: …}}, not {entry!r}")
-        for name in entry:
-            if name not in RANGE:
-                raise unknown("key", f"{key}.{name}", [f"{key}.{n}" for n in RANGE], f"in {where}")
-        numbers = [entry["low"], entry["high"], entry.get("step", 1)]
-        if not all(isinstance(n, (int, float)) and not isinstance(n, bool) for n in numbers) or numbers[0] > numbers[1]:
-            raise BenchError(f"{where}: {key} needs numbers with low ≤ high, not {entry!r}")
-        if entry.get("log") and (entry["low"] <= 0 or "step" in entry):
-            raise BenchError(f"{where}: {key} is logarithmic; give low above 0 and no step")
-    return space
+    checked: dict[str, Any] = schemas.check(outlines.Space, space, where, "mend the space")
+    return checked
 
 
 def run(

@@ -160,7 +160,7 @@ def test_no_trial_can_read_a_test_sample(tmp_path, monkeypatch):
         ("", "must hold a mapping"),
         ("sasrec.hidden: 5", "list of choices"),
         ("sasrec.dropout: {low: 0.1}", "list of choices"),
-        ("sasrec.dropout: {low: 0.1, hihg: 0.2, high: 0.3}", "did you mean sasrec.dropout.high"),
+        ("sasrec.dropout: {low: 0.1, hihg: 0.2, high: 0.3}", "did you mean high"),
         ("sasrec.dropout: {low: 0.5, high: 0.1}", "low ≤ high"),
         ("sasrec.dropout: {low: 0.0, high: 0.1, log: true}", "low above 0"),
         ("sasrec.droput: {low: 0.0, high: 0.1}", "which is no setting of sasrec"),

@@ -117,12 +117,12 @@ def test_a_recipe_is_its_base_and_what_differs():
 @pytest.mark.parametrize(
     ("own", "said"),
     [
-        ({"without": [["second"]]}, "without is a list of names"),
-        ({"stages": [{"name": "x", "trainer": None}]}, "trainer of stage x must be a name"),
-        ({"stages": [{"name": "../../x"}]}, "cannot be the name of a stage"),
+        ({"without": [["second"]]}, r"without.0 must be a text"),
+        ({"stages": [{"name": "x", "trainer": None}]}, r"stages.0.trainer must be a text"),
+        ({"stages": [{"name": "../../x"}]}, r"stages.0.name is no name"),
         ({"without": ["thrid"]}, "unknown stage 'thrid'"),
         ({"stages": 5}, "stages must be a list"),
-        ({"stages": [{"name": "x", "parts": 7}]}, "parts of stage x"),
+        ({"stages": [{"name": "x", "parts": 7}]}, r"stages.0.parts must map"),
         ({"decoder": 3}, "decoder must be a name"),
     ],
 )

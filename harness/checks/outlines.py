@@ -1,0 +1,178 @@
+"""Schemas of the files that people write: recipes, suites and search spaces.
+
+They hold a file's outline. What a component's settings may be is the component's to say.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from annotated_types import Ge, Gt, Len
+from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
+
+from harness.checks.schemas import FAULT, UNNAMED, Closed, Finite, Name, Schema, Seed, fault
+
+Text = Annotated[str, Len(0, 100_000)]
+COMPONENTS = ("tokenizer", "backbone", "decoder")
+
+
+def _component(given: Any) -> Any:
+    if given is not None and not isinstance(given, (str, dict)):
+        raise fault("must be a name, or a mapping with one")
+    return given
+
+
+def _parts(given: Any) -> Any:
+    if given is None:
+        return given
+    if not isinstance(given, (dict, list)) or not all(isinstance(k, str) and "/" not in k for k in given):
+        raise fault("must map names to methods, such as {assistant: sasrec}")
+    return given
+
+
+Component = Annotated[Any, AfterValidator(_component)]
+Settings = dict[str, Any]
+
+
+class Stage(Schema):
+    """A stage of a recipe; what else it holds are settings."""
+
+    name: Name
+    trainer: str = ""
+    parts: Annotated[Any, AfterValidator(_parts)] = None
+
+
+class Recipe(Closed):
+    """A method (``configs/methods/*.yaml``)."""
+
+    name: Name
+    base: Text | None = None
+    without: list[str] | None = None
+    summary: Text | None = None
+    group: Text | None = None
+    reference: Text | None = None
+    reported: Text | None = None
+    prompts: Text | None = None
+    paper: Settings | None = None
+    dataset: Settings | None = None
+    probe: Settings | None = None
+    search: Settings | None = None
+    tokenizer: Component = None
+    backbone: Component = None
+    decoder: Component = None
+    stages: list[Stage] | None = None
+
+    @model_validator(mode="after")
+    def whole(self) -> Recipe:
+        """Without a base it is whole; its stages are told apart."""
+        if self.without and not self.base:
+            raise fault("without names stages of the base, and there is no base")
+        for key in () if self.base else ("stages", "decoder"):
+            if not getattr(self, key):
+                raise fault(f"'{key}' is missing")
+        names = [stage.name for stage in self.stages or []]
+        if len(set(names)) != len(names) or set(names) & {*COMPONENTS, "dataset", "probe", "prompts"}:
+            raise fault(f"stage names {names} must differ from each other and from the recipe's own keys")
+        return self
+
+
+def _override(text: str) -> str:
+    if "=" not in text:
+        raise fault("is no 'key=value'")
+    return text
+
+
+class SuiteRow(Closed):
+    """A row of a suite."""
+
+    method: Annotated[str, Len(1, 4096)]
+    label: Annotated[str, Len(1, 200)] | None = None
+    seeds: Annotated[int, Ge(1)] | None = None
+    minutes: Annotated[float, Ge(0)] = 1.0
+    set: list[Annotated[str, AfterValidator(_override)]] = []
+    source: str = Field("", alias="from")
+
+    @property
+    def shown(self) -> str:
+        """What the row is called."""
+        return self.label or self.method
+
+
+class Suite(Closed):
+    """A grid of methods and seeds (``configs/suites/*.yaml``)."""
+
+    name: Name | None = None
+    summary: Text = ""
+    seeds: Annotated[list[Seed], Len(1, 1000)] = [42]
+    methods: Annotated[list[SuiteRow], Len(1, 1000)]
+
+    @model_validator(mode="before")
+    @classmethod
+    def names_are_rows(cls, content: Any) -> Any:
+        """A row may be the name of a method alone."""
+        methods = content.get("methods") if isinstance(content, dict) else None
+        if isinstance(methods, list):
+            rows = [{"method": row} if isinstance(row, str) else row for row in methods]
+            return content | {"methods": rows}
+        return content
+
+    @model_validator(mode="after")
+    def rows_fit(self) -> Suite:
+        """Seeds and rows are told apart; a row that goes on from another stands behind it."""
+        if len(set(self.seeds)) < len(self.seeds):
+            raise fault("seeds must be different numbers")
+        before: dict[str, int] = {}
+        for row in self.methods:
+            count = row.seeds or len(self.seeds)
+            if count > len(self.seeds):
+                raise fault(f"seeds of {row.shown} must lie in 1–{len(self.seeds)}")
+            if row.shown in before:
+                raise fault(f"{row.shown} stands twice; give one of them a label")
+            if row.source and before.get(row.source, 0) < count:
+                raise fault(f"{row.shown} goes on from {row.source}, which must stand before it with as many seeds")
+            before[row.shown] = count
+        return self
+
+
+class Range(Closed):
+    """A range of a search space."""
+
+    low: Finite
+    high: Finite
+    step: Annotated[Finite, Gt(0)] | None = None
+    log: bool = False
+
+    @model_validator(mode="after")
+    def low_to_high(self) -> Range:
+        """It has a width, and a logarithm where one is asked for."""
+        if self.low > self.high:
+            raise fault("needs low ≤ high")
+        if self.log and (self.low <= 0 or self.step is not None):
+            raise fault("is logarithmic; give low above 0 and no step")
+        return self
+
+
+def _searched(key: str) -> str:
+    if key.partition(".")[0] in ("dataset", "probe"):
+        raise fault(
+            "changes what valid numbers are of, so trials would not compare; search it with --set, a search for each "
+            "value"
+        )
+    return key
+
+
+def _form(entry: Any) -> str | None:
+    if isinstance(entry, list) and entry:
+        return CHOICES
+    return RANGE if isinstance(entry, (Range, dict)) and {"low", "high"} <= set(entry) else None
+
+
+CHOICES, RANGE = f"{UNNAMED}choices", f"{UNNAMED}range"
+Searched = Annotated[
+    Annotated[list[Any], Tag(CHOICES)] | Annotated[Range, Tag(RANGE)],
+    Discriminator(
+        _form, custom_error_type=FAULT, custom_error_message="must be a list of choices or {{low: …, high: …}}"
+    ),
+]
+Space = dict[Annotated[str, AfterValidator(_searched)], Searched]
+"""A search space: a list of choices or a range for each setting."""
