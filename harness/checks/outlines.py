@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from annotated_types import Ge, Gt, Len
+from annotated_types import Ge, Len
 from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
-from harness.checks.schemas import FAULT, UNNAMED, Closed, Finite, Name, Schema, Seed, fault
+from harness.checks.schemas import FAULT, UNNAMED, Closed, Name, Schema, Seed, fault
 
 Text = Annotated[str, Len(0, 100_000)]
 COMPONENTS = ("tokenizer", "backbone", "decoder")
@@ -134,12 +134,27 @@ class Suite(Closed):
         return self
 
 
+def _number(value: Any) -> Any:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) <= 1e12:
+        raise fault("must be a number")
+    return value
+
+
+def _step(value: Any) -> Any:
+    if not _number(value) > 0:
+        raise fault("must be above 0")
+    return value
+
+
+Number = Annotated[Any, AfterValidator(_number)]
+
+
 class Range(Closed):
     """A range of a search space."""
 
-    low: Finite
-    high: Finite
-    step: Annotated[Finite, Gt(0)] | None = None
+    low: Number
+    high: Number
+    step: Annotated[Any, AfterValidator(_step)] = 1
     log: bool = False
 
     @model_validator(mode="after")
@@ -147,8 +162,10 @@ class Range(Closed):
         """It has a width, and a logarithm where one is asked for."""
         if self.low > self.high:
             raise fault("needs low ≤ high")
-        if self.log and (self.low <= 0 or self.step is not None):
+        if self.log and (self.low <= 0 or "step" in self.model_fields_set):
             raise fault("is logarithmic; give low above 0 and no step")
+        if isinstance(self.low, int) and isinstance(self.high, int) and self.step % 1:
+            raise fault("is a range of whole numbers; give a whole step")
         return self
 
 

@@ -89,7 +89,8 @@ def check(schema: Any, content: Any, where: object, mend: str) -> Any:
         TypeAdapter(schema).validate_python(content)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        place = ".".join(str(part) for part in first["loc"] if not str(part).startswith(("function-", UNNAMED)))[:120]
+        parts = [str(part) for part in first["loc"] if not str(part).startswith(("function-", UNNAMED))]
+        place = ".".join(part for part in parts if part != "[key]")[:120]
         if first["type"] == "missing":
             raise BenchError(f"{where}: '{place}' is missing; {mend}") from None
         if first["type"] in WORDS:
@@ -97,7 +98,8 @@ def check(schema: Any, content: Any, where: object, mend: str) -> Any:
         else:
             what = first["msg"].removeprefix("Input ").replace("should be", "must be")
             what = what[:1].lower() + what[1:]
-        given = "" if isinstance(first["input"], (dict, BaseModel)) else f" (it is {_short(first['input'])})"
+        whole = isinstance(first["input"], (dict, BaseModel)) or "[key]" in parts
+        given = "" if whole else f" (it is {_short(first['input'])})"
         raise BenchError(f"{where}: {place}{' ' if place else ''}{what}{given}; {mend}") from None
     return content
 

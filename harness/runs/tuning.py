@@ -7,10 +7,13 @@ A space is a mapping from settings, written as for ``--set``, to what they may b
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
+import math
+import os
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,14 +26,14 @@ from harness.errors import BenchError, NotFinite
 from harness.evaluation.validation import BY_ITEM
 from harness.plugins import Plugins
 from harness.progress import Progress
-from harness.runs import code, identity, pipeline
+from harness.runs import code, identity, locks, pipeline
 from harness.runs.config import MOST_SEED, RunConfig, resolve
 from harness.runs.provenance import provenance
 from harness.runs.run_directory import RunDirectory
 from harness.runs.tracking import Tracker
 
 METRIC = "NDCG@10"
-RECORD = "search.json"
+RECORD, STUDY, LOCK = "search.json", "study.db", ".study.lock"
 
 
 @dataclass
@@ -94,12 +97,20 @@ def run(
         report: called with each finished trial as in the record.
 
     Raises:
-        BenchError: Optuna is not installed, or the search in the directory has another space or data.
+        BenchError: Optuna is not installed, or the search in the directory is damaged, or has another space or data.
     """
     optuna = _optuna()
     files.make_folder(search.directory)
-    study = _study(optuna, search, prune)
-    _revive(optuna, study, search)
+    with _readable(search.directory / STUDY):
+        return _search(optuna, search, trials, prune, report)
+
+
+def _search(
+    optuna: Any, search: Search, trials: int, prune: bool, report: Callable[[dict[str, Any]], None]
+) -> dict[str, Any]:
+    with locks.held(search.directory / LOCK, str(search.directory), math.inf):  # one makes the study, others find it
+        study = _study(optuna, search, prune)
+        _revive(optuna, study, search)
     over = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
 
     def done() -> int:
@@ -165,11 +176,34 @@ def _optuna() -> Any:
     return optuna
 
 
+@contextlib.contextmanager
+def _readable(study: Path) -> Iterator[None]:
+    """What fails in the study's database is one line: where, what, the mend."""
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        yield
+    except SQLAlchemyError as error:
+        what = " ".join(str(getattr(error, "orig", None) or error).split())[:120]
+        if "full" in what:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(study)) from None
+        mend = "wait for it" if "locked" in what else f"move {study.parent} away and search again"
+        raise BenchError(f"{study} cannot be used ({what}); {mend}") from None
+
+
+def _noted(study: Any, key: str, path: Path) -> dict[str, Any] | None:
+    """What the study says of itself."""
+    value = study.user_attrs.get(key)
+    if value is not None and not isinstance(value, dict):
+        raise BenchError(f"{path} is damaged (its '{key}' is no mapping); move {path.parent} away and search again")
+    return value
+
+
 def _study(optuna: Any, search: Search, prune: bool) -> Any:
     import warnings
 
     warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
-    path = search.directory / "study.db"
+    path = search.directory / STUDY
     name = search.recipe["name"]
     storage = optuna.storages.RDBStorage(f"sqlite:///{path}", engine_kwargs={"connect_args": {"timeout": 60}})
     pruner = optuna.pruners.MedianPruner(4, 4, n_min_trials=3) if prune else optuna.pruners.NopPruner()
@@ -185,8 +219,7 @@ def _study(optuna: Any, search: Search, prune: bool) -> Any:
         "seed": search.seed, "recipe": _recipe(search), "metric": search.metric,
     }  # fmt: skip
     made_by = _code(search)
-    known_code = study.user_attrs.get("code")
-    known = study.user_attrs.get("identity")
+    known_code, known = _noted(study, "code", path), _noted(study, "identity", path)
     if known is not None and "seed" not in known:  # a search of an older version: what is recorded of it
         record = search.directory / RECORD
         earlier = files.read_json(record, "move the folder away", dict[str, Any]) if record.exists() else {}
@@ -241,6 +274,8 @@ def _defaults(search: Search) -> dict[str, Any]:
             if not isinstance(place, dict) or part not in place:
                 raise BenchError(f"the search space names {key}, which is no setting of {config['name']}")
             place = place[part]
+        if isinstance(entry, dict) and (not isinstance(place, (int, float)) or isinstance(place, bool)):
+            raise BenchError(f"the search space has a range for {key}, which is {place!r:.40}; give a list of choices")
         inside = place in entry if isinstance(entry, list) else entry["low"] <= place <= entry["high"]
         if inside:
             values[key] = place

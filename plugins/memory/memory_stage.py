@@ -35,7 +35,6 @@ from harness.evaluation.target_ranks import TargetRanks
 from harness.evaluation.validation import OUT, PROBED
 from harness.language import models
 from harness.language.prompts import Prompts
-from harness.runs.run_directory import DAMAGED
 from harness.settings import setting
 
 FOUND = "memory.json"
@@ -199,7 +198,9 @@ class MemoryTrainer:
         coefficients = files.read_json(path, schema=FoundBlend)["coefficients"]
         blend = self._blend(context, np.array(coefficients))
         if len(coefficients) != len(blend.names):
-            raise BenchError(f"{path} has {len(coefficients)} coefficients for {len(blend.names)} features; {DAMAGED}")
+            raise BenchError(
+                f"{path} has {len(coefficients)} coefficients for {len(blend.names)} features; run the method again"
+            )
         return blend
 
     def _memories(self, context: Context) -> list[str]:

@@ -12,9 +12,13 @@ from typing import Any
 
 import torch
 from click.testing import CliRunner
+from harness.builtin.plugins.bigrec import grounding
+from harness.builtin.plugins.d3 import assistant
+from harness.builtin.plugins.memory import memory_stage
 
 from harness import files
 from harness.api import planned, run
+from harness.checks.schemas import Finite
 from harness.cli import cli
 from harness.errors import BenchError
 from harness.item_models import checkpoint
@@ -134,6 +138,31 @@ def log(world: Path, file: Path) -> Any:
     return {name: len(points) for name, points in read_log(file.parent).items()}
 
 
+def tune(world: Path, runs: Path) -> str:
+    """A search of one trial."""
+    words = ["--space", world / "files/small.yaml", "--trials", "1", "--set", "decoder.k=20", "--threads", "1"]
+    data = ["--category", "Toy", "--data-dir", world / "data", "--runs", runs, "--no-mlflow", "--quiet"]
+    return bench("tune", "--method", "markov", *data, *words)
+
+
+FITTED = {
+    "grounding.json": grounding.Found, "assistant.json": assistant.Found, "start.json": dict[str, Finite],
+    "blend.json": memory_stage.FoundBlend, "mixture.json": memory_stage.FoundMixture,
+}  # fmt: skip
+
+
+def fitted(world: Path, file: Path) -> Any:
+    """What a stage chose on valid, as it reads it back."""
+    return files.read_json(file, schema=FITTED[file.name])
+
+
+def study(world: Path, file: Path) -> Any:
+    """The study of a search, gone on with."""
+    shutil.rmtree(world / "copy", ignore_errors=True)
+    shutil.copytree(world / "searches", world / "copy")
+    return tune(world, world / "copy")
+
+
 def clock(world: Path, file: Path) -> Any:
     """A stage's clock."""
     return Clock(file.parent).before
@@ -210,6 +239,8 @@ KINDS = (
     Kind("metrics", "runs/Toy/markov/*/metrics.json", "json",
          {"leaderboard": board, "show": SHOW, "report": REPORT}, OF_RUNS),
     Kind("config", "runs/Toy/markov/*/config.yaml", "yaml", {"leaderboard": board, "show": SHOW, "measure": MEASURE}),
+    Kind("what a stage chose", "files/fitted/*.json", "json", {"load": fitted}),
+    Kind("study of a search", "searches/Toy/markov/tuning/study.db", "binary", {"tune": study}),
     Kind("semantic IDs", "runs/Toy/markov/*/semantic_ids.json", "json", {"measure": MEASURE}, OF_RUNS),
     Kind("rankings", "runs/Toy/markov/*/rankings/*.parquet", "binary", {"measure": MEASURE}),
     Kind("log", "runs/Toy/sasrec/*/stages/1-sasrec/log.jsonl", "jsonl", {"log": log, "report": REPORT}),

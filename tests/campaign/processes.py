@@ -125,7 +125,10 @@ def kills(
         rng = random.Random(f"{seed} kill {number}")
         method = methods[number % len(methods)]
         place = folder / f"kill{number}"
-        done, wrong = kill(place, method, known[method], rng)
+        try:
+            done, wrong = kill(place, method, known[method], rng)
+        except Exception as error:  # a trial that cannot be judged is a bad one, and the campaign goes on
+            done, wrong = 0, f"{type(error).__name__}: {error}"
         outcome.trials, outcome.kills = outcome.trials + 1, outcome.kills + done
         if wrong:
             outcome.bad.append(f"trial {number} ({method}): {wrong}")
@@ -158,8 +161,11 @@ def starts(folder: Path, waves: int, at_once: int = 8, seconds: float = 1e9) -> 
             outcome.trials += 1
             if process.returncode != 0 or "Warning" in output:
                 outcome.bad.append(f"wave {wave}, start {number}: exit code {process.returncode}: {output[-300:]}")
-        with contextlib.closing(sqlite3.connect(place / "mlflow.db")) as connection:
-            parents = connection.execute("SELECT name, status FROM runs WHERE name LIKE '% seed %'").fetchall()
+        try:
+            with contextlib.closing(sqlite3.connect(place / "mlflow.db")) as connection:
+                parents = connection.execute("SELECT name, status FROM runs WHERE name LIKE '% seed %'").fetchall()
+        except sqlite3.Error as error:
+            parents = [(str(error), "")]
         if len(parents) != at_once - 1 or any(status != "FINISHED" for _, status in parents):
             outcome.bad.append(f"wave {wave}: MLflow has {parents}")
         shutil.rmtree(place)

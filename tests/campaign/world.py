@@ -12,9 +12,15 @@ from safetensors.torch import save_file
 
 from harness.item_models import checkpoint
 from harness.language.checkpoints import STATE, seal
-from tests.campaign.kinds import WEIGHTS, bench
+from tests.campaign.kinds import WEIGHTS, bench, tune
 
 ITEMS, USERS = 24, 40
+FITTED = {
+    "grounding.json": {"gamma": 0.5, "tried": {"0.5": 0.1}}, "assistant.json": {"alpha": 0.3, "tried": {"0.3": 0.1}},
+    "start.json": {"HR@1": 0.1, "HR@10": 0.2, "NDCG@10": 0.15},
+    "blend.json": {"coefficients": [0.5, -1.0], "features": ["model", "memory"]},
+    "mixture.json": {"weight": 0.5, "temperature": 1.0},
+}  # fmt: skip
 
 
 def build(world: Path) -> None:
@@ -52,12 +58,17 @@ def build(world: Path) -> None:
         "sasrec.dropout=0.3\nsasrec.hidden=32\ndecoder.k=20\nprobe.samples=10\ntokenizer.optional=true\n"
     )
     (world / "files/names.txt").write_text("Toy\nmine\nsmall\nmarkov of all\n")
+    (world / "files/small.yaml").write_text("markov.decay: [0.5, 1.0]\n")
+    (world / "files/fitted").mkdir()
+    for name, content in FITTED.items():
+        (world / "files/fitted" / name).write_text(json.dumps(content))
     _checkpoints(world / "files")
     run = ["run", "--category", "Toy", "--data-dir", world / "data", "--runs", world / "runs", "--seed", "1",
            "--no-mlflow", "--no-figures", "--quiet", "--threads", "1"]  # fmt: skip
     bench(*run, "--method", "markov", "--set", "decoder.k=20")
     small = ["sasrec.epochs=2", "sasrec.hidden=16", "sasrec.heads=2", "sasrec.blocks=1", "decoder.k=20"]
     bench(*run, "--method", "sasrec", *(word for s in small for word in ("--set", s)))
+    tune(world, world / "searches")
     for path in (world / "runs/Toy").glob("*/*"):
         bench("results", "export", path, "--output", world / "records")
 
