@@ -179,12 +179,14 @@ def _optuna() -> Any:
 @contextlib.contextmanager
 def _readable(study: Path) -> Iterator[None]:
     """What fails in the study's database is one line: where, what, the mend."""
+    from optuna.exceptions import StorageInternalError
     from sqlalchemy.exc import SQLAlchemyError
 
     try:
         yield
-    except SQLAlchemyError as error:
-        what = " ".join(str(getattr(error, "orig", None) or error).split())[:120]
+    except (SQLAlchemyError, StorageInternalError, _Damaged) as error:
+        cause = error.__cause__ if isinstance(error, (StorageInternalError, _Damaged)) else error
+        what = " ".join(str(getattr(cause, "orig", None) or cause).split())[:120]
         if "full" in what:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(study)) from None
         mend = "wait for it" if "locked" in what else f"move {study.parent} away and search again"
@@ -205,12 +207,15 @@ def _study(optuna: Any, search: Search, prune: bool) -> Any:
     warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
     path = search.directory / STUDY
     name = search.recipe["name"]
-    storage = optuna.storages.RDBStorage(f"sqlite:///{path}", engine_kwargs={"connect_args": {"timeout": 60}})
     pruner = optuna.pruners.MedianPruner(4, 4, n_min_trials=3) if prune else optuna.pruners.NopPruner()
-    study = optuna.create_study(
-        storage=storage, study_name=name, direction="maximize", load_if_exists=True, pruner=pruner
-    )
-    n = len(study.get_trials(deepcopy=False))
+    try:
+        storage = optuna.storages.RDBStorage(f"sqlite:///{path}", engine_kwargs={"connect_args": {"timeout": 60}})
+        study = optuna.create_study(
+            storage=storage, study_name=name, direction="maximize", load_if_exists=True, pruner=pruner
+        )
+        n = len(study.get_trials(deepcopy=False))
+    except Exception as error:  # whatever a damaged database makes of those who read it
+        raise _Damaged from error
     study.sampler = optuna.samplers.TPESampler(
         seed=(search.seed + n) % (MOST_SEED + 1), multivariate=True, constant_liar=True, n_startup_trials=6
     )
@@ -245,6 +250,10 @@ def _study(optuna: Any, search: Search, prune: bool) -> Any:
             "not compare with new ones; move the folder away"
         )
     return study
+
+
+class _Damaged(Exception):
+    """The study's database cannot be read; what its readers said is the cause."""
 
 
 class _Refused(Exception):
