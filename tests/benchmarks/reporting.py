@@ -6,6 +6,7 @@ Medians of five, each beside the other way where there is one, in the same proce
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 import shutil
 import statistics
@@ -18,6 +19,7 @@ import numpy as np
 
 from harness import plugins as plugin_manager
 from harness.data import categories
+from harness.data.problems import Problems
 from harness.evaluation import measure
 from harness.evaluation.statistics import bootstrap, paired
 from harness.evaluation.target_ranks import TargetRanks
@@ -27,6 +29,7 @@ from leaderboard.board import boards
 from leaderboard.collected import read_all
 from leaderboard.record import Record
 from tests.benchmarks.docs import reporting_table
+from tests.metamorphic import category
 from tests.recorded import make_record, skilled
 
 ROUNDS = 5
@@ -49,6 +52,7 @@ def main() -> None:
             lambda: measure.measure(plugins, rankings, dataset, dataset.given),
             "HR and NDCG alone, by ir_measures", lambda: by_library(rankings, dataset.test.targets)),
         bootstrap_row(ranks, n),
+        *reading_rows(plugins),
         *board_rows(dataset, ranks),
     ]  # fmt: skip
     facts = {
@@ -102,6 +106,34 @@ def bootstrap_row(ranks: TargetRanks, n: str) -> dict[str, Any]:
 
     return row(f"bootstrap, 10,000 resamples of {n} samples, 13 metrics", 5.0,
                lambda: bootstrap(values, resamples=10_000), "a loop over resamples", loop)  # fmt: skip
+
+
+def reading_rows(plugins: Any) -> list[dict[str, Any]]:
+    """Reading a category of which each train row is warned of, beside the same without a warning."""
+    folder = Path(tempfile.mkdtemp())
+    try:
+        dataset = categories.read(plugins, "Synthetic", None, {"items": 500, "users": 10_600, "mean_length": 7.0})
+        plain, warned = (category.write(dataset, folder / name) for name in ("plain", "warned"))
+        train = warned / "train" / f"{category.NAME}.csv"
+        sids = [dataset.given.string_of_item(item) for item in range(2)]
+        lines = list(csv.reader(train.read_text().splitlines()))
+        for cells in lines[1:]:
+            cells[-1] = sids[cells[-1] == sids[0]]  # another than the index has
+        with open(train, "w", newline="") as file:
+            csv.writer(file).writerows(lines)
+
+        def read(root: Path) -> Problems:
+            problems = Problems()
+            categories.read(plugins, category.NAME, str(root), {}, problems)
+            return problems
+
+        assert read(warned).number("warning") == len(lines) - 1
+        return [
+            row(f"reading a category with {len(lines) - 1:,} warnings", 2.0, lambda: read(warned),
+                "the same without a warning", lambda: read(plain))
+        ]  # fmt: skip
+    finally:
+        shutil.rmtree(folder)
 
 
 def board_rows(dataset: Any, ranks: TargetRanks) -> list[dict[str, Any]]:
