@@ -21,7 +21,7 @@ run: install
 	$(BIN)/bench leaderboard --category Synthetic --stages
 
 test: install
-	$(BIN)/python -m pytest $(PYTEST)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST)  # a thread each of two processes
 
 lint: install
 	$(BIN)/ruff check .

@@ -7,13 +7,11 @@ A space is a mapping from settings, written as for ``--set``, to what they may b
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
 import math
-import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,13 +25,14 @@ from harness.evaluation.validation import BY_ITEM
 from harness.plugins import Plugins
 from harness.progress import Progress
 from harness.runs import code, identity, locks, pipeline
-from harness.runs.config import MOST_SEED, RunConfig, resolve
+from harness.runs import study as studies
+from harness.runs.config import RunConfig, resolve
 from harness.runs.provenance import provenance
 from harness.runs.run_directory import RunDirectory
 from harness.runs.tracking import Tracker
 
 METRIC = "NDCG@10"
-RECORD, STUDY, LOCK = "search.json", "study.db", ".study.lock"
+RECORD = "search.json"
 
 
 @dataclass
@@ -99,16 +98,18 @@ def run(
     Raises:
         BenchError: Optuna is not installed, or the search in the directory is damaged, or has another space or data.
     """
-    optuna = _optuna()
+    optuna = studies.optuna()
     files.make_folder(search.directory)
-    with _readable(search.directory / STUDY):
+    with studies.readable(search.directory / studies.FILE):
         return _search(optuna, search, trials, prune, report)
 
 
 def _search(
     optuna: Any, search: Search, trials: int, prune: bool, report: Callable[[dict[str, Any]], None]
 ) -> dict[str, Any]:
-    with locks.held(search.directory / LOCK, str(search.directory), math.inf):  # one makes the study, others find it
+    with locks.held(
+        search.directory / studies.LOCK, str(search.directory), math.inf
+    ):  # one makes the study, others find it
         study = _study(optuna, search, prune)
         _revive(optuna, study, search)
     over = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
@@ -167,64 +168,15 @@ def write_record(search: Search, study: Any) -> dict[str, Any]:
     return record
 
 
-def _optuna() -> Any:
-    try:
-        import optuna
-    except ImportError:
-        raise BenchError("bench tune needs Optuna: pip install 'genrec-bench[tune]'") from None
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    return optuna
-
-
-@contextlib.contextmanager
-def _readable(study: Path) -> Iterator[None]:
-    """What fails in the study's database is one line: where, what, the mend."""
-    from optuna.exceptions import StorageInternalError
-    from sqlalchemy.exc import SQLAlchemyError
-
-    try:
-        yield
-    except (SQLAlchemyError, StorageInternalError, _Damaged) as error:
-        cause = error.__cause__ if isinstance(error, (StorageInternalError, _Damaged)) else error
-        what = " ".join(str(getattr(cause, "orig", None) or cause).split())[:120]
-        if "full" in what:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(study)) from None
-        mend = "wait for it" if "locked" in what else f"move {study.parent} away and search again"
-        raise BenchError(f"{study} cannot be used ({what}); {mend}") from None
-
-
-def _noted(study: Any, key: str, path: Path) -> dict[str, Any] | None:
-    """What the study says of itself."""
-    value = study.user_attrs.get(key)
-    if value is not None and not isinstance(value, dict):
-        raise BenchError(f"{path} is damaged (its '{key}' is no mapping); move {path.parent} away and search again")
-    return value
-
-
 def _study(optuna: Any, search: Search, prune: bool) -> Any:
-    import warnings
-
-    warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
-    path = search.directory / STUDY
-    name = search.recipe["name"]
-    pruner = optuna.pruners.MedianPruner(4, 4, n_min_trials=3) if prune else optuna.pruners.NopPruner()
-    try:
-        storage = optuna.storages.RDBStorage(f"sqlite:///{path}", engine_kwargs={"connect_args": {"timeout": 60}})
-        study = optuna.create_study(
-            storage=storage, study_name=name, direction="maximize", load_if_exists=True, pruner=pruner
-        )
-        n = len(study.get_trials(deepcopy=False))
-    except Exception as error:  # whatever a damaged database makes of those who read it
-        raise _Damaged from error
-    study.sampler = optuna.samplers.TPESampler(
-        seed=(search.seed + n) % (MOST_SEED + 1), multivariate=True, constant_liar=True, n_startup_trials=6
-    )
+    path = search.directory / studies.FILE
+    study = studies.opened(optuna, path, search.recipe["name"], search.seed, prune)
     own = {
         "space": search.space, "data": search.dataset.fingerprint, "fixed": list(search.overrides),
         "seed": search.seed, "recipe": _recipe(search), "metric": search.metric,
     }  # fmt: skip
     made_by = _code(search)
-    known_code, known = _noted(study, "code", path), _noted(study, "identity", path)
+    known_code, known = studies.noted(study, "code", path), studies.noted(study, "identity", path)
     if known is not None and "seed" not in known:  # a search of an older version: what is recorded of it
         record = search.directory / RECORD
         earlier = files.read_json(record, "move the folder away", dict[str, Any]) if record.exists() else {}
@@ -250,10 +202,6 @@ def _study(optuna: Any, search: Search, prune: bool) -> Any:
             "not compare with new ones; move the folder away"
         )
     return study
-
-
-class _Damaged(Exception):
-    """The study's database cannot be read; what its readers said is the cause."""
 
 
 class _Refused(Exception):
