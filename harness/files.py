@@ -64,8 +64,10 @@ def replace_file(path: Path) -> Iterator[Path]:
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except OSError as error:
-        if error.errno not in UNWRITABLE:
+    except Exception as error:
+        if getattr(error, "errno", None) == errno.ENOSPC or "no space left" in str(error).lower():
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
+        if not isinstance(error, OSError) or error.errno not in UNWRITABLE:
             raise
         raise BenchError(f"{path} cannot be written ({error.strerror}); name a place that can be") from None
     finally:
@@ -164,7 +166,8 @@ def read_yaml(path: Path, schema: Any = None, mend: str = "mend the file") -> di
         what = f" is {error}" if str(error).startswith("not valid") else f": {error}"
         raise BenchError(f"{path}{what}; {mend}") from None
     if not isinstance(content, dict):
-        raise BenchError(f"{path} must hold a mapping of settings, not {type(content).__name__}")
+        what = "is empty" if content is None else f"holds a {type(content).__name__}"
+        raise BenchError(f"{path} {what}; it must hold a mapping of settings")
     return content if schema is None else _checked(schema, content, path, mend)
 
 

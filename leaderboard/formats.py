@@ -12,6 +12,7 @@ from typing import Any
 from harness.cli.tables import PROTOCOLS, duration, table
 from harness.evaluation.measure import BAYES
 from harness.text import plain
+from harness.text.plain import Marked
 
 from .board import ALPHA, COLUMNS, GROUP_TITLES, TESTED, Board, Row, Table, shown_value
 from .report.captions import caption, count, reported_table, title
@@ -54,11 +55,11 @@ def _markdown_table(found: Table) -> str:
     lines: list[list[Any]] = []
     for group, rows in groupby(found.rows, key=lambda row: row.group):
         if several:
-            lines.append([f"*{GROUP_TITLES[group]}*", *[""] * (len(headers) - 1)])
+            lines.append([Marked(f"*{GROUP_TITLES[group]}*"), *[""] * (len(headers) - 1)])
         lines += [_markdown_row(row, found) for row in rows]
     if found.optimal:
         shown = [found.optimal.get(column) for column in COLUMNS]
-        lines.append([f"*{BAYES}*", "", *shown, *[""] * (len(headers) - 2 - len(COLUMNS))])
+        lines.append([Marked(f"*{BAYES}*"), "", *shown, *[""] * (len(headers) - 2 - len(COLUMNS))])
     return table(headers, lines)
 
 
@@ -71,7 +72,7 @@ def _markdown_row(row: Row, found: Table) -> list[Any]:
             spread = row.spread(found.protocol, column) if column in SPREAD else None
             kind = mark(value, column, row, found)
             text = {"best": f"**{text}**", "second": f"<ins>{text}</ins>", "": text}[kind]
-            text = f"{text} ± {spread:.4f}" if spread is not None else text
+            text = Marked(f"{text} ± {spread:.4f}" if spread is not None else text)
         cells.append(text)
     for column in SPREAD:
         bounds = row.system.interval(found.protocol, column)
@@ -104,7 +105,7 @@ def notes(board: Board, found: Table) -> list[str]:
         "means over seeds, ± their standard deviation; 95 %: bootstrap over test samples, bounds averaged over seeds"
     ]
     tested = [
-        f"Δ {name}"
+        f"Δ {plain.markdown(name)}"
         for name, versus in ((found.counting, found.versus_counting), (found.baseline, found.versus_baseline))
         if versus
     ]
@@ -114,10 +115,10 @@ def notes(board: Board, found: Table) -> list[str]:
             f"rows, p < {ALPHA})"
         )
     if board.passed_over:
-        said.append(f"chosen on valid {TESTED} before {', '.join(board.passed_over)}")
+        said.append(f"chosen on valid {TESTED} before {', '.join(map(plain.markdown, board.passed_over))}")
     if found.absent:
-        said.append(f"not in this table, run without semantic IDs: {', '.join(found.absent)}")
-    said += [f"⚠ {row.name}: {row.mixed}; it does not compare" for row in found.rows if row.mixed]
+        said.append(f"not in this table, run without semantic IDs: {', '.join(map(plain.markdown, found.absent))}")
+    said += [f"⚠ {plain.markdown(row.name)}: {row.mixed}; it does not compare" for row in found.rows if row.mixed]
     return said
 
 
@@ -180,9 +181,16 @@ def comma_separated(boards: Sequence[Board]) -> str:
     writer.writeheader()
     for line in lines:
         writer.writerow(
-            {k: "'" + v if isinstance(v, str) and v.lstrip()[:1] in tuple("=+-@") else v for k, v in line.items()}
+            {
+                k: "'" + v if isinstance(v, str) and v.lstrip()[:1] in tuple("=+-@＝＋－＠") else v
+                for k, v in line.items()
+            }
         )
     return out.getvalue()
+
+
+def _inert(value: Any) -> Any:
+    return f"'{value}" if isinstance(value, str) and value.lstrip()[:1] in tuple("=+-@＝＋－＠") else value
 
 
 def as_json(boards: Sequence[Board]) -> str:
@@ -241,7 +249,8 @@ def _tex(text: str) -> str:
         "~": "\\textasciitilde{}", "^": "\\textasciicircum{}", "–": "--", "±": "$\\pm$", "Δ": "$\\Delta$",
         "−": "$-$", "⚠": "!", "<": "$<$", ">": "$>$",
     }  # fmt: skip
-    return "".join(escapes.get(c, c) for c in text)
+    escaped = "".join(escapes.get(c, c) for c in text)
+    return f"{{}}{escaped}" if escaped[:1] in ("[", "*") else escaped  # else it belongs to the line break before
 
 
 def summary_line(board: Board) -> str:

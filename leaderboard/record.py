@@ -21,7 +21,7 @@ from harness.evaluation import agreement
 from harness.evaluation.measure import BAYES, MEASURED
 from harness.evaluation.target_ranks import PROTOCOLS, TargetRanks
 from harness.evaluation.validation import BY_ITEM, OUT
-from harness.recipes import GROUPS, group_of
+from harness.recipes import group_of
 from harness.runs import finished
 from harness.runs.edits import KEPT
 from harness.runs.run_directory import RunDirectory
@@ -118,8 +118,6 @@ class Record:
         schemas.check(RecordFile, content, path, MADE_AGAIN)
         if given != checksum(content):
             raise BenchError(f"{path} was changed after its export (its checksum does not fit); {MADE_AGAIN}")
-        if group_of(content["group"]) not in GROUPS:
-            raise BenchError(f"{path}: unknown group {content['group']!r:.60}; {MADE_AGAIN}")
         return cls(_cleaned(content), path)
 
     def write(self, path: Path) -> None:
@@ -278,11 +276,33 @@ def _cleaned(content: dict[str, Any]) -> dict[str, Any]:
 
 
 def contradictions(record: Record) -> list[str]:
-    """Where a record's metrics are not those of its own target ranks, a line each; empty where they agree."""
+    """Where a record's metrics are not those of its target ranks, or it says two things of its run; a line each."""
     try:
-        return agreement.contradictions(record.stages, int(record.content["rows"].get("test", -1)))
+        lines = agreement.contradictions(record.stages, int(record.content["rows"].get("test", -1)))
     except BenchError as error:
         raise BenchError(f"{record.place}: {error.message}; {MADE_AGAIN}") from None
+    return lines + twice_told(record)
+
+
+def twice_told(record: Record) -> list[str]:
+    """Facts that a record says more than once: the seed, the category, the method."""
+    settings, run = record.settings, str(record.content["run"])
+    said = {"settings": settings.get("seed", record.seed)}
+    named = re.match(r"seed(\d+)-", run)
+    if named:
+        said["run"] = int(named[1])
+    lines = [
+        f"seed is {record.seed}, its {where} says {value}" for where, value in said.items() if value != record.seed
+    ]
+    if "group" in settings:
+        settings = settings | {"group": group_of(str(settings["group"]))}
+    for key, own in (("category", record.category), ("name", record.method), ("group", record.group)):
+        if settings.get(key, own) != own:
+            lines.append(f"{'method' if key == 'name' else key} is {own}, its settings say {settings[key]}")
+    stages = [stage["name"] for stage in settings.get("stages") or []]
+    if stages and stages != list(record.stages):
+        lines.append(f"it has the stages {', '.join(record.stages)}, its settings say {', '.join(stages)}")
+    return lines
 
 
 def trusted(record: Record) -> Record:

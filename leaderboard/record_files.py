@@ -9,7 +9,16 @@ from annotated_types import Ge, Le, Len
 from pydantic import AfterValidator, Field, model_validator
 
 from harness.checks.schemas import CategoryName, Count, Name, Schema, Seconds, Seed, Share, fault
-from harness.runs.run_files import Config, Fingerprints, Rows, SidReport, StageMetrics
+from harness.runs.run_files import (
+    ComponentCode,
+    Config,
+    Fingerprints,
+    Group,
+    Optimum,
+    Rows,
+    SidReport,
+    StageMetrics,
+)
 
 METRIC = re.compile(r"(HR|NDCG)@[1-9]\d{0,4}|MRR")
 Text = Annotated[str, Len(0, 2_000)]
@@ -31,7 +40,7 @@ class RecordFile(Schema):
     format: int
     label: Annotated[str, Len(1, 200)]
     method: Name
-    group: str
+    group: Group
     category: CategoryName
     seed: Seed
     run: Name
@@ -46,6 +55,8 @@ class RecordFile(Schema):
     settings: Config
     stages: Annotated[dict[Name, StageMetrics], Len(1)]
     cost: Cost
+    optimum: Optimum = Field(Optimum(), alias="Bayes-optimal")
+    components: dict[str, ComponentCode] = {}
     left_out: dict[str, Count] = {}
     started: Text | None = None
     finished: Text | None = None

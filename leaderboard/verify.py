@@ -21,7 +21,6 @@ from harness.evaluation import measure
 from harness.evaluation.agreement import TOLERANCE
 from harness.evaluation.segments import BOUGHT
 from harness.plugins import Plugins
-from harness.recipes import group_of
 from harness.runs import run_directory
 from harness.runs.config import hashed, identified
 
@@ -140,7 +139,7 @@ def verify(record: Record, dataset: Dataset | None, plugins: Plugins, folder: Pa
 
 def _by_itself(record: Record) -> list[str]:
     """The metrics follow from the record's own target ranks, could be true, and lie in their intervals."""
-    lines = contradictions(record) + _of_the_run(record)
+    lines = contradictions(record)
     n = record.content["rows"].get("test")
     for stage in record.stages:
         for protocol in record.protocols:
@@ -182,27 +181,6 @@ def _derived(record: Record, dataset: Dataset, plugins: Plugins, semantic_ids: S
         files = record.content["fingerprints"].get("files")
         if hashed(record.settings, identified(record.data, given, None, files)) != named[1]:
             lines.append(f"the settings are not those of run {record.content['run']}: their hash is another")
-    return lines
-
-
-def _of_the_run(record: Record) -> list[str]:
-    """Facts that a record says more than once: the seed, the category, the method."""
-    settings, run = record.settings, str(record.content["run"])
-    said = {"settings": settings.get("seed", record.seed)}
-    named = re.match(r"seed(\d+)-", run)
-    if named:
-        said["run"] = int(named[1])
-    lines = [
-        f"seed is {record.seed}, its {where} says {value}" for where, value in said.items() if value != record.seed
-    ]
-    if "group" in settings:
-        settings = settings | {"group": group_of(str(settings["group"]))}
-    for key, own in (("category", record.category), ("name", record.method), ("group", record.group)):
-        if settings.get(key, own) != own:
-            lines.append(f"{'method' if key == 'name' else key} is {own}, its settings say {settings[key]}")
-    stages = [stage["name"] for stage in settings.get("stages") or []]
-    if stages and stages != list(record.stages):
-        lines.append(f"it has the stages {', '.join(record.stages)}, its settings say {', '.join(stages)}")
     return lines
 
 

@@ -12,7 +12,8 @@ import re
 
 from harness.errors import BenchError
 
-LONGEST = 100
+LONGEST, WIDEST = 100, 150
+"""Characters, and their bytes as UTF-8: file systems allow 255, of which endings and numbers take some."""
 RULE = "letters and digits, and . _ - after the first of them"
 CATEGORY_RULE = "letters, digits, spaces, brackets, and . _ - , & ' + between them"
 _NAME = re.compile(r"\w[\w.-]*")
@@ -21,12 +22,16 @@ _CATEGORY = re.compile(r"[\w(\[]([\w .()\[\],&'+-]*[\w.)\]+-])?")
 
 def is_name(text: object) -> bool:
     """Whether it keeps the rule."""
-    return isinstance(text, str) and len(text) <= LONGEST and _NAME.fullmatch(text) is not None
+    return isinstance(text, str) and _short(text) and _NAME.fullmatch(text) is not None
 
 
 def is_category(text: object) -> bool:
     """Whether it keeps the rule for categories."""
-    return isinstance(text, str) and len(text) <= LONGEST and _CATEGORY.fullmatch(text) is not None
+    return isinstance(text, str) and _short(text) and _CATEGORY.fullmatch(text) is not None
+
+
+def _short(text: str) -> bool:
+    return len(text) <= LONGEST and len(text.encode("utf-8", "replace")) <= WIDEST
 
 
 def checked(text: object, what: str, where: str = "") -> str:
@@ -55,7 +60,7 @@ def _refused(text: object, what: str, where: str, rule: str) -> BenchError:
     place = f"{where}: " if where else ""
     return BenchError(
         f"{place}{text!r:.60} cannot be the name of a {what}, since folders are named by it; use {rule}, "
-        f"at most {LONGEST} characters"
+        f"at most {LONGEST} characters ({WIDEST} bytes)"
     )
 
 
@@ -63,6 +68,6 @@ def slug(text: str) -> str:
     """A name for a path from free text: itself where it is one, else its letters and digits and a short hash."""
     if is_name(text):
         return text
-    kept = re.sub(r"[^\w.]+", "-", text).strip("-._")[:60]
+    kept = re.sub(r"[^\w.]+", "-", text).strip("-._").encode()[:60].decode("utf-8", "ignore")
     digest = hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:6]
     return f"{kept}-{digest}" if kept else digest

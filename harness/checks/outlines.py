@@ -186,7 +186,7 @@ def _form(entry: Any) -> str | None:
 
 CHOICES, RANGE = f"{UNNAMED}choices", f"{UNNAMED}range"
 Searched = Annotated[
-    Annotated[list[Any], Tag(CHOICES)] | Annotated[Range, Tag(RANGE)],
+    Annotated[list[str | int | float | bool | None], Tag(CHOICES)] | Annotated[Range, Tag(RANGE)],
     Discriminator(
         _form, custom_error_type=FAULT, custom_error_message="must be a list of choices or {{low: …, high: …}}"
     ),

@@ -64,6 +64,8 @@ def main() -> None:
             raise
         if place := full_disk(error):
             click.echo(shown(f"Error: {place}; free space and run the same command again, which goes on"), err=True)
+        elif isinstance(error, MemoryError):
+            click.echo("Error: there is not enough memory for this; take smaller batches, beams or sizes", err=True)
         elif isinstance(error, RecursionError):
             click.echo("Error: the input is nested too deeply; flatten it (bench --debug … shows where)", err=True)
         else:

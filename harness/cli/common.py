@@ -129,9 +129,10 @@ quiet_option = click.option("--quiet", is_flag=True, help="No progress.")
 
 def device_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """``--device`` and ``--threads``."""
-    function = click.option("--threads", default=0, help="CPU threads.  [default: as many as there are cores]")(
-        function
-    )
+    function = click.option(
+        "--threads", type=click.IntRange(0, 4096), default=0, metavar="INTEGER",
+        help="CPU threads.  [default: as many as there are cores]",
+    )(function)  # fmt: skip
     return click.option("--device", default="auto", show_default=True, help="auto, cpu, or cuda.")(function)
 
 

@@ -23,9 +23,10 @@ def data() -> None:
 def list_(plugins: Plugins, data_dir: str | None) -> None:
     """List the categories: name, layout, and where each was found."""
     from harness.data import categories
+    from harness.text.plain import line
 
     for category in categories.find(plugins, data_dir):
-        click.echo(f"{category.name:<32} {category.layout:<12} {category.root or 'embedded (generated)'}")
+        click.echo(line(f"{category.name:<32} {category.layout:<12} {category.root or 'embedded (generated)'}"))
 
 
 @data.command()
@@ -87,7 +88,7 @@ def validate(plugins: Plugins, category: str, overrides: tuple[str, ...], data_d
     for problem in problems.found:
         click.echo(shown(f"{problem.severity}: {problem}"))
     for line in problems.further:
-        click.echo(line)
+        click.echo(shown(line))
     rows = ", ".join(f"{n} {len(s):,}" for n, s in dataset.splits.items()) if dataset else "not usable"
     click.echo(f"{category}: {rows}; {problems.number('error'):,} errors, {problems.number('warning'):,} warnings")
     if problems.errors:

@@ -112,6 +112,7 @@ def _of_run(folder: Any) -> list[str]:
     from harness import api
     from harness.cli.tables import summary
     from harness.runs import finished
+    from harness.text.plain import line
 
     manifest, lines = finished.begun(folder), []
     done = manifest.get("done", {})
@@ -137,6 +138,9 @@ def _of_run(folder: Any) -> list[str]:
         for key, value in facts.items():
             if key not in ("seconds", "trained") and isinstance(value, (int, float, str)):
                 lines.append(f"  {key}: {value}")
+    lines = [
+        "\n" * said.startswith("\n") + line(said.lstrip("\n")) for said in lines
+    ]  # texts of a manifest: a line each
     if "run" in done:
         lines.append("\n" + summary(api.load_run(folder.path).result))
     else:

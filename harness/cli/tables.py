@@ -40,7 +40,7 @@ def cell(value: Any) -> str:
     """A value as a table's cell."""
     if value is None:
         return "—"
-    text = f"{value:.4f}" if isinstance(value, float) else str(value)
+    text = f"{value:.4f}" if isinstance(value, float) else value if isinstance(value, str) else str(value)
     return plain.cell(text)
 
 

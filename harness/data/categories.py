@@ -48,9 +48,28 @@ def find(plugins: Plugins, data_dir: str | None) -> list[Category]:
     by_name: dict[str, Category] = {}
     for root in [*(r for r in roots(data_dir) if r.is_dir()), None]:
         for layout in plugins.registry("dataset"):
-            for name in plugins.get("dataset", layout).categories(root):
+            for name in _listed(plugins.get("dataset", layout), layout, root):
                 by_name.setdefault(name, Category(name, layout, root))
     return list(by_name.values())
+
+
+def _listed(reader: Any, layout: str, root: Path | None) -> list[str]:
+    """The categories that a reader finds.
+
+    Raises:
+        BenchError: it fails, or gives what are no names; says which reader.
+    """
+    try:
+        found = list(reader.categories(root))
+    except BenchError:
+        raise
+    except Exception as error:
+        raise BenchError(
+            f"dataset reader {layout}: categories({root}) failed ({type(error).__name__}: {error}); mend its plugin"
+        ) from error
+    if not all(isinstance(name, str) for name in found):
+        raise BenchError(f"dataset reader {layout}: categories({root}) gave {found!r:.60}, no texts; mend its plugin")
+    return found
 
 
 def read(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+import sys
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +11,7 @@ from harness.errors import BenchError
 
 EXAMPLES = 20
 """Problems of one kind in one file that are kept; the others are counted."""
-_PARTICULAR = re.compile(r"\'[^\']*\'|\[.*?\]|<[^>]*>|\d+|user \S+|(?<=item_id ).*?(?= is )")
+MOST = 500  # characters of a text
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,8 @@ class Problem:
 class Problems:
     """Collects problems; errors stop a run, warnings are only listed by ``bench data validate``.
 
+    What one statement of a reader notes of one file is one kind, whatever the texts say.
+
     Attributes:
         found: the examples that are kept, as they came.
         counts: how many there are in all, by severity, file and kind.
@@ -40,6 +42,7 @@ class Problems:
 
     found: list[Problem] = field(default_factory=list)
     counts: Counter[tuple[str, Path, str]] = field(default_factory=Counter)
+    first: dict[tuple[str, Path, str], Problem] = field(default_factory=dict)
 
     def error(self, file: Path, row: int | None, what: str, mend: str) -> None:
         """Note something that makes the data unusable."""
@@ -50,10 +53,13 @@ class Problems:
         self._note("warning", file, row, what, mend)
 
     def _note(self, severity: str, file: Path, row: int | None, what: str, mend: str) -> None:
-        kind = (severity, file, _PARTICULAR.sub("…", what[:200]))
+        statement = sys._getframe(2)
+        kind = (severity, file, f"{statement.f_code.co_filename}:{statement.f_lineno}")
         self.counts[kind] += 1
         if self.counts[kind] <= EXAMPLES:
-            self.found.append(Problem(severity, file, row, what, mend))
+            problem = Problem(severity, file, row, what[:MOST], mend[:MOST])
+            self.found.append(problem)
+            self.first.setdefault(kind, problem)
 
     @property
     def errors(self) -> list[Problem]:
@@ -68,8 +74,8 @@ class Problems:
     def further(self) -> list[str]:
         """A line for each kind of which not all are kept."""
         return [
-            f"{severity}: {file}: {kind}: {count - EXAMPLES:,} more of this kind, {count:,} in all"
-            for (severity, file, kind), count in self.counts.items()
+            f"{kind[0]}: {self.first[kind]}: {count - EXAMPLES:,} more of this kind, {count:,} in all"
+            for kind, count in self.counts.items()
             if count > EXAMPLES
         ]
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
@@ -144,10 +144,15 @@ class Rankings:
         pq.write_table(pa.table(columns).replace_schema_metadata(metadata), path, compression="zstd")
 
     @classmethod
-    def read(cls, path: Path, semantic_ids: SemanticIds | None, samples: Keyed | None = None) -> Rankings:
+    def read(
+        cls, path: Path, semantic_ids: SemanticIds | None, samples: Keyed | None = None, items: int = 2**31 - 1
+    ) -> Rankings:
         """Read what :meth:`write` wrote, in the order of `samples`; without them in the order of the file.
 
         A file of an older version has no keys: its samples are the rows of the test file, as that was then.
+
+        Args:
+            items: of the catalogue.
 
         Raises:
             BenchError: the file is missing, damaged, ranks other samples, or names an SID that the catalogue lacks.
@@ -157,16 +162,22 @@ class Rankings:
 
         try:
             table = pq.read_table(path)
-            numbers = table["sample"].to_numpy()
+            numbers = _whole_numbers(table, "sample")
             kind: Literal["sid", "item"] = "item" if "item" in table.column_names else "sid"
             k = int((numbers == 0).sum())
-            n = len(numbers) // k
+            n = len(numbers) // k if k else 0
+            if not n or not np.array_equal(numbers, np.repeat(np.arange(n), k)):
+                raise ValueError("its rows are not samples 0, 1, 2, … with as many candidates each")
+            if not np.array_equal(_whole_numbers(table, "rank"), np.tile(np.arange(1, k + 1), n)):
+                raise ValueError("the ranks of a sample are not 1, 2, 3, …")
             if "score" in table.column_names:
                 scores = table["score"].to_numpy().reshape(n, k)
             else:
                 scores = np.tile(-np.arange(k, dtype=np.float32), (n, 1))
             if kind == "item":
-                ids = table["item"].to_numpy()
+                ids = _whole_numbers(table, "item")
+                if ids.max() >= 2**31:
+                    raise ValueError(f"it has item {ids.max()}")
             else:
                 if semantic_ids is None:
                     raise BenchError(f"rankings {path} hold SIDs, and the run has none")
@@ -174,13 +185,17 @@ class Rankings:
                 column = table["sid"].combine_chunks().dictionary_encode()
                 own = np.array([index[s] for s in column.dictionary.to_pylist()] + [-1], dtype=np.int32)
                 ids = own[column.indices.fill_null(len(own) - 1).to_numpy()]
-        except (OSError, KeyError, ValueError, ZeroDivisionError, pa.ArrowException) as error:
+            stored = (table.schema.metadata or {}).get(KEYS)
+            keys = np.frombuffer(stored, dtype="<u8") if stored is not None else None
+        except (OSError, KeyError, ValueError, TypeError, pa.ArrowException) as error:
             raise BenchError(f"rankings {path} cannot be read ({error}); run the method again") from None
-        stored = (table.schema.metadata or {}).get(KEYS)
-        keys = np.frombuffer(stored, dtype="<u8") if stored is not None else None
         if keys is not None and len(keys) != n:
             raise BenchError(f"rankings {path} have {len(keys)} sample keys for {n} samples; run the method again")
         rankings = cls(kind, ids.reshape(n, k).astype(np.int32), scores, keys)
+        try:
+            rankings.check(items if kind == "item" else len(index))
+        except BenchError as error:
+            raise BenchError(f"rankings {path} are damaged ({error.message}); run the method again") from None
         return rankings if samples is None else rankings.of(samples, path)
 
     def of(self, samples: Keyed, path: Path) -> Rankings:
@@ -190,6 +205,18 @@ class Rankings:
             BenchError: they are of other samples.
         """
         return self.take(_places(self.keys, len(self.ids), samples, path))
+
+
+def _whole_numbers(table: Any, column: str) -> np.ndarray:
+    """A column of whole numbers, none of them absent.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    values: np.ndarray = table[column].to_numpy()
+    if values.dtype.kind not in "iu":
+        raise ValueError(f"column {column} holds no whole numbers, or not in each row")
+    return values.astype(np.int64)
 
 
 def _places(keys: np.ndarray | None, n: int, samples: Keyed, path: Path) -> np.ndarray:

@@ -44,6 +44,9 @@ def read_json(path: Path, problems: Problems) -> dict[str, Any] | None:
 def read_text(path: Path, problems: Problems) -> str | None:
     """The text of a data file, a byte-order mark or none, or None with the problem noted."""
     try:
+        if path.exists() and not path.is_file():
+            problems.error(path, None, "is no file", "put the file there")
+            return None
         return decode(path.read_bytes())
     except FileNotFoundError:
         problems.error(path, None, "the file is missing", REGENERATE)
@@ -96,6 +99,12 @@ def read_items(path: Path, problems: Problems) -> Items | None:
         if not isinstance(row, dict):
             problems.error(path, None, f"item {i} is not an object", "give it title, description, brand, categories")
             return None
+    if not rows:
+        problems.error(path, None, "holds no item", REGENERATE)
+        return None
+    for i, row in enumerate(rows):
+        if not isinstance(row.get("title"), (str, int, float, type(None))) or isinstance(row.get("title"), bool):
+            problems.error(path, None, f"the title of item {i} is no text", "give a text, or null where there is none")
     columns = {key: [_text(row.get(key)) for row in rows] for key in ("title", "description", "brand", "categories")}
     return Items(columns["title"], columns["description"], columns["brand"], columns["categories"])
 
@@ -116,6 +125,8 @@ def read_index(path: Path, n_items: int | None, problems: Problems) -> SemanticI
     codes = []
     for i, tokens in enumerate(rows):
         try:
+            if not isinstance(tokens, list) or not all(isinstance(token, str) for token in tokens):
+                raise ValueError("it is no list of texts")
             parsed = [parse_token(token) for token in tokens]
             if not parsed or [level for level, _ in parsed] != list(range(len(parsed))):
                 raise ValueError(f"tokens {tokens} are not of levels a, b, c, … in order")
@@ -207,5 +218,16 @@ def _text(value: Any) -> str:
         except ValueError:
             return value
     if isinstance(value, Iterable) and not isinstance(value, (str, dict)):
-        return " ".join(str(v) for v in value)
+        return " ".join("" if v is None else str(v) for v in value).strip()
     return str(value)
+
+
+MOST_OF_USER = 200  # characters: ids stand in arrays as wide as the longest
+
+
+def is_user(name: str) -> bool:
+    """Whether a text can be the id of a user: not blank, of a length that ids have, without NUL."""
+    return bool(name.strip()) and len(name) <= MOST_OF_USER and "\0" not in name
+
+
+USERS = f"a user's id has 1 to {MOST_OF_USER} characters, not all of them blank, and no NUL"

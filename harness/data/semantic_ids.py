@@ -21,7 +21,7 @@ from harness.text.parsing import decode, parse_json
 LEVELS = "abcdefgh"
 MOST_CODE = 2**31 - 1
 """Codes are int32."""
-_TOKEN = re.compile(r"<([a-h])_(\d+)>")
+_TOKEN = re.compile(r"<([a-h])_(0|[1-9][0-9]{0,11})>")
 
 
 @dataclass(frozen=True)
@@ -124,6 +124,8 @@ class SemanticIds:
             BenchError: it is missing, damaged, or holds others than expected.
         """
         try:
+            if not path.is_file():
+                raise BenchError(f"{path} {'is no file' if path.exists() else 'is missing'}; {mend}")
             semantic_ids = cls.from_json(decode(path.read_bytes()))
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else error
@@ -166,7 +168,7 @@ def parse_token(token: str) -> tuple[int, int]:
     """
     match = _TOKEN.fullmatch(token)
     if match is None:
-        raise ValueError(f"'{token}' is not of the form <a_12>")
+        raise ValueError(f"'{token[:40]}' is not of the form <a_12>")
     return LEVELS.index(match[1]), int(match[2])
 
 
@@ -182,5 +184,5 @@ def parse_sid(string: str) -> list[int]:
         or "".join(f"<{lv}_{c}>" for lv, c in pieces) != string
         or [lv for lv, _ in pieces] != list(LEVELS[: len(pieces)])
     ):
-        raise ValueError(f"'{string}' is not of the form <a_1><b_2><c_3>")
+        raise ValueError(f"'{string[:60]}' is not of the form <a_1><b_2><c_3>")
     return [int(code) for _, code in pieces]

@@ -43,4 +43,27 @@ def contradictions(stages: Mapping[str, Mapping[str, Any]], n: int) -> list[str]
                 if not abs(said.get(name, -1.0) - value) <= TOLERANCE
             ]
             lines += [f"{where}: {name} does not follow from the target ranks" for name in said if name not in means]
+            lines += _around(entry, protocol, means, where)
+            if (entry.get("invalid") or 0) > n * ranks.most:
+                lines.append(f"{where}: {entry['invalid']} invalid candidates of {n * ranks.most}")
+    return lines
+
+
+def _around(entry: Mapping[str, Any], protocol: str, means: Mapping[str, float], where: str) -> list[str]:
+    """What stands beside the metrics and hangs on them: intervals, parts of the samples, the levels' last."""
+    lines = []
+    for name, (low, high) in ((entry.get("intervals") or {}).get(protocol) or {}).items():
+        if name in means and not low - TOLERANCE <= means[name] <= high + TOLERANCE:
+            lines.append(f"{where}: {name} {means[name]:.4f} lies outside its own interval, {low:.4f}–{high:.4f}")
+    for division, parts in (entry.get("segments") or {}).items():
+        held = [part for part in parts.values() if part.get(protocol)]
+        total = sum(part["n"] for part in held)
+        for name in held[0][protocol] if held and len(held) == len(parts) else ():
+            mean = sum(part["n"] * part[protocol].get(name, 0.0) for part in held) / max(1, total)
+            if name in means and abs(mean - means[name]) > 1e-6:
+                lines.append(f"{where}: {name} is {means[name]:.6g}, over the segments of {division} {mean:.6g}")
+    if protocol == "sid":
+        for k, chain in ((entry.get("levels") or {}).get("cumulative") or {}).items():
+            if (whole := means.get(f"HR@{k}")) is not None and abs([*chain.values()][-1] - whole) > 1e-6:
+                lines.append(f"{where}: HR@{k} is {whole:.6g}, the levels say {[*chain.values()][-1]:.6g}")
     return lines

@@ -36,9 +36,16 @@ def begun(folder: RunDirectory) -> dict[str, Any]:
     """The manifest of a run that has begun, finished or not.
 
     Raises:
-        BenchError: it is damaged.
+        BenchError: it is damaged, or not that of the settings beside it.
     """
     content: dict[str, Any] = checked(run_files.BegunManifest, folder.manifest, folder.path / MANIFEST, DAMAGED)
+    settings = configuration(folder)
+    for key, name in (("method", "name"), ("category", "category"), ("seed", "seed")):
+        if content[key] != settings[name]:
+            raise BenchError(
+                f"{folder.path}: {key} is {content[key]!r:.60} in {MANIFEST}, {settings[name]!r:.60} in {CONFIG}; "
+                f"{DAMAGED}"
+            )
     return content
 
 
@@ -57,9 +64,10 @@ def metrics(folder: RunDirectory) -> dict[str, Any]:
     Raises:
         BenchError: the file is missing or damaged.
     """
-    content: dict[str, Any] = read_json(
-        folder.path / METRICS, f"bench results measure {folder.path} computes it again", run_files.Metrics
-    )
+    mend = f"bench results measure {folder.path} computes it again"
+    content: dict[str, Any] = read_json(folder.path / METRICS, mend, run_files.Metrics)
+    if list(content["stages"]) != stage_names(folder):
+        raise BenchError(f"{folder.path / METRICS} has other stages than {CONFIG}; {mend}")
     return content
 
 

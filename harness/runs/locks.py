@@ -42,14 +42,19 @@ def held(path: Path, what: str, wait: float = 0.0, say: Callable[[str], None] = 
 
 def _taken(path: Path, what: str, wait: float, say: Callable[[str], None]) -> IO[str]:
     """The lock file, locked, and still the one that stands at its path: a holder may remove the folder it is in."""
-    end, said = time.monotonic() + wait, False
+    end, said, gone = time.monotonic() + wait, False, 0
     while True:
         make_folder(path.parent)
         try:
-            file = open(path, "a+", encoding="utf-8")  # noqa: SIM115
-        except FileNotFoundError:
-            continue  # the folder went away in between
+            number = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
+            file = open(number, "r+", encoding="utf-8")  # noqa: SIM115
         except OSError as error:
+            if isinstance(error, FileNotFoundError) and gone < 100:
+                gone += 1  # the folder went away in between
+                time.sleep(0.01)
+                continue
+            if error.errno == errno.ELOOP:
+                raise BenchError(f"{path} is a link, and a lock is a file; remove the link") from None
             raise BenchError(f"{path} cannot be written ({error.strerror}); name a place that can be") from None
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -95,7 +100,7 @@ def _holder(file: IO[str]) -> str:
 def is_held(path: Path) -> bool:
     """Whether a process holds a lock file now."""
     try:
-        with open(path, "rb") as file:
+        with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except FileNotFoundError:
         return False

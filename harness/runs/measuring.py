@@ -8,12 +8,13 @@ from harness.data.dataset import Dataset, Samples
 from harness.data.rankings import Rankings
 from harness.data.semantic_ids import SemanticIds
 from harness.errors import BenchError
-from harness.evaluation.measure import BAYES, Evaluated, bayes_optimal, measure
+from harness.evaluation.measure import BAYES, MEASURED, Evaluated, bayes_optimal, measure
 from harness.evaluation.target_ranks import TargetRanks
 from harness.files import read_json
 from harness.plugins import Plugins
 from harness.runs import finished
 from harness.runs.run_directory import METRICS, RunDirectory
+from harness.runs.run_files import Metrics
 
 
 def stage(
@@ -43,7 +44,7 @@ def rankings_of(folder: RunDirectory, name: str, test: Samples, semantic_ids: Se
         BenchError: the file is missing, damaged, or of other samples.
     """
     path = folder.rankings(name)
-    rankings = Rankings.read(path, semantic_ids, test)
+    rankings = Rankings.read(path, semantic_ids, test, folder.manifest["items"])
     recorded_ranks = _recorded_ranks(folder, name)
     if rankings.keys is None and recorded_ranks and (rankings.ids >= 0).all():
         ranks = TargetRanks.of_each(rankings, test.targets, semantic_ids)
@@ -56,9 +57,17 @@ def rankings_of(folder: RunDirectory, name: str, test: Samples, semantic_ids: Se
 
 
 def _recorded_ranks(folder: RunDirectory, name: str) -> dict[str, Any]:
-    path = folder.path / METRICS
-    stages = read_json(path).get("stages", {}) if path.exists() else {}
-    return stages.get(name, {}).get("ranks") or {}
+    return _before(folder).get(name, {}).get("ranks") or {}
+
+
+def _before(folder: RunDirectory) -> dict[str, Any]:
+    """The entries of stages that were measured before; none where the file is missing or damaged."""
+    try:
+        content: dict[str, Any] = read_json(folder.path / METRICS, schema=Metrics)
+    except BenchError:
+        return {}
+    stages: dict[str, Any] = content["stages"]
+    return stages
 
 
 def again(folder: RunDirectory, plugins: Plugins, data_dir: str | None) -> dict[str, Any]:
@@ -68,11 +77,15 @@ def again(folder: RunDirectory, plugins: Plugins, data_dir: str | None) -> dict[
         BenchError: its rankings are damaged, or the category's data is not what it was.
     """
     dataset, semantic_ids = finished.read_dataset(folder, plugins, data_dir), finished.semantic_ids(folder)
-    names, path = finished.stage_names(folder), folder.path / METRICS
-    before = read_json(path).get("stages", {}) if path.exists() else {}
+    names, before = finished.stage_names(folder), _before(folder)
     result: dict[str, Any] = {"stages": {name: stage(folder, name, plugins, dataset, semantic_ids) for name in names}}
     for name, entry in result["stages"].items():
         old = before.get(name, {})
+        if old.get(MEASURED, 1) > 1 and old.get("rankings") not in (None, entry["rankings"]):
+            raise BenchError(
+                f"{folder.rankings(name)} does not hold the rankings that were measured before; run the method again, "
+                f"or delete {folder.path / METRICS} to measure the file as it is"
+            )
         if old.get("rankings") == entry["rankings"]:  # what plugins measured that are not loaded now is not lost
             entry |= {key: value for key, value in old.items() if key not in entry}
     if dataset.oracle is not None:

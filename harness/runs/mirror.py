@@ -41,14 +41,17 @@ class Mirror:
         self.run = ""
         self._stages: dict[str, str] = {}
         self._order: list[str] = []
+        self._new: set[str] = set()  # made here: nothing stands in them yet
         self._experiment = ""
         self._logged: dict[tuple[str, str], dict[int, float]] = {}
 
     @property
     def noted(self) -> dict[str, Any]:
-        """What the manifest says of the MLflow runs; nothing where they are in another store."""
+        """What the manifest says of the MLflow runs; in another store than its own they are looked for by their key."""
         known = self.folder.manifest.get("mlflow", {})
-        return known if known.get("store") in (None, self._store_key) else {}
+        if known.get("store") in (None, self._store_key):
+            return known
+        return {key: known[key] for key in ("key",) if known.get(key)}
 
     @property
     def _store_key(self) -> str:
@@ -88,6 +91,7 @@ class Mirror:
         if found is None:
             made_tags = dict(tags) | {KEY: noted["key"]}
             found = call(lambda: client.create_run(self._experiment, run_name=name, tags=made_tags))
+            self._new.add(found.info.run_id)
         self.run = found.info.run_id
         if noted.get("run") != self.run:
             self._note(run=self.run, artifacts={})
@@ -104,6 +108,7 @@ class Mirror:
         if found is None or found.data.tags.get("mlflow.parentRunId") != self.run:
             tags = {"mlflow.parentRunId": self.run, "stage": name}
             found = self.store.call(lambda: client.create_run(self._experiment, run_name=name, tags=tags))
+            self._new.add(found.info.run_id)
         self._stages[name] = found.info.run_id
         if self.noted.get(name) != found.info.run_id:
             self._note(**{name: found.info.run_id})
@@ -215,6 +220,8 @@ class Mirror:
 
     def _history(self, run_id: str, name: str) -> dict[int, float]:
         """``{step: value}`` of what is logged of a metric (the last value of a step), asked for once."""
+        if (run_id, name) not in self._logged and run_id in self._new:
+            self._logged[run_id, name] = {}
         if (run_id, name) not in self._logged:
             points = self.store.call(lambda: self.store.client.get_metric_history(run_id, name))
             self._logged[run_id, name] = {point.step: point.value for point in sorted(points, key=_time)}

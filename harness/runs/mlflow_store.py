@@ -25,10 +25,12 @@ PATIENCE = 10.0
 """Seconds that a store may keep a run waiting, all in all, before it is left alone."""
 SLOW = 2.0
 """Seconds of a call that is counted against the patience."""
-MAKING = 300.0
+SLOW_SERVER = 0.25
+"""The same where the store is a server: a database next door may be slow because its machine is busy."""
+MAKING = 60.0
 """Seconds that others may take to make the database (a few on an idle machine)."""
-
-
+UNFIT = "?%"
+"""Characters of a path that the address of a database cannot hold."""
 FORGOTTEN = 600.0
 """Seconds after which a store that failed in this process is tried again."""
 _given_up: dict[str, tuple[str, float]] = {}
@@ -83,6 +85,8 @@ class Store:
         Raises:
             Unavailable: it cannot be used.
         """
+        if not os.environ.get(ADDRESS, "").strip() and any(c in self.uri for c in UNFIT):
+            self._give_up(f"no database can be kept in a folder whose path has {' or '.join(UNFIT)}; set {ADDRESS}")
         if (path := self.database) is not None:
             try:
                 prepare(path, self.artifact_root, self._say)
@@ -117,7 +121,7 @@ class Store:
 
     def _note_wait(self, seconds: float) -> None:
         """Count a call that took long: a store that is slow each time is as bad as one that never answers."""
-        if seconds > SLOW:
+        if seconds > (SLOW if self.database is not None else SLOW_SERVER):
             self._waited += seconds
 
     def _serve(self) -> None:
@@ -154,6 +158,7 @@ def _quieten() -> None:
     for variable, value in (
         ("GIT_PYTHON_REFRESH", "quiet"), ("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1"), ("MLFLOW_HTTP_REQUEST_TIMEOUT", "8"),
         ("MLFLOW_DISABLE_TELEMETRY", "true"), ("MLFLOW_LOGGING_LEVEL", "CRITICAL"),
+        ("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true"),
     ):  # fmt: skip
         os.environ.setdefault(variable, value)
     import mlflow  # noqa: F401  it sets the level of its loggers when it is imported
@@ -167,9 +172,11 @@ def prepare(path: Path, artifact_root: Path, say: Callable[[str], None]) -> None
 
     A half-made one (its maker was killed, or the disk was full) is set aside under a name that is said.
     """
+    if path.exists() and not path.is_file():
+        raise BenchError(f"{path} is no file; name a database")
     if _whole(path):
         return
-    with held(path.with_name(f".{path.name}.lock"), f"{path} (it is being made)", MAKING):
+    with held(path.with_name(f".{path.name}.lock"), f"{path} (it is being made)", MAKING, say):
         for leftover in path.parent.glob(f".{path.name}.*.tmp*"):
             leftover.unlink(missing_ok=True)
         if _whole(path):
@@ -190,6 +197,8 @@ def prepare(path: Path, artifact_root: Path, say: Callable[[str], None]) -> None
 def _make(path: Path, artifact_root: Path) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
+        with contextlib.closing(sqlite3.connect(temporary)) as connection:  # what fails, fails at once
+            connection.execute("PRAGMA user_version = 0")
         _quieten()
         from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
@@ -224,8 +233,11 @@ def _whole(path: Path) -> bool:
     """Whether there is a database that MLflow can use; one of an older version counts, where it holds runs."""
     if not path.exists():
         return False
+    mode = (
+        "rw" if os.access(path, os.W_OK) and os.access(path.parent, os.W_OK) else "ro"
+    )  # rw rolls back what was killed
     try:
-        connection = sqlite3.connect(f"file:{path.as_posix()}?mode=ro", uri=True, timeout=1)
+        connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode={mode}", uri=True, timeout=1)
     except sqlite3.Error:
         return False
     try:

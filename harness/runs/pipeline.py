@@ -46,7 +46,14 @@ def directory(root: Path, config: RunConfig, dataset: Dataset, from_run: Origin 
     origin = str(from_run) if from_run else None
     told = identified(dataset.fingerprint, given, origin, identity.files(config))
     name = f"seed{config.seed}-{config.hash(**told)}"
-    return root / config.category / config.method / name
+    place = root / config.category / config.method / name
+    try:
+        str(place.resolve()).encode("utf-8")
+    except UnicodeEncodeError:
+        raise BenchError(f"{place} has characters that are no UTF-8; name a folder without them") from None
+    except FileNotFoundError:
+        raise BenchError("the working directory is gone; change to one that is there") from None
+    return place
 
 
 def execute(

@@ -62,7 +62,10 @@ class Clock:
 def append_log(stage: Path, numbers: dict[str, float], step: int) -> None:
     """Add numbers at a step to a stage's log, one JSON line."""
     finite = {name: value for name, value in numbers.items() if math.isfinite(value)}
-    with open(stage / LOG, "ab+") as file:
+    path = stage / LOG
+    if path.is_symlink() or (path.exists() and not path.is_file()):
+        raise BenchError(f"{path} is no file of its own; remove it, and the same command goes on")
+    with open(path, "ab+") as file:
         torn = file.tell() and file.seek(-1, os.SEEK_END) is not None and file.read(1) != b"\n"
         file.write((b"\n" if torn else b"") + json.dumps({"step": step} | finite).encode() + b"\n")
 
@@ -74,7 +77,7 @@ def read_log(stage: Path) -> dict[str, list[tuple[float, float]]]:
     """
     path = stage / LOG
     curves: dict[str, dict[float, float]] = {}
-    lines = path.read_bytes().split(b"\n") if path.exists() else []
+    lines = path.read_bytes().split(b"\n") if path.is_file() else []
     for line in lines:
         try:
             numbers = parse_json(line.decode("utf-8"))

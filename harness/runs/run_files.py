@@ -5,13 +5,25 @@ All are written by the harness; a file that does not fit was cut, mixed up or ch
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any
 
-from annotated_types import Ge, Len
-from pydantic import Field
+from annotated_types import Ge, Le, Len
+from pydantic import AfterValidator, Field, model_validator
 
-from harness.checks.schemas import CategoryName, Count, Name, Schema, Seconds, Seed, Share
+from harness.checks.schemas import CategoryName, Count, Finite, Name, Schema, Seconds, Seed, Share, fault
+from harness.recipes import GROUPS, group_of
 
+METRIC = re.compile(r"(HR|NDCG)@\d+( by item)?$")
+
+
+def _group(name: str) -> str:
+    if group_of(name) not in GROUPS:
+        raise fault(f"is none of {', '.join(GROUPS)}")
+    return name
+
+
+Group = Annotated[str, AfterValidator(_group)]
 Values = dict[str, Share]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{8,64}$")]
 
@@ -44,10 +56,18 @@ class Done(Schema):
     """The facts of a finished step."""
 
     seconds: Seconds = 0.0
-    valid: dict[str, float] | None = None
+    valid: dict[str, Finite] | None = None
     parameters: Count | None = None
     trained: Trained | None = None
     run: str | None = None
+
+    @model_validator(mode="after")
+    def metrics_are_shares(self) -> Done:
+        """What is named as a metric is one."""
+        for name, value in (self.model_extra or {}).items():
+            if METRIC.search(name) and value is not None and not (type(value) in (int, float) and 0 <= value <= 1):
+                raise fault(f"has {name[:60]} = {value!r:.40}, which is no number from 0 to 1")
+        return self
 
 
 class SidReport(Schema):
@@ -55,6 +75,14 @@ class SidReport(Schema):
 
     levels: Count
     source: str
+
+
+class ComponentCode(Schema):
+    """Where the code of a component came from."""
+
+    name: str
+    version: str
+    distribution: str | None = None
 
 
 class Manifest(Schema):
@@ -71,7 +99,7 @@ class BegunManifest(Manifest):
     method: Name
     category: CategoryName
     seed: Seed
-    group: str = "ours"
+    group: Group = "ours"
     caption: str
     fingerprints: Fingerprints
     rows: Rows
@@ -84,7 +112,7 @@ class BegunManifest(Manifest):
     left_out: dict[str, Count] = {}
     started: str | None = None
     finished: str | None = None
-    components: dict[str, dict[str, Any]] = {}
+    components: dict[str, ComponentCode] = {}
 
 
 class Ranks(Schema):
@@ -93,6 +121,29 @@ class Ranks(Schema):
     most: Annotated[int, Ge(1), Field(le=2**31)]
     before: Annotated[str, Len(0, 50_000_000)]
     group: Annotated[str, Len(0, 50_000_000)] | None = None
+
+
+class Segment(Schema):
+    """The samples of a part, and their metrics."""
+
+    n: Count
+    sid: Values = {}
+    item: Values = {}
+
+
+class Levels(Schema):
+    """Accuracies by level (:mod:`harness.evaluation.levels`)."""
+
+    independent: dict[str, Values]
+    cumulative: dict[str, Values]
+    drop_off: dict[str, Share | None] = Field(alias="drop-off")
+
+
+class Optimum(Schema):
+    """What the best possible ranking of generated data has."""
+
+    sid: Values = {}
+    item: Values = {}
 
 
 class StageMetrics(Schema):
@@ -105,16 +156,24 @@ class StageMetrics(Schema):
     rankings: str | None = None
     invalid: Count | None = None
     train: Done | None = None
-    decode: Done | None = None
-    valid: dict[str, float] | None = None
-    levels: dict[str, dict[str, float | dict[str, float | None] | None]] | None = None
-    segments: dict[str, dict[str, dict[str, Any]]] | None = None
+    decode: Done
+    valid: dict[str, Share] | None = None
+    levels: Levels | None = None
+    segments: dict[str, dict[str, Segment]] | None = None
+    measured: Annotated[int, Ge(1), Le(1000)] = 1
 
 
 class Metrics(Schema):
     """``metrics.json``."""
 
     stages: Annotated[dict[Name, StageMetrics], Len(1)]
+    optimum: Optimum = Field(Optimum(), alias="Bayes-optimal")
+
+
+class Named(Schema):
+    """A component and its settings."""
+
+    name: str
 
 
 class StageSettings(Schema):
@@ -137,9 +196,9 @@ class Config(Schema):
     category: CategoryName
     seed: Seed
     stages: Annotated[list[StageSettings], Len(1)]
-    decoder: dict[str, Any]
-    tokenizer: dict[str, Any] | None = None
-    backbone: dict[str, Any] | None = None
+    decoder: Named
+    tokenizer: Named | None = None
+    backbone: Named | None = None
     dataset: dict[str, Any] | None = None
     probe: dict[str, Any] | None = None
     prompts: str | None = None

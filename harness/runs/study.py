@@ -32,6 +32,7 @@ def optuna() -> Any:
         raise BenchError("bench tune needs Optuna: pip install 'genrec-bench[tune]'") from None
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
+    warnings.filterwarnings("ignore", category=UserWarning, module="optuna")
     return optuna
 
 

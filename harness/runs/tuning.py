@@ -286,7 +286,9 @@ def _trial(optuna: Any, search: Search, trial: Any, settings: dict[str, Any]) ->
     started = time.monotonic()
     lock = _lock(search.directory, trial.number)
     over = True
+    same = contextlib.ExitStack()  # of several processes at one and the same settings one trains, and cleans up
     try:
+        same.enter_context(locks.held(search.directory / f".{folder.path.name}.lock", str(folder.path), math.inf))
         valid = pipeline.train(
             pipeline.Run(config, search.dataset, search.plugins, folder, Progress(quiet=True), search.device, tracker)
         )
@@ -308,6 +310,7 @@ def _trial(optuna: Any, search: Search, trial: Any, settings: dict[str, Any]) ->
         lock.close()
         if over:
             shutil.rmtree(folder.path, ignore_errors=True)  # the record is the study; weights are not kept
+        same.close()
 
 
 def _lock(directory: Path, number: int) -> Any:

@@ -15,10 +15,13 @@ SECRETS = ("MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN", "DATABRICKS_TOKE
 ADDRESSES = ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", "HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy")
 """Environment variables that hold addresses, in which a password may stand."""
 HIDDEN = "***"
-_USER_OF_ADDRESS = re.compile(r"(?<=://)[^/\s@'\"]+@")
-_SECRET_OF_QUERY = re.compile(r"(?i)([?&;](?:\w*(?:password|passwd|token|secret|signature|key))=)[^&\s'\"]+")
-_MARKUP = re.compile(r"<(?!/?ins>)")
-_SPECIAL = re.compile(r"(?<!\w)_|_(?!\w)|[`*\[\]]")
+_USER_OF_ADDRESS = re.compile(r"(?<=://)[^/\s@'\"]+@|(?<![\w/@:])[^/\s@:'\"]+:[^/\s@'\"]+@(?=[\w.-]+:?\d*)")
+_SECRET_OF_QUERY = re.compile(
+    r"(?i)([?&;#](?:\w*(?:password|passwd|pwd|token|secret|signature|sig|key|credential|auth))=)[^&\s'\"]+"
+)
+_LIVE = re.compile(r"\][(\[:]|([*`~]).*\1|(?<!\w)_.*_(?!\w)")
+"""Where markdown sees more in a cell than characters: a link, or two marks of a kind."""
+_SPECIAL = re.compile(r"(?<!\w)_|_(?!\w)|[`*\[\]\\~]")
 
 
 def line(text: str) -> str:
@@ -35,9 +38,17 @@ def _shown(character: str) -> str:
     return " " if kind[0] == "Z" or character in "\t\n\r\v\f\x85" else ""
 
 
+class Marked(str):
+    """A text with markup of our own: what marks the best and the second best."""
+
+
 def cell(text: str) -> str:
-    """A line as the cell of a markdown table; what marks the second best is the only markup that is let through."""
-    return _MARKUP.sub("&lt;", line(text)).replace("|", "\\|")
+    """A line as the cell of a markdown table: nothing in it is a tag, a link, code or emphasis, unless it is ours."""
+    if isinstance(text, Marked):
+        return line(text).replace("|", "\\|")
+    if _LIVE.search(text):
+        text = markdown(text)
+    return line(text).replace("<", "&lt;").replace("|", "\\|")
 
 
 def markdown(text: str) -> str:

@@ -30,9 +30,14 @@ def results() -> None:
 @click.option("--with-rankings", is_flag=True, help="Put the rankings beside the record: a pull request needs them.")
 def export(runs: tuple[str, ...], output: str, label: str, with_rankings: bool) -> None:
     """Write a record of each RUN (a run directory): OUTPUT/<category>/<method>/<run>.json."""
+    from harness.errors import BenchError, shown
+    from harness.text.plain import line
+
     from .. import submission
     from ..record import Record
 
+    if label and not 1 <= len(line(label).strip()) <= 200:
+        raise BenchError(f"--label {shown(label)[:40]!r}: give 1 to 200 characters that can be seen")
     records = [Record.of_run(Path(run), label) for run in runs]  # all are sound before one is written
     for record in records:
         path = submission.export(record, Path(output), with_rankings)

@@ -50,7 +50,7 @@ def bottleneck(system: System) -> list[str]:
         if worst == first
         else f"the step {worst.removesuffix(' retention')} loses most: it keeps {steps[worst]:.1%}"
     )
-    return [f"**Bottleneck ({markdown(system.name)})**: {lost} (L1 right in {accuracy:.1%}; then {shown})."]
+    return [f"**Bottleneck ({_named(system)})**: {lost} (L1 right in {accuracy:.1%}; then {shown})."]
 
 
 def top_k(system: System) -> list[str]:
@@ -66,7 +66,7 @@ def top_k(system: System) -> list[str]:
         for chain in chains
     ]
     missed = table[large][chains[0]] - table[large][chains[-1]]
-    line = f"**Where top-K helps ({system.name})**: from K = {small} to {large}, {', '.join(parts)}"
+    line = f"**Where top-K helps ({_named(system)})**: from K = {small} to {large}, {', '.join(parts)}"
     if table[large][chains[0]]:
         line += (
             f"; for {missed:.1%} of the samples the first level is among {large} candidates and the item's SID is not "
@@ -88,7 +88,7 @@ def level_gain(before: System, after: System) -> list[str]:
     top = changes[next(iter(ours))]
     largest = max(top, key=lambda chain: abs(top[chain]))
     tail = f"; at top 1 the change is largest at {largest}" if abs(top[largest]) >= 0.05 else ""
-    return [f"**{after.name} over {before.name}, by level** (percentage points): {'; '.join(parts)}{tail}."]
+    return [f"**{_named(after)} over {_named(before)}, by level** (percentage points): {'; '.join(parts)}{tail}."]
 
 
 def retention(before: System, after: System) -> list[str]:
@@ -100,7 +100,7 @@ def retention(before: System, after: System) -> list[str]:
     parts = [f"{s.removesuffix(' retention')} {theirs[s]:.1%} → {ours[s]:.1%}" for s in steps]
     widest = max(abs(ours[s] - theirs[s]) for s in steps)
     verdict = "keep what they kept" if widest < 0.02 else f"change by up to {100 * widest:.1f} percentage points"
-    return [f"**Retention**: from {before.name} to {after.name} the transitions {verdict} ({', '.join(parts)})."]
+    return [f"**Retention**: from {_named(before)} to {_named(after)} the transitions {verdict} ({', '.join(parts)})."]
 
 
 def stage_gain(before: System, after: System) -> list[str]:
@@ -126,7 +126,7 @@ def stage_gain(before: System, after: System) -> list[str]:
     elif len(better) == len(hits) or len(worse) == len(hits):
         parts.append(f"{'up' if better else 'down'} at every K")
     label = "SID" if protocol == "sid" else "item"
-    return [f"**{after.name} over {before.name}** ({label} protocol): {'; '.join(parts)}."]
+    return [f"**{_named(after)} over {_named(before)}** ({label} protocol): {'; '.join(parts)}."]
 
 
 def collisions(system: System) -> list[str]:
@@ -137,7 +137,7 @@ def collisions(system: System) -> list[str]:
         if sid is None or item is None or not sid:
             return []
         parts.append(f"{name} {sid:.4f} → {item:.4f} ({(item - sid) / sid:+.0%})")
-    return [f"**Collisions ({system.name})**: counted by item and not by SID, {', '.join(parts)}."]
+    return [f"**Collisions ({_named(system)})**: counted by item and not by SID, {', '.join(parts)}."]
 
 
 def segments(system: System) -> list[str]:
@@ -160,7 +160,7 @@ def segments(system: System) -> list[str]:
                 f"{large[low]:.4f} for '{low}' ({parts[low]['n'] / total:.1%})"
             )
             widest = (large[high] - large[low], shown)
-    return [f"**Segments ({system.name})**: they differ most by {widest[1]}."] if widest[1] else []
+    return [f"**Segments ({_named(system)})**: they differ most by {widest[1]}."] if widest[1] else []
 
 
 def discrepancy(system: System, row: Reported) -> list[str]:
@@ -181,7 +181,8 @@ def discrepancy(system: System, row: Reported) -> list[str]:
     side = "below" if gaps[most] < 0 else "above" if gaps[least] > 0 else "on both sides of"
     spread = f"{gaps[least]:+.1%} ({least})" + (f" to {gaps[most]:+.1%} ({most})" if most != least else "")
     return [
-        f"**Against {row.method} ({row.source})**: {system.name} is {side} the reported scores, by {spread}; "
+        f"**Against {markdown(row.method)} ({markdown(row.source)})**: {_named(system)} is {side} the reported scores, "
+        f"by {spread}; "
         f"{len(inside)} of {len(gaps)} reported values lie in its own 95 % interval."
     ]
 
@@ -199,7 +200,8 @@ def pattern(before: System, after: System, gaps: Sequence[tuple[System, Reported
         return []
     here = (ours - theirs) / theirs
     return [
-        f"**The reported gain of {after.name}** (NDCG@10 over {before.name}): {', '.join(parts)}; here {here:+.1%}."
+        f"**The reported gain of {_named(after)}** (NDCG@10 over {_named(before)}): {', '.join(parts)}; "
+        f"here {here:+.1%}."
     ]
 
 
@@ -216,7 +218,7 @@ def against_counting(last: Sequence[System]) -> list[str]:
         if system is counting or not ours or not theirs or not same:
             continue
         result = paired(theirs, ours)["NDCG@10"]
-        lines.append(f"{system.name} {result.difference:+.4f} [{result.low:+.4f}, {result.high:+.4f}]")
+        lines.append(f"{_named(system)} {result.difference:+.4f} [{result.low:+.4f}, {result.high:+.4f}]")
     return [f"**Against the counting baseline hybrid** (NDCG@10, item protocol): {'; '.join(lines)}."] if lines else []
 
 
@@ -232,7 +234,11 @@ def invalid(found: Sequence[System]) -> list[str]:
 
 
 def _listed(counts: dict[str, int]) -> str:
-    return ", ".join(f"{name} {count:,}" for name, count in counts.items())
+    return ", ".join(f"{markdown(name)} {count:,}" for name, count in counts.items())
+
+
+def _named(system: System) -> str:
+    return markdown(system.name)
 
 
 def _last_stages(found: Sequence[System]) -> list[System]:

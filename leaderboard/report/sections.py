@@ -124,10 +124,10 @@ def stage_of(recipe: Recipe, stage: str, several: bool, drawn: set[str]) -> list
             facts["trained parameters"] = trained["parameters"]
         lines.append(
             f"- seed {record.seed}: trained in {duration((entry.get('train') or {}).get('seconds', 0.0))}"
-            + "".join(f", {key} {_fact(value)}" for key, value in facts.items())
+            + "".join(f", {markdown(key)} {_fact(value)}" for key, value in facts.items())
             + f"; test decoded in {duration(entry['decode'].get('seconds', 0.0))}"
-            + "".join(f", {k} {_fact(v)}" for k, v in entry["decode"].items() if k != "seconds")
-            + "".join(f"; valid {k} {cell(v)}" for k, v in (entry.get("valid") or {}).items())
+            + "".join(f", {markdown(k)} {_fact(v)}" for k, v in entry["decode"].items() if k != "seconds")
+            + "".join(f"; valid {markdown(k)} {cell(v)}" for k, v in (entry.get("valid") or {}).items())
         )
     parts.append("\n".join(lines))
     file = file_of(recipe, stage, several)
@@ -138,7 +138,7 @@ def stage_of(recipe: Recipe, stage: str, several: bool, drawn: set[str]) -> list
 def _fact(value: Any) -> str:
     if isinstance(value, float) and abs(value) < 1:
         return f"{value:.4g}"
-    return f"{value:,}" if isinstance(value, (int, float)) else "—" if value is None else str(value)
+    return f"{value:,}" if isinstance(value, (int, float)) else "—" if value is None else markdown(str(value))
 
 
 def results(shown: Sequence[System], records: Sequence[Record], drawn: set[str]) -> list[str]:

@@ -15,17 +15,19 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-from annotated_types import Ge
+from annotated_types import Ge, Le
 
 from harness.data.dataset import MAX_HISTORY, Dataset, Items, Samples
 from harness.data.problems import Problems
 from harness.data.reading import (
     REGENERATE,
+    USERS,
     check_leakage,
     check_order,
     check_repeats,
     folder_of,
     folders,
+    is_user,
     parse_literal,
     read_index,
     read_items,
@@ -38,6 +40,7 @@ SPLITS = ("train", "valid", "test")
 _SUFFIX = r"(?:_\d+_\d{4}-\d{1,2}-\d{4}-\d{1,2})?"
 _UNREAD = [-1]  # a history with an error of its own; the errors stop the run
 _DIGITS = 19  # longer numbers are no item ids
+_FLAT_LIST = re.compile(r"\s*\[[^\[\]]*\]\s*")
 _COLUMNS = ("user_id", "history_item_id", "item_id")
 _WIDEST = 2**24  # characters of a cell
 
@@ -46,7 +49,7 @@ _WIDEST = 2**24  # characters of a cell
 class MiniOneRecSettings:
     """Settings of the layout."""
 
-    max_history: Annotated[int, Ge(1)] = setting(MAX_HISTORY, "longest history allowed, in items")
+    max_history: Annotated[int, Ge(1), Le(10_000)] = setting(MAX_HISTORY, "longest history allowed, in items")
 
 
 class MiniOneRecReader:
@@ -78,6 +81,7 @@ class MiniOneRecReader:
         items = self._items(folder, category, problems)
         index_path = folder / "index" / f"{category}.index.json"
         given = read_index(index_path, len(items), problems) if index_path.exists() else None
+        self._compare_sids(folder, category, index_path, given, problems)
         splits = {}
         for name, path in files.items():
             if path is None:
@@ -132,6 +136,19 @@ class MiniOneRecReader:
                 what = f"names item {item} '{title[:60]}', {texts.name} '{other[:60]}'"
                 problems.warn(info, item + 1, what, f"{texts.name} is used; see that the files belong together")
 
+    def _compare_sids(
+        self, folder: Path, category: str, index: Path, given: SemanticIds | None, problems: Problems
+    ) -> None:
+        """Warn of items that the info text gives another SID than the index."""
+        info = next(iter(self._files(folder / "info", category, ".txt")), None)
+        if info is None or given is None:
+            return
+        for item, line in enumerate(_lines(read_text(info, problems) or "")[: given.n_items]):
+            said = line.partition("\t")[0]
+            if said != given.string_of_item(item):
+                what = f"gives item {item} the SID {said[:60]}, {index.name} {given.string_of_item(item)}"
+                problems.warn(info, item + 1, what, f"{index.name} is used; see that the files belong together")
+
     @staticmethod
     def _info(path: Path, problems: Problems) -> list[str]:
         titles: list[str] = []
@@ -154,8 +171,10 @@ class MiniOneRecReader:
             return Samples.build([], [], [], self.settings.max_history)
         users = table["user_id"]
         for row, user in enumerate(users):
-            if not user.strip():
-                problems.error(path, row + 1, "has no user_id", f"every row needs its user: {REGENERATE}")
+            if not is_user(user):
+                users[row] = user = user[:20].strip("\0")
+                what = f"has the user_id '{user}…'" if user.strip() else "has no user_id"
+                problems.error(path, row + 1, what, f"every row needs its user ({USERS}): {REGENERATE}")
         histories = self._histories(path, table["history_item_id"], n_items, problems)
         targets = self._ids(path, table["item_id"], n_items, problems)
         if given is not None and {"history_item_sid", "item_sid"} <= set(table):
@@ -163,10 +182,10 @@ class MiniOneRecReader:
         return Samples.build(users, histories, targets, self.settings.max_history)
 
     def _histories(self, path: Path, cells: list[str], n_items: int, problems: Problems) -> list[list[int]]:
-        try:  # all cells at once: a list of ids is JSON too
-            rows = json.loads("[" + ",".join(cells) + "]")
-            if len(rows) != len(cells):
+        try:  # all cells at once: a list of ids is JSON too, where each cell is one list and nothing else
+            if not all(_FLAT_LIST.fullmatch(cell) for cell in cells):
                 raise ValueError
+            rows = json.loads("[" + ",".join(cells) + "]")
         except (ValueError, RecursionError):
             rows = [self._literal(path, i, cell, problems) for i, cell in enumerate(cells)]
         limit = self.settings.max_history
@@ -253,9 +272,9 @@ def _table(path: Path, problems: Problems) -> dict[str, list[str]] | None:
     before = problems.number("error")
     try:
         header = next(reader, [])
-        for column in _COLUMNS:
+        for column in {**dict.fromkeys(_COLUMNS), **dict.fromkeys(header)}:
             if header.count(column) != 1:
-                what = f"has the column {column} twice" if column in header else f"lacks the column {column}"
+                what = f"has the column {column[:60]} twice" if column in header else f"lacks the column {column}"
                 problems.error(path, None, what, REGENERATE)
                 return None
         for row in reader:

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from annotated_types import Ge
+from annotated_types import Ge, Le
 
 from harness.data.dataset import MAX_HISTORY, Dataset, Samples
 from harness.data.problems import Problems
-from harness.data.reading import REGENERATE, folder_of, folders, read_index, read_items, read_json
+from harness.data.reading import REGENERATE, USERS, folder_of, folders, is_user, read_index, read_items, read_json
 from harness.errors import unknown
 from harness.settings import setting
 
@@ -26,7 +26,9 @@ _INTER = ".inter.json"
 class SequencesSettings:
     """Settings of the layout."""
 
-    max_history: Annotated[int, Ge(1)] = setting(MAX_HISTORY, "longest history, in items; older ones are cut")
+    max_history: Annotated[int, Ge(1), Le(10_000)] = setting(
+        MAX_HISTORY, "longest history, in items; older ones are cut"
+    )
     index: str = setting("", "which .index.VARIANT.json holds the SIDs; empty: the first by name")
 
 
@@ -88,6 +90,9 @@ class SequencesReader:
         }
         left_out = Counter[str]()
         for number, (user, sequence) in enumerate(content.items()):
+            if not is_user(user):
+                problems.error(path, number + 1, f"has the user '{user[:20]}…'" if user else "has no user", USERS)
+                continue
             if not isinstance(sequence, list) or not all(type(item) is int for item in sequence):
                 problems.error(path, number + 1, f"user {user} has no list of item ids", REGENERATE)
                 continue

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-from annotated_types import Ge
+from annotated_types import Ge, Le
 
 from harness.data.dataset import Dataset, Histories, Items, Samples
 from harness.data.rankings import Rankings
@@ -117,10 +117,10 @@ _SYLLABLES = [
 class SyntheticSettings:
     """Sizes and shares of the generator."""
 
-    items: int = setting(1200, "catalogue size")
-    users: int = setting(4000, "number of users")
+    items: Annotated[int, Le(10_000_000)] = setting(1200, "catalogue size")
+    users: Annotated[int, Le(10_000_000)] = setting(4000, "number of users")
     mean_length: float = setting(7.0, "mean purchases a user (at least 2 each)")
-    max_history: int = setting(10, "the next purchase depends on at most this many before it")
+    max_history: Annotated[int, Le(10_000)] = setting(10, "the next purchase depends on at most this many before it")
     repeat: float = setting(0.08, "share of purchases that repeat an item of the history")
     first_order: float = setting(0.40, "share of the others that follow from the last item's cluster")
     second_order: float = setting(0.40, "share of the others that follow from the last two clusters")
