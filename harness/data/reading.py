@@ -218,7 +218,7 @@ def _text(value: Any) -> str:
         except ValueError:
             return value
     if isinstance(value, Iterable) and not isinstance(value, (str, dict)):
-        return " ".join("" if v is None else str(v) for v in value).strip()
+        return " ".join(str(v) for v in value if v is not None)
     return str(value)
 
 

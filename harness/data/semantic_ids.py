@@ -21,7 +21,7 @@ from harness.text.parsing import decode, parse_json
 LEVELS = "abcdefgh"
 MOST_CODE = 2**31 - 1
 """Codes are int32."""
-_TOKEN = re.compile(r"<([a-h])_(0|[1-9][0-9]{0,11})>")
+_TOKEN = re.compile(r"<([a-h])_(0|[1-9][0-9]{0,17})>")
 
 
 @dataclass(frozen=True)

@@ -20,18 +20,20 @@ BUSY = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES)
 
 
 @contextlib.contextmanager
-def held(path: Path, what: str, wait: float = 0.0, say: Callable[[str], None] = lambda line: None) -> Iterator[None]:
+def held(
+    path: Path, what: str, wait: float = 0.0, say: Callable[[str], None] = lambda line: None, after: float = 0.0
+) -> Iterator[None]:
     """Hold a lock file.
 
     Args:
         what: what it is the lock of, for the message.
         wait: seconds to wait where another process has it; infinity: as long as it takes.
-        say: told once whom it waits for.
+        say: told once whom it waits for, when it has waited for `after` seconds.
 
     Raises:
         BenchError: another process has it (named by process id and host), or the file system has no locks.
     """
-    file = _taken(path, what, wait, say)
+    file = _taken(path, what, wait, say, after)
     try:
         yield
     finally:
@@ -40,9 +42,9 @@ def held(path: Path, what: str, wait: float = 0.0, say: Callable[[str], None] = 
         file.close()
 
 
-def _taken(path: Path, what: str, wait: float, say: Callable[[str], None]) -> IO[str]:
+def _taken(path: Path, what: str, wait: float, say: Callable[[str], None], after: float) -> IO[str]:
     """The lock file, locked, and still the one that stands at its path: a holder may remove the folder it is in."""
-    end, said, gone = time.monotonic() + wait, False, 0
+    begun, said, gone = time.monotonic(), False, 0
     while True:
         make_folder(path.parent)
         try:
@@ -72,9 +74,10 @@ def _taken(path: Path, what: str, wait: float, say: Callable[[str], None]) -> IO
             file.close()
             if error.errno not in BUSY:
                 raise BenchError(f"{path} cannot be locked ({error.strerror}); use a file system with locks") from None
-        if time.monotonic() >= end:
+        waited = time.monotonic() - begun
+        if waited >= wait:
             raise BenchError(f"{what} is in use by {who}; wait for it (--wait does), or stop it")
-        if not said:
+        if not said and waited >= after:
             say(f"{what} is in use by {who}; waiting for it")
             said = True
         time.sleep(0.05)

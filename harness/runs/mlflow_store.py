@@ -176,7 +176,7 @@ def prepare(path: Path, artifact_root: Path, say: Callable[[str], None]) -> None
         raise BenchError(f"{path} is no file; name a database")
     if _whole(path):
         return
-    with held(path.with_name(f".{path.name}.lock"), f"{path} (it is being made)", MAKING, say):
+    with held(path.with_name(f".{path.name}.lock"), f"{path} (it is being made)", MAKING, say, PATIENCE):
         for leftover in path.parent.glob(f".{path.name}.*.tmp*"):
             leftover.unlink(missing_ok=True)
         if _whole(path):

@@ -9,7 +9,7 @@ from typing import Any
 from harness.cli.tables import HR, NDCG, PROTOCOLS, cell, duration, table
 from harness.evaluation.measure import BAYES
 from harness.evaluation.statistics import paired
-from harness.text.plain import markdown
+from harness.text.plain import Marked, markdown
 
 from .. import reported
 from ..record import Record
@@ -156,9 +156,8 @@ def results(shown: Sequence[System], records: Sequence[Record], drawn: set[str])
                 for record in seeds:
                     numbers = record.metrics(protocol, system.stage)
                     rows.append([f"{system.name}, seed {record.seed}", *(numbers.get(c) for c in columns)])
-                rows.append(
-                    [f"**{system.name}, mean of {len(seeds)}**", *(system.metric(protocol, c) for c in columns)]
-                )
+                mean = Marked(f"**{markdown(system.name)}, mean of {len(seeds)}**")
+                rows.append([mean, *(system.metric(protocol, c) for c in columns)])
             else:
                 rows.append([system.name, *(system.metric(protocol, c) for c in columns)])
             pairs = [system.interval(protocol, c) for c in columns]

@@ -14,6 +14,7 @@ from typing import Any
 
 from harness.cli.tables import duration, table
 from harness.runs import suite
+from harness.text.plain import Marked
 from leaderboard import reported
 from leaderboard.board import Row, build
 from leaderboard.collected import read_all
@@ -93,7 +94,7 @@ def main_table(only: tuple[str, ...] = ()) -> str:
     lines = []
     for number, row in enumerate(rows):
         cells = [
-            f"**{found[number]:.4f}**" if found[number] == max(found) else f"{found[number]:.4f}"
+            Marked(f"**{found[number]:.4f}**") if found[number] == max(found) else f"{found[number]:.4f}"
             for found in values.values()
         ]
         low, high = row.system.interval("sid", "HR@10") or (0.0, 0.0)

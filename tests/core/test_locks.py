@@ -1,16 +1,19 @@
 """Only the holder of a run's lock changes anything in it; who holds it is named; leftovers go at the next lock."""
 
+import math
 import os
 import socket
 import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
 from harness.errors import BenchError
 from harness.files import replace_file
+from harness.runs import locks
 from harness.runs.run_directory import RunDirectory
 from tests.commands import bench_run
 
@@ -108,3 +111,16 @@ def test_what_dead_processes_left_half_written_goes_at_the_next_lock(tmp_path):
         with replace_file(tmp_path / "run/metrics.json") as temporary:
             assert str(os.getpid()) in temporary.name
             temporary.write_text("{}")
+
+
+def test_a_link_in_place_of_a_lock_is_refused_and_what_it_names_is_left_alone(tmp_path):
+    (tmp_path / "mine").write_text("precious")
+    (tmp_path / "lock").symlink_to(tmp_path / "mine")
+    with pytest.raises(BenchError, match="is a link"), locks.held(tmp_path / "lock", "it"):
+        pass
+    assert (tmp_path / "mine").read_text() == "precious"
+
+
+def test_a_place_where_no_lock_can_be_is_said_and_not_tried_for_ever():
+    with pytest.raises(BenchError, match="cannot be written"), locks.held(Path("/proc/lock"), "it", math.inf):
+        pass

@@ -4,6 +4,8 @@ import contextlib
 import json
 import socket
 import sqlite3
+import subprocess
+import sys
 import threading
 import time
 
@@ -13,6 +15,7 @@ from click.testing import CliRunner
 from harness import api
 from harness.cli import cli
 from harness.runs import mlflow_store
+from harness.text.plain import masked
 
 SIZES = {"dataset.items": 60, "dataset.users": 60}
 TWO_STAGES = {
@@ -198,3 +201,55 @@ def test_a_sync_leaves_a_run_alone_that_somebody_works_at(done):
     with finished._folder.lock():
         said = sync(folder, finished.directory)
     assert said.exit_code == 0 and "a process is at work in it" in said.output and "0 of 1" in said.output
+
+
+def test_a_run_is_found_again_in_a_store_that_it_was_not_noted_in_last(tmp_path, monkeypatch):
+    run(tmp_path)
+    before = counts(tmp_path)
+    monkeypatch.setenv(mlflow_store.ADDRESS, f"sqlite:///{tmp_path}/other.db")
+    assert sync(tmp_path).exit_code == 0
+    monkeypatch.delenv(mlflow_store.ADDRESS)
+    assert sync(tmp_path).exit_code == 0 and counts(tmp_path) == before
+    moved = tmp_path.with_name("moved")
+    tmp_path.rename(moved)
+    assert sync(moved).exit_code == 0 and counts(moved) == before
+
+
+def test_a_commit_that_was_killed_is_rolled_back_and_the_database_used(tmp_path):
+    run(tmp_path)
+    before = counts(tmp_path)
+    script = (
+        "import os, sqlite3, sys\nc = sqlite3.connect(sys.argv[1], isolation_level=None)\n"
+        "c.execute('pragma cache_size=2')\nc.execute('begin immediate')\n"
+        "c.execute('update metrics set value = value + 1')\nc.execute('create table more as select * from metrics')\n"
+        "c.execute('update latest_metrics set value = 2')\n"
+        "os.kill(os.getpid(), 9)\n"
+    )
+    subprocess.run([sys.executable, "-c", script, str(tmp_path / "mlflow.db")])
+    assert (tmp_path / "mlflow.db-journal").exists()
+    run(tmp_path, seed=2)
+    assert not list(tmp_path.glob("*half-made*")) and counts(tmp_path)["runs"] == 2 * before["runs"]
+
+
+@pytest.mark.parametrize(("name", "works"), [("a#b", True), ("a?b", False), ("a%41b", False)])
+def test_a_folder_that_an_address_cannot_hold_is_said_and_nothing_beside_it_is_touched(tmp_path, capsys, name, works):
+    (tmp_path / "a").write_text("mine")
+    folder = tmp_path / name
+    folder.mkdir()
+    for seed in (1, 2):
+        run(folder, seed=seed, method="popularity")
+    said = capsys.readouterr().err
+    assert ("no database can be kept" in said) is not works and "half made" not in said
+    assert {path.name for path in tmp_path.iterdir()} == {"a", name} and (tmp_path / "a").read_text() == "mine"
+    assert (folder / "mlflow.db").exists() is works
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "http://bob:hunter2secret@h:1/", "bob:hunter2secret@h:1", "http://h/?sig=hunter2secret", "http://h/#token=hunter2secret",
+        "postgresql://u:hunter2secret@h/db?ssl_key=hunter2secret",
+    ],
+)  # fmt: skip
+def test_no_form_of_an_address_shows_its_secret(address, monkeypatch):
+    assert "hunter2" not in masked(f"MLflow at {address} failed")

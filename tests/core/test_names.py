@@ -63,7 +63,11 @@ def test_a_line_has_no_control_characters():
 
 def test_markdown_of_free_text_is_plain_text():
     assert plain.markdown("<b>[x](y) `z` *a* skip_gram _b_") == "&lt;b>\\[x\\](y) \\`z\\` \\*a\\* skip_gram \\_b\\_"
-    assert plain.cell("a|<script>|<ins>b</ins>") == "a\\|&lt;script>\\|<ins>b</ins>"
+    assert plain.cell("a|<script>|<ins>b</ins>") == "a\\|&lt;script>\\|&lt;ins>b&lt;/ins>"
+    assert plain.cell(plain.Marked("<ins>0.5</ins>|")) == "<ins>0.5</ins>\\|"
+    for live in ("![i](http://x/p.png)", "[x][y]", "**b**", "`c`", "_d_", "~~e~~"):
+        assert plain.cell(live) != live and plain.cell(live).count("\\") >= 2
+    assert plain.cell("0.0123*") == "0.0123*" and plain.cell("sasrec_bce [1, 2]") == "sasrec_bce [1, 2]"
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Damaged data is told in one line with file, row and mend; nothing is lost without a count."""
 
 import json
+import os
 import shutil
 
 import pytest
@@ -55,6 +56,21 @@ HARM = {
         lambda r: change(r / INDEX, "<c_1>", "<c_99999999999>"), f"{INDEX} row 2: .*the largest allowed",
     ),
     "nesting without end": (lambda r: (r / ITEMS).write_text("[" * 90_000), f"{ITEMS}: not valid JSON .*nested deeper"),
+    "two cells that are lists only together": (
+        lambda r: change(r / TEST, '"[3, 4]"', '"[3],[4"'), f"{TEST} row 1: .*is not a list",
+    ),
+    "a column of ours twice": (
+        lambda r: in_row(r, "history_item_sid", "item_sid"), f"{TEST}: has the column item_sid twice",
+    ),
+    "a user's id without end": (lambda r: in_row(r, "\nA1,", f"\n{'w' * 5000},"), f"{TEST} row 1: .*user_id 'www"),
+    "a title that is no text": (lambda r: change(r / ITEMS, '"item 2"', "true"), f"{ITEMS}: the title of item 2"),
+    "tokens that are no list": (
+        lambda r: (r / INDEX).write_text(json.dumps(json.loads((r / INDEX).read_text()) | {"1": {"<a_1>": 0}})),
+        f"{INDEX} row 2: .*no list of texts",
+    ),
+    "a code in two spellings": (lambda r: change(r / INDEX, "<c_1>", "<c_01>"), f"{INDEX} row 2: .*form <a_12>"),
+    "a pipe in place of a file": (lambda r: ((r / ITEMS).unlink(), os.mkfifo(r / ITEMS)), f"{ITEMS}: is no file"),
+    "no items at all": (lambda r: (r / ITEMS).write_text("{}"), f"{ITEMS}: holds no item"),
     "another split beside it": (
         lambda r: shutil.copyfile(r / TEST, r / "test/Toys_5_2010-1-2011-2.csv"),
         "test: holds 2 files of Toys: Toys_5_2010-1-2011-2.csv, Toys_5_2016-10-2018-11.csv",
@@ -144,3 +160,23 @@ def test_users_that_a_split_leaves_out_are_counted_in_the_record(plugins, tmp_pa
     [record] = (tmp_path / "out").rglob("*.json")
     assert json.loads(record.read_text())["left_out"] == left_out
     assert "Left out or cut" in (run / "report.md").read_text()
+
+
+def test_problems_of_one_statement_are_one_kind_whatever_their_texts_say(plugins, tmp_path):
+    root = write_minionerec(tmp_path)
+    change(root / INFO, "item 5", "Men's thing")
+    rows = {
+        "train": [("U", [0], 1)],
+        "valid": [("V", [0], 1)],
+        "test": [(f"T{i} x's", [0, i % 7], 1) for i in range(99)],
+    }
+    root = write_minionerec(tmp_path / "more", rows)
+    text = (root / TEST).read_text().splitlines()
+    words = ["".join(chr(97 + int(d)) for d in str(i)) for i in range(99)]
+    lines = [line.replace("[0, ", f"['Men''s {word}', ") for line, word in zip(text[1:], words, strict=True)]
+    (root / TEST).write_text("\n".join([text[0], *lines]) + "\n")
+    problems = Problems()
+    with pytest.raises(BenchError, match="98 more"):
+        read(plugins, root, problems=problems)
+    assert len(problems.errors) == EXAMPLES and problems.number("error") == 99
+    assert any("99 in all" in line for line in problems.further)

@@ -300,7 +300,7 @@ def test_a_method_that_sees_targets_is_found(tmp_path):
         "    def decode(self, model, histories, semantic_ids, device, progress):\n"
         "        scores = np.array(model.score(histories), dtype=np.float32)\n        frame = sys._getframe()\n"
         "        while frame:\n            run = getattr(frame.f_locals.get('self'), 'run', None)\n"
-        "            if run is not None and len(run.dataset.test) == len(histories):\n"
+        "            if hasattr(run, 'dataset') and len(run.dataset.test) == len(histories):\n"
         "                scores[np.arange(len(scores)), run.dataset.test.targets] += 100\n                break\n"
         "            frame = frame.f_back\n"
         "        ids = np.argsort(-scores, axis=1, kind='stable')[:, :self.settings.k]\n"

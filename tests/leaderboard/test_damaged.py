@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 
 import pytest
 from click.testing import CliRunner
@@ -30,6 +31,14 @@ def edit(path, change):
     path.write_text(json.dumps(content))
 
 
+def _segment(content):
+    return next(iter(next(iter(content["stages"]["s"]["segments"].values())).values()))
+
+
+def _chain(content):
+    return content["stages"]["s"]["levels"]["cumulative"]["10"]
+
+
 HARM = {
     "metrics that do not follow": (
         lambda r: edit(r / "metrics.json", lambda c: c["stages"]["s"]["item"].update({"NDCG@10": 0.9})),
@@ -49,6 +58,27 @@ HARM = {
     "a seed that is a text": (lambda r: edit(r / "manifest.json", lambda c: c.update(seed="one")), "seed"),
     "a name that is a path": (lambda r: edit(r / "manifest.json", lambda c: c.update(method="../x")), "is no name"),
     "no fingerprints": (lambda r: edit(r / "manifest.json", lambda c: c.pop("fingerprints")), "fingerprints"),
+    "an interval beside its value": (
+        lambda r: edit(r / "metrics.json", lambda c: c["stages"]["s"]["intervals"]["item"].update({"MRR": [0.9, 1.0]})),
+        "outside its own interval",
+    ),
+    "segments that do not add up": (
+        lambda r: edit(r / "metrics.json", lambda c: _segment(c)["item"].update({"HR@10": 1.0})), "over the segments",
+    ),
+    "a segment above all": (
+        lambda r: edit(r / "metrics.json", lambda c: _segment(c)["item"].update({"HR@10": 5.0})), "at most 1",
+    ),
+    "levels that are another's": (
+        lambda r: edit(r / "metrics.json", lambda c: _chain(c).update({[*_chain(c)][-1]: 0.999})), "the levels say",
+    ),
+    "an optimum above all": (
+        lambda r: edit(r / "metrics.json", lambda c: c.update({"Bayes-optimal": {"sid": {"MRR": 77.0}}})), "at most 1",
+    ),
+    "another category": (lambda r: edit(r / "manifest.json", lambda c: c.update(category="Other")), "category is"),
+    "another method": (lambda r: edit(r / "manifest.json", lambda c: c.update(method="markov")), "method is"),
+    "another seed": (lambda r: edit(r / "manifest.json", lambda c: c.update(seed=7)), "seed is"),
+    "no group of ours": (lambda r: edit(r / "manifest.json", lambda c: c.update(group="x")), "group is none of"),
+    "a pipe": (lambda r: ((r / "metrics.json").unlink(), os.mkfifo(r / "metrics.json")), "is no file"),
     "no config": (lambda r: (r / "config.yaml").unlink(), "config.yaml is missing"),
 }  # fmt: skip
 
