@@ -78,7 +78,7 @@ def load_source(given: str) -> list[Source]:
         if path.suffix != ".py":
             raise BenchError(f"plugin file {given} is not a Python file")
         return [_of_file(path, given)]
-    if path.suffix == ".py" or "/" in given:
+    if path.suffix == ".py" or "/" in given or given[:1] == ".":
         raise BenchError(f"plugin file {given} does not exist; give --plugin the path of a Python file or package")
     try:
         module = importlib.import_module(given)

@@ -69,7 +69,10 @@ def main() -> None:
         elif isinstance(error, RecursionError):
             click.echo("Error: the input is nested too deeply; flatten it (bench --debug … shows where)", err=True)
         else:
-            line = shown(" ".join(str(error).split()))[:500]
+            try:
+                line = shown(" ".join(str(error).split()))[:500]
+            except Exception:  # of a plugin, whose error cannot even say what it is
+                line = "without words"
             click.echo(f"Error: {type(error).__name__}: {line} (bench --debug … shows where)", err=True)
         sys.exit(1)
 

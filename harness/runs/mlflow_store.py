@@ -174,6 +174,8 @@ def prepare(path: Path, artifact_root: Path, say: Callable[[str], None]) -> None
     """
     if path.exists() and not path.is_file():
         raise BenchError(f"{path} is no file; name a database")
+    if not path.parent.is_dir():
+        raise BenchError(f"the folder {path.parent} is missing; make it, or name another")
     if _whole(path):
         return
     with held(path.with_name(f".{path.name}.lock"), f"{path} (it is being made)", MAKING, say, PATIENCE):

@@ -23,6 +23,7 @@ def main() -> None:
     parser.add_argument("--mutants", type=int, default=10_000)
     parser.add_argument("--trials", type=int, default=100, help="of kills")
     parser.add_argument("--waves", type=int, default=10, help="of first starts at once")
+    parser.add_argument("--disks", type=int, default=6, help="that are too small")
     parser.add_argument("--output", type=Path, help="also write the figures to this file (JSON)")
     given = parser.parse_args()
     print(f"seed {given.seed}, at most {given.seconds:.0f} s", flush=True)
@@ -44,7 +45,7 @@ def main() -> None:
         _trials("kills (first starts among them)", kills, f"{kills.kills} SIGKILLs")
         starts = processes.starts(folder / "starts", given.waves, seconds=1.5 * share)
         _trials("first starts, 8 at once", starts)
-        disk = processes.full_disk(folder / "disk", given.seed, 6, seconds=0.5 * share)
+        disk = processes.full_disk(folder / "disk", given.seed, given.disks, seconds=0.5 * share)
         if disk is None:
             print("full disk: not run, no tmpfs can be mounted here")
         else:
