@@ -38,6 +38,7 @@ class Problems:
     Attributes:
         found: the examples that are kept, as they came.
         counts: how many there are in all, by severity, file and kind.
+        first: the first of each kind.
     """
 
     found: list[Problem] = field(default_factory=list)
