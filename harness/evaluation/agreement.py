@@ -64,6 +64,7 @@ def _around(entry: Mapping[str, Any], protocol: str, means: Mapping[str, float],
                 lines.append(f"{where}: {name} is {means[name]:.6g}, over the segments of {division} {mean:.6g}")
     if protocol == "sid":
         for k, chain in ((entry.get("levels") or {}).get("cumulative") or {}).items():
-            if (whole := means.get(f"HR@{k}")) is not None and abs([*chain.values()][-1] - whole) > 1e-6:
-                lines.append(f"{where}: HR@{k} is {whole:.6g}, the levels say {[*chain.values()][-1]:.6g}")
+            whole, last = means.get(f"HR@{k}"), next(reversed(chain.values()), None)
+            if whole is not None and not (last is not None and abs(last - whole) <= 1e-6):
+                lines.append(f"{where}: HR@{k} is {whole:.6g}, the levels say {last}")
     return lines

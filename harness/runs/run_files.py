@@ -134,8 +134,8 @@ class Segment(Schema):
 class Levels(Schema):
     """Accuracies by level (:mod:`harness.evaluation.levels`)."""
 
-    independent: dict[str, Values]
-    cumulative: dict[str, Values]
+    independent: dict[str, Annotated[Values, Len(1)]]
+    cumulative: dict[str, Annotated[Values, Len(1)]]
     drop_off: dict[str, Share | None] = Field(alias="drop-off")
 
 

@@ -71,6 +71,7 @@ HARM = {
     "levels that are another's": (
         lambda r: edit(r / "metrics.json", lambda c: _chain(c).update({[*_chain(c)][-1]: 0.999})), "the levels say",
     ),
+    "levels without one": (lambda r: edit(r / "metrics.json", lambda c: _chain(c).clear()), "1 or more entries"),
     "an optimum above all": (
         lambda r: edit(r / "metrics.json", lambda c: c.update({"Bayes-optimal": {"sid": {"MRR": 77.0}}})), "at most 1",
     ),
