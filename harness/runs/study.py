@@ -69,6 +69,7 @@ def opened(package: Any, path: Path, name: str, seed: int, prune: bool) -> Any:
         study = package.create_study(
             storage=storage, study_name=name, direction="maximize", load_if_exists=True, pruner=pruner
         )
+        package.get_all_study_summaries(storage)  # all that it says of itself, and then the trials
         n = len(study.get_trials(deepcopy=False))
     except Exception as error:
         raise Damaged from error
