@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import click
@@ -26,12 +27,12 @@ class Collected:
     records: list[Record] = field(default_factory=list)
     damaged: list[str] = field(default_factory=list)
 
-    def take(self, read: Callable[[], Record | None], trust: bool = True) -> None:
+    def take(self, read: Callable[[], Record | None]) -> None:
         """Add a record, or the line on why it is none."""
         try:
             record = read()
             if record is not None:
-                self.records.append(trusted(record) if trust else record)
+                self.records.append(record)
         except BenchError as error:
             self.damaged.append(error.message)
 
@@ -59,11 +60,15 @@ def collect_files(root: Path, strict: bool = False, trust: bool = True) -> Colle
     Raises:
         BenchError: there is none, or `strict` and one is damaged.
     """
-    collected = Collected()
+    collected, read = Collected(), _trusted if trust else Record.read
     for path in sorted(root.rglob("*.json")):
         if path.name != run_directory.SEMANTIC_IDS:
-            collected.take(lambda path=path: Record.read(path), trust)  # type: ignore[misc]
+            collected.take(partial(read, path))
     return collected.settle(strict, f"no record in {root}; bench results export RUN --output {root} writes one")
+
+
+def _trusted(path: Path) -> Record:
+    return trusted(Record.read(path))
 
 
 def read_all(root: Path) -> list[Record]:
@@ -120,7 +125,7 @@ def _below(folder: Path, collected: Collected) -> None:
     """The finished runs of a folder: itself, its folders, and theirs. A run whose manifest is gone is a damaged one."""
     for path in sorted([folder, *folder.glob("*/"), *folder.glob("*/*/")]):
         if (path / run_directory.MANIFEST).exists():
-            collected.take(lambda path=path: _if_finished(path))  # type: ignore[misc]
+            collected.take(partial(_if_finished, path))
         elif (path / run_directory.METRICS).exists():
             collected.damaged.append(
                 f"{path} has {run_directory.METRICS} and no {run_directory.MANIFEST}; delete the folder and run the "

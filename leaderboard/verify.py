@@ -147,10 +147,6 @@ def _by_itself(record: Record) -> list[str]:
             said, ranks = record.metrics(protocol, stage), record.ranks(protocol, stage)
             whole = ranks is not None and bool((ranks.group == 1).all())
             lines += [f"{where}: {line}" for line in problems(said, samples=n, whole=whole)]
-            for name, value in said.items():
-                bounds = record.interval(protocol, name, stage)
-                if bounds and not bounds[0] - TOLERANCE <= value <= bounds[1] + TOLERANCE:
-                    lines.append(f"{where}: {name} {value:.4f} lies outside its own interval")
             valid = (record.stages[stage].get("valid") or {}).items()
             lines += [
                 f"{stage}: valid {name} = {value!r} lies outside 0–1"

@@ -181,7 +181,7 @@ def _searched(key: str) -> str:
 def _form(entry: Any) -> str | None:
     if isinstance(entry, list) and entry:
         return CHOICES
-    return RANGE if isinstance(entry, (Range, dict)) and {"low", "high"} <= set(entry) else None
+    return RANGE if isinstance(entry, dict) and {"low", "high"} <= set(entry) else None
 
 
 CHOICES, RANGE = f"{UNNAMED}choices", f"{UNNAMED}range"

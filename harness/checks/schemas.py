@@ -55,7 +55,7 @@ CategoryName = Annotated[str, AfterValidator(_category)]
 class Schema(BaseModel):
     """The base of schemas: no conversions, further keys allowed."""
 
-    model_config = ConfigDict(extra="allow", strict=True, arbitrary_types_allowed=False)
+    model_config = ConfigDict(extra="allow", strict=True)
 
 
 class Closed(BaseModel):
@@ -75,7 +75,13 @@ class Closed(BaseModel):
 
 
 def check(schema: Any, content: Any, where: object, mend: str) -> Any:
-    """Plain values, if they are as a schema says.
+    """Plain values themselves, if they are as a schema says (:func:`parsed`)."""
+    parsed(schema, content, where, mend)
+    return content
+
+
+def parsed(schema: Any, content: Any, where: object, mend: str) -> Any:
+    """What a schema makes of plain values.
 
     Args:
         schema: a model, or any type of pydantic's.
@@ -86,7 +92,7 @@ def check(schema: Any, content: Any, where: object, mend: str) -> Any:
         BenchError: they are not; says where in the file, and what was wrong there.
     """
     try:
-        TypeAdapter(schema).validate_python(content)
+        return TypeAdapter(schema).validate_python(content)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         parts = [str(part) for part in first["loc"] if not str(part).startswith(("function-", UNNAMED))]
@@ -101,7 +107,6 @@ def check(schema: Any, content: Any, where: object, mend: str) -> Any:
         whole = isinstance(first["input"], (dict, BaseModel)) or "[key]" in parts
         given = "" if whole else f" (it is {_short(first['input'])})"
         raise BenchError(f"{where}: {place}{' ' if place else ''}{what}{given}; {mend}") from None
-    return content
 
 
 WORDS = {

@@ -138,9 +138,8 @@ def _of_run(folder: Any) -> list[str]:
         for key, value in facts.items():
             if key not in ("seconds", "trained") and isinstance(value, (int, float, str)):
                 lines.append(f"  {key}: {value}")
-    lines = [
-        "\n" * said.startswith("\n") + line(said.lstrip("\n")) for said in lines
-    ]  # texts of a manifest: a line each
+    # texts of a manifest: a line each, and no more
+    lines = ["\n" * said.startswith("\n") + line(said.lstrip("\n")) for said in lines]
     if "run" in done:
         lines.append("\n" + summary(api.load_run(folder.path).result))
     else:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from harness import files, recipes
-from harness.checks import names, outlines
+from harness.checks import names, outlines, schemas
 from harness.data import categories
 from harness.data.dataset import Dataset
 from harness.errors import BenchError, unknown
@@ -112,8 +112,7 @@ def read(name: str) -> Suite:
     path = known.get(name) or Path(name)
     if name not in known and not path.is_file():
         raise unknown("suite", name, known, "(bench suite list lists them; or give a file)")
-    content = files.read_yaml(path, outlines.Suite)
-    read = outlines.Suite.model_validate(content)
+    read = schemas.parsed(outlines.Suite, files.read_yaml(path), path, "mend the file")
     entries = tuple(
         Entry(row.method, row.shown, row.seeds or len(read.seeds), row.minutes, tuple(row.set), row.source)
         for row in read.methods

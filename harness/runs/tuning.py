@@ -7,7 +7,6 @@ A space is a mapping from settings, written as for ``--set``, to what they may b
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import math
 import shutil
 import time
@@ -284,11 +283,12 @@ def _trial(optuna: Any, search: Search, trial: Any, settings: dict[str, Any]) ->
     tracker.metric = search.metric
     trial.set_user_attr("settings", settings)
     started = time.monotonic()
-    lock = _lock(search.directory, trial.number)
     over = True
-    same = contextlib.ExitStack()  # of several processes at one and the same settings one trains, and cleans up
+    holds = contextlib.ExitStack()
     try:
-        same.enter_context(locks.held(search.directory / f".{folder.path.name}.lock", str(folder.path), math.inf))
+        holds.enter_context(locks.held(_lock(search, trial.number), f"trial {trial.number}"))
+        # of several processes at one and the same settings one trains, and cleans up
+        holds.enter_context(locks.held(search.directory / f".{folder.path.name}.lock", str(folder.path), math.inf))
         valid = pipeline.train(
             pipeline.Run(config, search.dataset, search.plugins, folder, Progress(quiet=True), search.device, tracker)
         )
@@ -307,17 +307,14 @@ def _trial(optuna: Any, search: Search, trial: Any, settings: dict[str, Any]) ->
         raise
     finally:
         trial.set_user_attr("seconds", round(time.monotonic() - started, 1))
-        lock.close()
         if over:
             shutil.rmtree(folder.path, ignore_errors=True)  # the record is the study; weights are not kept
-        same.close()
+        holds.close()
 
 
-def _lock(directory: Path, number: int) -> Any:
-    """Hold a trial while it runs: a killed process lets go of it."""
-    file = open(directory / f".trial-{number}.lock", "w")  # noqa: SIM115
-    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    return file
+def _lock(search: Search, number: int) -> Path:
+    """What a process holds while it is at a trial: a killed one lets go of it."""
+    return search.directory / f".trial-{number}.lock"
 
 
 def _revive(optuna: Any, study: Any, search: Search) -> None:
@@ -326,9 +323,7 @@ def _revive(optuna: Any, study: Any, search: Search) -> None:
     tried_again = list(study.user_attrs.get("tried again", []))
     for trial in study.get_trials(deepcopy=False, states=(states.RUNNING, states.FAIL)):
         if trial.state == states.RUNNING:
-            try:
-                _lock(search.directory, trial.number).close()
-            except OSError:
+            if locks.is_held(_lock(search, trial.number)):
                 continue  # another process is at it
             study.tell(trial.number, state=states.FAIL)
         if trial.number not in tried_again and "error" not in trial.user_attrs:

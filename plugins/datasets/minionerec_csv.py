@@ -78,10 +78,11 @@ class MiniOneRecReader:
         assert root is not None
         folder = folder_of((f for f in folders(root) if self._files(f / "train", category, ".csv")), category, problems)
         files = {name: self._file(folder / name, category, ".csv", problems) for name in SPLITS}
-        items = self._items(folder, category, problems)
+        items, info = self._items(folder, category, problems)
         index_path = folder / "index" / f"{category}.index.json"
         given = read_index(index_path, len(items), problems) if index_path.exists() else None
-        self._compare_sids(folder, category, index_path, given, problems)
+        if info is not None and given is not None:
+            self._compare_sids(*info, index_path, given, problems)
         splits = {}
         for name, path in files.items():
             if path is None:
@@ -109,13 +110,15 @@ class MiniOneRecReader:
             problems.error(folder, None, f"holds {len(matching)} files of {category}: {names}", "leave one of them")
         return matching[0] if matching else None
 
-    def _items(self, folder: Path, category: str, problems: Problems) -> Items:
-        """Texts from ``index/<category>.item.json``, or titles from ``info/<category>.txt``."""
+    def _items(
+        self, folder: Path, category: str, problems: Problems
+    ) -> tuple[Items, tuple[Path, list[str]] | None]:  # fmt: skip
+        """Texts from ``index/<category>.item.json``, or titles from ``info/<category>.txt``, and that one's SIDs."""
         texts = folder / "index" / f"{category}.item.json"
         info = self._file(folder / "info", category, ".txt", problems)
         items = read_items(texts, problems) if texts.exists() else None
         if info is not None:
-            titles = self._info(info, problems)
+            sids, titles = self._info(info, problems)
             if items is None:
                 items = Items(titles, [""] * len(titles), [""] * len(titles), [""] * len(titles))
             elif len(titles) != len(items):
@@ -126,7 +129,7 @@ class MiniOneRecReader:
             problems.error(texts, None, "no item texts: neither this file nor an info text is there", REGENERATE)
         problems.stop_on_errors()
         assert items is not None
-        return items
+        return items, None if info is None else (info, sids)
 
     @staticmethod
     def _compare(info: Path, texts: Path, titles: list[str], others: list[str], problems: Problems) -> None:
@@ -136,21 +139,18 @@ class MiniOneRecReader:
                 what = f"names item {item} '{title[:60]}', {texts.name} '{other[:60]}'"
                 problems.warn(info, item + 1, what, f"{texts.name} is used; see that the files belong together")
 
-    def _compare_sids(
-        self, folder: Path, category: str, index: Path, given: SemanticIds | None, problems: Problems
-    ) -> None:
+    @staticmethod
+    def _compare_sids(info: Path, sids: list[str], index: Path, given: SemanticIds, problems: Problems) -> None:
         """Warn of items that the info text gives another SID than the index."""
-        info = next(iter(self._files(folder / "info", category, ".txt")), None)
-        if info is None or given is None:
-            return
-        for item, line in enumerate(_lines(read_text(info, problems) or "")[: given.n_items]):
-            said = line.partition("\t")[0]
+        for item, said in enumerate(sids[: given.n_items]):
             if said != given.string_of_item(item):
                 what = f"gives item {item} the SID {said[:60]}, {index.name} {given.string_of_item(item)}"
                 problems.warn(info, item + 1, what, f"{index.name} is used; see that the files belong together")
 
     @staticmethod
-    def _info(path: Path, problems: Problems) -> list[str]:
+    def _info(path: Path, problems: Problems) -> tuple[list[str], list[str]]:
+        """The SIDs and titles of an info text."""
+        sids: list[str] = []
         titles: list[str] = []
         for row, line in enumerate(_lines(read_text(path, problems) or "")):
             cells = line.split("\t")
@@ -162,8 +162,9 @@ class MiniOneRecReader:
             except ValueError as error:
                 problems.error(path, row + 1, str(error), REGENERATE)
                 break
+            sids.append(cells[0])
             titles.append("\t".join(cells[1:-1]))
-        return titles
+        return sids, titles
 
     def _samples(self, path: Path, n_items: int, given: SemanticIds | None, problems: Problems) -> Samples:
         table = _table(path, problems)
