@@ -1,91 +1,36 @@
-"""Uncertainty of means over test samples. It knows arrays of per-sample values, nothing of rankings."""
+"""Uncertainty of means over test samples, which are not independent: a user has several, and a seed moves them all.
+
+It knows arrays of per-sample values, nothing of rankings. The value of seed s on sample i of user u is taken as
+mean + seed effect + user effect + rest. A mean over S seeds has the variance
+
+    V = V_users + V_seeds / S
+
+V_users is the cluster-robust one: residuals, averaged over seeds, are summed within each user (Liang and Zeger 1986).
+V_seeds is the variance between the seeds' means, less what users' own noise alone gives them. Intervals and tests take
+Student's t with Satterthwaite's degrees of freedom for the sum of the two (1946), so that three seeds count as three.
+:mod:`tests.core.simulated` holds intervals and tests to what they promise.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
 
 import numpy as np
 
-RESAMPLES = 2000
-FLIPS = 10_000
-FEW = 100
 ROUNDING = 1e-12  # per-sample values are rational numbers far apart, or equal
-CHUNK = 2**24  # numbers of a resampling matrix held at once
-
-
-def bootstrap(values: np.ndarray, level: float = 0.95, resamples: int = RESAMPLES, seed: int = 0) -> np.ndarray:
-    """Percentile bootstrap intervals ``[m, 2]`` of the means of per-sample values ``[n, m]``.
-
-    Samples are drawn with replacement, all columns together (Efron 1979); the same seed gives the same
-    intervals, whatever the order of the samples. Samples with equal values are one kind: how often each kind is drawn
-    is multinomial, and few kinds (the ranks of a target) are drawn in a fraction of the time.
-    """
-    n, columns = values.shape
-    if not n:
-        return np.full((columns, 2), np.nan)
-    rng = np.random.default_rng(seed)
-    kinds, sizes = np.unique(values, axis=0, return_counts=True)
-    if len(kinds) * 8 < n:
-        means = rng.multinomial(n, sizes / n, size=resamples) @ kinds / n
-    else:
-        values = np.repeat(kinds, sizes, axis=0)  # sorted
-        means = np.empty((resamples, columns))
-        step = max(1, CHUNK // n)
-        for start in range(0, resamples, step):
-            size = min(step, resamples - start)
-            drawn = rng.integers(0, n, (size, n))
-            offsets = np.arange(size)[:, None] * n
-            counts = np.bincount((drawn + offsets).ravel(), minlength=size * n).reshape(size, n)
-            means[start : start + size] = counts @ values / n
-    tail = 100 * (1 - level) / 2
-    return np.percentile(means, [tail, 100 - tail], axis=0).T
+LEVEL = 0.95
+ALPHA = 0.05
+Scope = Literal["users and seeds", "users", "users, one seed", "rows only"]
 
 
 def changes(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Second minus first ``[n, …]``; what differs by rounding alone (means over seeds) is a tie."""
+    """Second minus first; what differs by rounding alone (means over seeds) is a tie."""
     change = second - first
     change[np.abs(change) < ROUNDING] = 0.0
     return change
-
-
-def randomisation(differences: np.ndarray, flips: int = FLIPS, seed: int = 0) -> np.ndarray:
-    """Two-sided p-values ``[m]`` of paired differences ``[n, m]``: Fisher's randomisation test.
-
-    Under the null hypothesis each sample's two values could as well be exchanged, so the signs of its
-    differences are drawn, one sign a sample for all columns. p is (1 + draws at least as extreme) / (1 + draws)
-    (Smucker, Allan and Carterette, CIKM 2007); no difference at all gives 1.
-    """
-    moved = differences[(differences != 0).any(axis=1)]
-    if not len(moved):
-        return np.ones(differences.shape[1])
-    rng = np.random.default_rng(seed)
-    moved = moved.astype(np.float32)
-    total = moved.sum(axis=0)
-    slack = 1e-5 * np.abs(moved).sum(axis=0)  # sums in another order differ in their last digits
-    extreme = np.zeros(differences.shape[1], dtype=int)
-    step = max(1, CHUNK // len(moved))
-    for start in range(0, flips, step):
-        size = min(step, flips - start)
-        bits = np.frombuffer(rng.bytes(size * -(-len(moved) // 8)), dtype=np.uint8).reshape(size, -1)
-        kept = np.unpackbits(bits, axis=1, count=len(moved)).astype(np.float32) @ moved  # those with a plus
-        extreme += (np.abs(2 * kept - total) >= np.abs(total) - slack).sum(axis=0)
-    return (1 + extreme) / (1 + flips)
-
-
-def significance(differences: np.ndarray) -> np.ndarray:
-    """p-values ``[m]`` of the same test by its normal limit: the sum of differences over the root of their squares.
-
-    For many samples it agrees with the draws and costs nothing, so that a leaderboard of any size is marked; in a
-    column where fewer than :data:`FEW` samples differ, the signs are drawn.
-    """
-    from scipy.special import erfc
-
-    squares = np.sqrt(np.einsum("nm,nm->m", differences, differences))
-    sums = np.abs(differences.sum(axis=0))
-    p = erfc(np.divide(sums, squares, out=np.zeros_like(sums), where=squares > 0) / np.sqrt(2))
-    for column in np.flatnonzero((differences != 0).sum(axis=0) < FEW):
-        p[column] = randomisation(differences[:, column : column + 1])[0]
-    return p
 
 
 def holm(p: np.ndarray) -> np.ndarray:
@@ -98,6 +43,203 @@ def holm(p: np.ndarray) -> np.ndarray:
 
 
 @dataclass(frozen=True)
+class Clusters:
+    """Which samples belong together.
+
+    Attributes:
+        of_sample: ``[n]`` the user of each sample, as numbers 0 … U − 1; None: each sample stands for itself.
+        n: how many samples there are.
+    """
+
+    of_sample: np.ndarray | None
+    n: int
+
+    @classmethod
+    def of(cls, users: np.ndarray | None, n: int) -> Clusters:
+        """From any integers that tell users apart ``[n]``."""
+        if users is None:
+            return cls(None, n)
+        return cls(np.unique(users, return_inverse=True)[1].reshape(-1), n)
+
+    @cached_property
+    def count(self) -> int:
+        """How many users there are."""
+        return self.n if self.of_sample is None else int(self.of_sample.max(initial=-1)) + 1
+
+    @cached_property
+    def _grouped(self) -> tuple[np.ndarray | None, np.ndarray]:
+        assert self.of_sample is not None
+        inside = bool((np.diff(self.of_sample) >= 0).all())
+        order = None if inside else np.argsort(self.of_sample, kind="stable")
+        ordered = self.of_sample if order is None else self.of_sample[order]
+        return order, np.flatnonzero(np.r_[True, np.diff(ordered) > 0])
+
+    def sums(self, values: np.ndarray) -> np.ndarray:
+        """Sums within each user: ``[…, n]`` → ``[…, U]``."""
+        if self.of_sample is None:
+            return values
+        if not self.n:
+            return np.zeros((*values.shape[:-1], 0))
+        order, starts = self._grouped
+        return np.add.reduceat(values if order is None else values[..., order], starts, axis=-1)
+
+
+@dataclass(frozen=True)
+class Runs:
+    """The per-sample values of one system: of its runs, a seed each, on the same samples.
+
+    Attributes:
+        values: ``{metric: [S, n]}``.
+        users: ``[n]`` the user of each sample, a number; None where it is not known.
+        deterministic: whether every seed gives the same, so that one run is all there is to know.
+    """
+
+    values: Mapping[str, np.ndarray]
+    users: np.ndarray | None = None
+    deterministic: bool = False
+
+    @property
+    def seeds(self) -> int:
+        """How many runs there are."""
+        return len(next(iter(self.values.values())))
+
+    @property
+    def n(self) -> int:
+        """How many samples there are."""
+        return int(next(iter(self.values.values())).shape[1])
+
+    @cached_property
+    def clusters(self) -> Clusters:
+        """The users of the samples."""
+        return Clusters.of(self.users, self.n)
+
+    @property
+    def scope(self) -> Scope:
+        """What its intervals account for."""
+        if self.users is None:
+            return "rows only"
+        if self.seeds > 1 and not self.deterministic:
+            return "users and seeds"
+        return "users" if self.deterministic else "users, one seed"
+
+    def of(self, names: Sequence[str]) -> Runs:
+        """The same, of those metrics."""
+        return Runs({name: self.values[name] for name in names}, self.users, self.deterministic)
+
+    def take(self, rows: np.ndarray) -> Runs:
+        """The same, of those samples."""
+        users = None if self.users is None else self.users[rows]
+        return Runs({name: values[:, rows] for name, values in self.values.items()}, users, self.deterministic)
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """What runs say of the mean of one metric.
+
+    Attributes:
+        by_user: ``[U]`` residuals, averaged over seeds and summed within users.
+        between: the variance of the seeds' means.
+        within: of that, what users' noise that no seed shares gives alone.
+        seeds: how many seeds `between` is of; 1: it is not known, or nothing.
+    """
+
+    mean: float
+    by_user: np.ndarray
+    between: float
+    within: float
+    seeds: int
+
+    @classmethod
+    def of(cls, values: np.ndarray, clusters: Clusters, deterministic: bool) -> _Parts:
+        means = values.mean(axis=1)
+        sums = clusters.sums(values - means[:, None])  # [S, U]
+        by_user = sums.mean(axis=0)
+        seeds = 1 if deterministic else len(values)
+        if seeds == 1:
+            return cls(float(means.mean()), by_user, 0.0, 0.0, 1)
+        apart = ((sums - by_user) ** 2).sum() / (seeds - 1)
+        within = _per_user(clusters.count, len(values[0])) * apart
+        return cls(float(means.mean()), by_user, float(means.var(ddof=1)), float(within), seeds)
+
+    @property
+    def of_seeds(self) -> float:
+        """The part of the mean's variance that is the seeds'."""
+        return max(0.0, self.between - self.within) / self.seeds
+
+    @property
+    def spread(self) -> float:
+        """The square of all that the seeds' means vary, over its degrees of freedom."""
+        return (self.between / self.seeds) ** 2 / (self.seeds - 1) if self.seeds > 1 else 0.0
+
+
+def _per_user(users: int, n: int) -> float:
+    """What a sum of squares over users is multiplied with to be the variance of a mean over n samples."""
+    return users / (users - 1) / n**2 if users > 1 else float("nan")
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean and what is known of it.
+
+    Attributes:
+        low: lower bound of the 95 % interval; NaN where a single user says nothing of others.
+        high: its upper bound.
+        p: two-sided, of the mean being 0.
+        error: the standard error, the root of V.
+        design: the design effect of users: their variance over that of as many independent samples (Kish 1965).
+    """
+
+    mean: float
+    low: float
+    high: float
+    p: float
+    error: float
+    design: float
+
+
+def _interval(mean: float, by_user: np.ndarray, n: int, sides: Sequence[_Parts], independent: float) -> Interval:
+    """Put a mean's variances together.
+
+    Args:
+        by_user: ``[U]`` sums of residuals.
+        sides: whose seeds add to the variance.
+        independent: the variance that n independent samples would give.
+    """
+    from scipy.special import stdtr, stdtrit
+
+    users = len(by_user)
+    squares = float((by_user**2).sum())
+    of_users = _per_user(users, n) * squares
+    variance = of_users + sum(side.of_seeds for side in sides)
+    design = of_users / independent if independent > 0 else 1.0
+    if np.isnan(variance):
+        return Interval(mean, np.nan, np.nan, np.nan, np.nan, np.nan)
+    if variance <= 0:  # no sample differs from another
+        return Interval(mean, mean, mean, 1.0 if mean == 0 else 0.0, 0.0, 1.0)
+    # few users that carry the variance count as few (Carter, Schnepel and Steigerwald 2017)
+    effective = min(users - 1.0, squares**2 / float((by_user**4).sum())) if squares > 0 else users - 1.0
+    spread = of_users**2 / max(1.0, effective) + sum(side.spread for side in sides)
+    freedom = variance**2 / spread
+    error = float(np.sqrt(variance))
+    reach = float(stdtrit(freedom, 0.5 + LEVEL / 2)) * error
+    return Interval(
+        mean, mean - reach, mean + reach, float(2 * stdtr(freedom, -abs(mean) / error)), error, float(design)
+    )
+
+
+def intervals(runs: Runs, top: float = 1.0) -> dict[str, Interval]:
+    """The 95 % interval of each metric's mean over seeds and samples, within 0 … `top`."""
+    found = {}
+    for name, values in runs.values.items():
+        parts = _Parts.of(values, runs.clusters, runs.deterministic)
+        independent = float(values.mean(axis=0).var()) / runs.n if runs.n else 0.0
+        one = _interval(parts.mean, parts.by_user, runs.n, [parts], independent)
+        low, high = (float(np.clip(bound, 0.0, top)) for bound in (one.low, one.high))
+        found[name] = Interval(one.mean, low, high, one.p, one.error, one.design)
+    return found
+
+
+@dataclass(frozen=True)
 class Paired:
     """A paired comparison of one metric: second minus first.
 
@@ -107,11 +249,13 @@ class Paired:
         difference: second − first.
         low: lower bound of the difference's 95 % interval.
         high: its upper bound.
-        p: of the randomisation test.
+        p: two-sided, of no difference.
         corrected: p after Holm's correction over the metrics compared together.
-        wins: samples on which the second is better.
+        wins: samples on which the second is better, by means over seeds.
         losses: samples on which the first is.
         ties: all others.
+        scope: what interval and p account for. With one seed of a method that is not deterministic they speak of these
+            runs, not of the methods.
     """
 
     first: float
@@ -124,30 +268,64 @@ class Paired:
     wins: int
     losses: int
     ties: int
+    scope: Scope = "users"
+
+    @property
+    def significant(self) -> bool:
+        """Whether the methods differ beyond chance at 5 %: never by one seed, and never by rows alone."""
+        return self.scope in CLAIMS and self.corrected < ALPHA
 
 
-def paired(
-    first: dict[str, np.ndarray], second: dict[str, np.ndarray], resamples: int = FLIPS, seed: int = 0
-) -> dict[str, Paired]:
-    """Compare two systems' per-sample values ``{metric: [n]}`` on the same samples, metrics corrected together."""
-    names = [name for name in first if name in second]
-    a, b = (np.column_stack([values[name] for name in names]) for values in (first, second))
-    change = changes(a, b)
-    bounds = bootstrap(change, resamples=resamples, seed=seed)
-    p = randomisation(change, resamples, seed)
-    corrected = holm(p)
+CLAIMS: tuple[Scope, ...] = ("users and seeds", "users")
+"""The scopes that a claim about methods can rest on."""
+
+
+def scope_of(first: Runs, second: Runs) -> Scope:
+    """What a comparison of the two accounts for: no more than the less known of them."""
+    order: tuple[Scope, ...] = ("rows only", "users, one seed", "users and seeds", "users")
+    return min(first.scope, second.scope, key=order.index)
+
+
+def paired(first: Runs, second: Runs, together: bool = False) -> dict[str, Paired]:
+    """Compare two systems on the same samples, metrics corrected together.
+
+    Users are shared, so their residuals are subtracted before they are squared; seeds are each side's own, and both
+    sides' variances are added.
+
+    Args:
+        together: seed s of the one belongs to seed s of the other (a stage and the one before it): differences are
+            taken within seeds.
+    """
+    names = [name for name in first.values if name in second.values]
+    users = first.users if first.users is not None and second.users is not None else None
+    clusters, scope = Clusters.of(users, first.n), scope_of(first, second)
+    results = []
+    for name in names:
+        a, b = first.values[name], second.values[name]
+        change = changes(a.mean(axis=0), b.mean(axis=0))
+        if together:
+            within = changes(a.copy(), b)
+            sides = [_Parts.of(within, clusters, first.deterministic and second.deterministic)]
+            by_user = sides[0].by_user
+        else:
+            sides = [_Parts.of(a, clusters, first.deterministic), _Parts.of(b, clusters, second.deterministic)]
+            by_user = clusters.sums(change - change.mean())
+        one = _interval(float(change.mean()), by_user, first.n, sides, float(change.var()) / max(1, first.n))
+        results.append((name, float(a.mean()), float(b.mean()), one, change))
+    corrected = holm(np.array([one.p for _, _, _, one, _ in results]))
     return {
         name: Paired(
-            first=float(a[:, i].mean()),
-            second=float(b[:, i].mean()),
-            difference=float(change[:, i].mean()),
-            low=float(bounds[i, 0]),
-            high=float(bounds[i, 1]),
-            p=float(p[i]),
-            corrected=float(corrected[i]),
-            wins=int((change[:, i] > 0).sum()),
-            losses=int((change[:, i] < 0).sum()),
-            ties=int((change[:, i] == 0).sum()),
+            first=a,
+            second=b,
+            difference=one.mean,
+            low=one.low,
+            high=one.high,
+            p=one.p,
+            corrected=float(p),
+            wins=int((change > 0).sum()),
+            losses=int((change < 0).sum()),
+            ties=int((change == 0).sum()),
+            scope=scope,
         )
-        for i, name in enumerate(names)
+        for (name, a, b, one, change), p in zip(results, corrected, strict=True)
     }
