@@ -13,10 +13,13 @@ from typing import Any, Literal, Protocol
 import numpy as np
 
 from harness.data.semantic_ids import SemanticIds
+from harness.data.ties import Tied
 from harness.errors import BenchError, ContractError, NotFinite
 
 KEYS = b"sample keys"
 """In the file's metadata: the key of each sample (:attr:`harness.data.dataset.Samples.keys`), as bytes."""
+TIES = b"tied candidates"
+"""In the file's metadata: who was cut among ties (:meth:`harness.data.ties.Tied.pack`)."""
 
 
 class Keyed(Protocol):
@@ -53,17 +56,20 @@ class Rankings:
         ids: ``[n, k]`` int32; -1 is a candidate that is not in the catalogue.
         scores: ``[n, k]`` float32 or float64, non-increasing along a row.
         keys: ``[n]`` the sample keys of the file that they were read from; None where it has none.
+        tied: who scores as the last candidate of a ranking and was cut; None: nobody that is known of.
     """
 
     kind: Literal["sid", "item"]
     ids: np.ndarray
     scores: np.ndarray
     keys: np.ndarray | None = None
+    tied: Tied | None = None
 
     def take(self, rows: np.ndarray) -> Rankings:
         """The rankings of those samples, in that order."""
         keys = self.keys[rows] if self.keys is not None else None
-        return Rankings(self.kind, self.ids[rows], self.scores[rows], keys)
+        tied = self.tied.take(rows) if self.tied is not None else None
+        return Rankings(self.kind, self.ids[rows], self.scores[rows], keys, tied)
 
     @property
     def fingerprint(self) -> str:
@@ -111,16 +117,20 @@ class Rankings:
         twice = ((np.diff(ordered, axis=1) == 0) & (ordered[:, 1:] >= 0)).any(axis=1)
         if twice.any():
             raise ContractError(f"it returned a candidate twice for sample {int(twice.argmax())}")
+        if self.tied is not None:
+            self.tied.check(self.ids, catalogue)
 
     def write(
         self, path: Path, semantic_ids: SemanticIds | None, samples: Keyed | None = None, slim: bool = False
     ) -> None:
-        """Write the parquet file: columns sample, rank (from 1), sid, score, and item where ranked by item.
+        """Write the parquet file: columns sample, rank (from 1), sid, score, tied, and item where ranked by item.
+
+        ``tied`` is how many more candidates score as the last of the sample; who they are stands in the metadata.
 
         Args:
             samples: whose rankings they are; the file keeps their keys, and is joined by them ever after. Without
                 them it keeps the keys that were read.
-            slim: leave out what no metric needs (scores, and the SIDs of a ranking by item): a quarter of the size.
+            slim: leave out what no metric needs, the SIDs of a ranking by item.
         """
         import pyarrow as pa
         import pyarrow.parquet as pq
@@ -137,11 +147,13 @@ class Rankings:
             sids = flat if self.kind == "sid" else np.where(flat < 0, -1, semantic_ids.of_item[flat])
             indices = pa.array(sids, mask=sids < 0)
             columns["sid"] = pa.DictionaryArray.from_arrays(indices, pa.array(semantic_ids.strings))
-        if not slim:
-            columns["score"] = pa.array(self.scores.reshape(-1))
+        columns["score"] = pa.array(self.scores.reshape(-1))
+        tied = self.tied or Tied.none(n)
+        columns["tied"] = pa.array(np.repeat(tied.count.astype(np.int32), k))
         keys = samples.keys if samples is not None else self.keys
-        metadata = {KEYS: keys.tobytes()} if keys is not None else None
-        pq.write_table(pa.table(columns).replace_schema_metadata(metadata), path, compression="zstd")
+        metadata = {KEYS: keys.tobytes()} if keys is not None else {}
+        metadata |= {TIES: tied.pack()} if tied.count.any() else {}
+        pq.write_table(pa.table(columns).replace_schema_metadata(metadata or None), path, compression="zstd")
 
     @classmethod
     def read(
@@ -187,11 +199,12 @@ class Rankings:
                 ids = own[column.indices.fill_null(len(own) - 1).to_numpy()]
             stored = (table.schema.metadata or {}).get(KEYS)
             keys = np.frombuffer(stored, dtype="<u8") if stored is not None else None
+            tied = _tied(table, n, k)
         except (OSError, KeyError, ValueError, TypeError, pa.ArrowException) as error:
             raise BenchError(f"rankings {path} cannot be read ({error}); run the method again") from None
         if keys is not None and len(keys) != n:
             raise BenchError(f"rankings {path} have {len(keys)} sample keys for {n} samples; run the method again")
-        rankings = cls(kind, ids.reshape(n, k).astype(np.int32), scores, keys)
+        rankings = cls(kind, ids.reshape(n, k).astype(np.int32), scores, keys, tied)
         try:
             rankings.check(items if kind == "item" else len(index))
         except BenchError as error:
@@ -205,6 +218,23 @@ class Rankings:
             BenchError: they are of other samples.
         """
         return self.take(_places(self.keys, len(self.ids), samples, path))
+
+
+def _tied(table: Any, n: int, k: int) -> Tied | None:
+    """Who was cut among ties; None where the file, of an older version, does not say.
+
+    Raises:
+        ValueError: it is damaged.
+    """
+    if "tied" not in table.column_names:
+        return None
+    counts = _whole_numbers(table, "tied").reshape(n, k)
+    if (counts != counts[:, :1]).any():
+        raise ValueError("the candidates of a sample are tied with different numbers of others")
+    packed = (table.schema.metadata or {}).get(TIES)
+    if packed is None and counts.any():
+        raise ValueError("it counts ties and does not say who is tied")
+    return Tied.unpack(packed, counts[:, 0]) if packed is not None else Tied.none(n)
 
 
 def _whole_numbers(table: Any, column: str) -> np.ndarray:

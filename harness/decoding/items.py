@@ -9,6 +9,7 @@ import numpy as np
 from harness.data.dataset import Histories
 from harness.data.rankings import Rankings, repeated
 from harness.data.semantic_ids import SemanticIds
+from harness.data.ties import Tied
 from harness.errors import BenchError, ContractError
 from harness.progress import Progress
 
@@ -17,7 +18,7 @@ def rank_items(
     model: Any, histories: Histories, n_items: int, k: int, semantic_ids: SemanticIds | None, progress: Progress,
     batch: int = 512,
 ) -> Rankings:  # fmt: skip
-    """The best items of each history; equal scores in the order of item ids.
+    """The best items of each history; equal scores in the order of item ids, and who was cut of the last of them.
 
     Args:
         n_items: how many items there are, and so how wide the scores must be; 0: not known.
@@ -35,11 +36,15 @@ def rank_items(
         for start in range(0, len(histories), batch):
             part = histories.take(np.arange(start, min(start + batch, len(histories))))
             scores = checked_scores(model.score(part), len(part), n_items)
-            parts.append(_top(scores, _enough(k, semantic_ids)))
+            scores = scores.astype(np.float64 if exact(scores) else np.float32, copy=False)
+            ids, best = _top(scores, _enough(k, semantic_ids))
+            parts.append((ids, best, Tied.of(scores, ids)))
             bar.update(len(scores))
-    ids, scores = (np.concatenate(column) for column in zip(*parts, strict=True))
-    width = _needed(ids, k, semantic_ids)
-    return Rankings("item", ids[:, :width].astype(np.int32), scores[:, :width])
+    width = max(_needed(ids, k, semantic_ids) for ids, _, _ in parts)
+    catalogue = scores.shape[1]
+    tied = Tied.joined([tied.narrowed(ids, best, width, catalogue) for ids, best, tied in parts])
+    ids, best = (np.concatenate([part[column][:, :width] for part in parts]) for column in (0, 1))
+    return Rankings("item", ids.astype(np.int32), best, tied=tied)
 
 
 def checked_scores(scores: Any, n: int, n_items: int) -> np.ndarray:
@@ -58,6 +63,11 @@ def checked_scores(scores: Any, n: int, n_items: int) -> np.ndarray:
             f"score gave {list(scores.shape)} for {n} histories and {n_items:,} items; give [{n}, {n_items}]"
         )
     return scores
+
+
+def exact(scores: np.ndarray) -> bool:
+    """Whether scores are more than float32 can hold."""
+    return scores.dtype.kind in "iu" or scores.dtype.itemsize > 4
 
 
 def _enough(k: int, semantic_ids: SemanticIds | None) -> int:
@@ -82,6 +92,5 @@ def _top(scores: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
 
     from harness.decoding.beam import top
 
-    exact = scores.dtype.kind in "iu" or scores.dtype.itemsize > 4
-    best, order = top(torch.from_numpy(np.ascontiguousarray(scores, np.float64 if exact else np.float32)), k)
+    best, order = top(torch.from_numpy(np.ascontiguousarray(scores)), k)
     return order[:, :k].numpy(), best[:, :k].numpy()

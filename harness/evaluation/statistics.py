@@ -6,8 +6,9 @@ mean + seed effect + user effect + rest. A mean over S seeds has the variance
     V = V_users + V_seeds / S
 
 V_users is the cluster-robust one: residuals, averaged over seeds, are summed within each user (Liang and Zeger 1986).
-V_seeds is the variance between the seeds' means, less what users' own noise alone gives them. Intervals and tests take
-Student's t with Satterthwaite's degrees of freedom for the sum of the two (1946), so that three seeds count as three.
+V_seeds is the variance between the seeds' means, less what users' own noise alone gives them. Student's t stands for
+what few seeds leave unknown: a mean's interval weighs the critical values of users and of seeds by their variances
+(Cochran 1964), a comparison takes Satterthwaite's degrees of freedom for all variances together (1946).
 :mod:`tests.core.simulated` holds intervals and tests to what they promise.
 """
 
@@ -197,13 +198,17 @@ class Interval:
     design: float
 
 
-def _interval(mean: float, by_user: np.ndarray, n: int, sides: Sequence[_Parts], independent: float) -> Interval:
+def _interval(
+    mean: float, by_user: np.ndarray, n: int, sides: Sequence[_Parts], independent: float, weighed: bool = False
+) -> Interval:
     """Put a mean's variances together.
 
     Args:
         by_user: ``[U]`` sums of residuals.
         sides: whose seeds add to the variance.
         independent: the variance that n independent samples would give.
+        weighed: bounds by the weighed critical value, in place of Satterthwaite's: it holds what it promises also
+            where nearly all of the variance is that of three seeds.
     """
     from scipy.special import stdtr, stdtrit
 
@@ -221,7 +226,11 @@ def _interval(mean: float, by_user: np.ndarray, n: int, sides: Sequence[_Parts],
     spread = of_users**2 / max(1.0, effective) + sum(side.spread for side in sides)
     freedom = variance**2 / spread
     error = float(np.sqrt(variance))
-    reach = float(stdtrit(freedom, 0.5 + LEVEL / 2)) * error
+    critical = float(stdtrit(freedom, 0.5 + LEVEL / 2))
+    if weighed:
+        terms = [(of_users, max(1.0, effective)), *((side.of_seeds, side.seeds - 1) for side in sides if side.seeds > 1)]
+        critical = sum(part * float(stdtrit(df, 0.5 + LEVEL / 2)) for part, df in terms) / variance
+    reach = critical * error
     return Interval(
         mean, mean - reach, mean + reach, float(2 * stdtr(freedom, -abs(mean) / error)), error, float(design)
     )
@@ -233,7 +242,7 @@ def intervals(runs: Runs, top: float = 1.0) -> dict[str, Interval]:
     for name, values in runs.values.items():
         parts = _Parts.of(values, runs.clusters, runs.deterministic)
         independent = float(values.mean(axis=0).var()) / runs.n if runs.n else 0.0
-        one = _interval(parts.mean, parts.by_user, runs.n, [parts], independent)
+        one = _interval(parts.mean, parts.by_user, runs.n, [parts], independent, weighed=True)
         low, high = (float(np.clip(bound, 0.0, top)) for bound in (one.low, one.high))
         found[name] = Interval(one.mean, low, high, one.p, one.error, one.design)
     return found

@@ -2,7 +2,8 @@
 
 It knows rankings and targets, no split and no run. SID protocol: a hit is equality of the SID, so items on one SID
 are hit together. Item protocol (collision-corrected): a beam stands for its items in a random order, and a metric is
-the expectation over that order; for rankings by item both are plain ranks.
+the expectation over that order. Under both, candidates of equal score stand in a random order: a tied target has its
+expected rank, wherever the ranking happens to list it, and also where it was cut.
 """
 
 from __future__ import annotations
@@ -49,23 +50,38 @@ class TargetRanks:
     ) -> TargetRanks:
         """The ranks of targets ``[n]`` (item ids) in rankings; the SID protocol needs semantic IDs.
 
-        A ranking by item is mapped to SIDs for the SID protocol, and later occurrences of one SID are dropped.
+        A ranking by item is mapped to SIDs for the SID protocol: a SID scores as the best of its items, and later
+        occurrences of it are dropped. Equal scores are a group, with what was cut of it
+        (:class:`harness.data.ties.Tied`).
         """
-        single = np.ones(len(targets), dtype=np.int64)
+        ids, scores, own = rankings.ids, rankings.scores, targets
+        sizes: np.ndarray | None = None  # of candidates that stand for several
+        counted = np.ones(ids.shape, dtype=bool)
         if protocol == "sid":
             assert semantic_ids is not None
-            ids = distinct_sids(rankings, semantic_ids)
-            return cls(_place(ids == semantic_ids.of_item[targets][:, None], None), single, ids.shape[1])
-        most = rankings.ids.shape[1]
-        if rankings.kind == "item":
-            return cls(_place(rankings.ids == targets[:, None], None), single, most)
-        assert semantic_ids is not None
-        sizes = np.where(
-            rankings.ids < 0, 1, semantic_ids.group_sizes[rankings.ids]
-        )  # nothing known takes its rank too
-        own = semantic_ids.of_item[targets]
-        place = _place(rankings.ids == own[:, None], np.cumsum(sizes, axis=1) - sizes)
-        return cls(place, semantic_ids.group_sizes[own].astype(np.int64), most)
+            own = semantic_ids.of_item[targets]
+            if rankings.kind == "item":
+                ids = np.where(ids < 0, -1, semantic_ids.of_item[ids])
+                counted = ~(repeated(ids) & (ids >= 0))
+        elif rankings.kind == "sid":
+            assert semantic_ids is not None
+            own = semantic_ids.of_item[targets]
+            sizes = np.where(ids < 0, 1, semantic_ids.group_sizes[ids])  # nothing known takes its rank too
+        weights = counted.astype(np.int64) if sizes is None else sizes * counted
+        hit = (ids == own[:, None]) & counted
+        column = hit.argmax(axis=1)
+        found = hit.any(axis=1)
+        rows = np.arange(len(ids))
+        score = scores[rows, column]
+        cut, member = _cut(rankings, own, semantic_ids, protocol)
+        last = scores[:, -1]
+        score = np.where(found, score, last)
+        same = scores == score[:, None]
+        same[rows[found], column[found]] = True  # also where its score is no number to compare
+        group = (weights * same).sum(axis=1) + np.where(score == last, cut, 0)
+        before = np.where(np.arange(ids.shape[1]) < same.argmax(axis=1)[:, None], weights, 0).sum(axis=1)
+        known = found | member
+        return cls(np.where(known, before.astype(float), np.inf), np.where(known, group, 1), ids.shape[1])
 
     @classmethod
     def of_each(
@@ -149,11 +165,51 @@ def distinct_sids(rankings: Rankings, semantic_ids: SemanticIds) -> np.ndarray:
     return np.take_along_axis(np.where(again, -1, ids), front, axis=1)
 
 
-def _place(hit: np.ndarray, ranks: np.ndarray | None) -> np.ndarray:
-    """The rank (from 0, or of `ranks`) of the first hit of each row ``[n]``, infinity where there is none."""
-    first = hit.argmax(axis=1)
-    place = first if ranks is None else ranks[np.arange(len(hit)), first]
-    return np.where(hit.any(axis=1), place.astype(float), np.inf)
+AT_ONCE = 2**26
+"""Samples × candidates of the catalogue that are looked at together for ties: bounds memory."""
+
+
+def _cut(
+    rankings: Rankings, own: np.ndarray, semantic_ids: SemanticIds | None, protocol: Protocol
+) -> tuple[np.ndarray, np.ndarray]:
+    """Of each sample how many candidates of the protocol were cut from its last group, and whether the target was.
+
+    Args:
+        own: ``[n]`` the targets, as SIDs or items.
+    """
+    n, tied = len(rankings.ids), rankings.tied
+    count, member = np.zeros(n, dtype=np.int64), np.zeros(n, dtype=bool)
+    rows = np.flatnonzero(tied.count) if tied is not None else np.zeros(0, dtype=np.int64)
+    if tied is None or not len(rows):
+        return count, member
+    if semantic_ids is not None:
+        catalogue = len(semantic_ids.of_item if rankings.kind == "item" else semantic_ids.distinct)
+    else:
+        catalogue = 1 + max(int(rankings.ids.max()), int(tied.ids.max(initial=-1)), int(own.max()))
+        catalogue = max(catalogue, int((tied.count + (rankings.ids >= 0).sum(axis=1)).max()))
+    by_sid = None
+    if protocol == "sid" and rankings.kind == "item":
+        assert semantic_ids is not None
+        by_sid = np.argsort(semantic_ids.of_item, kind="stable")
+    step = max(1, AT_ONCE // catalogue)
+    for some in np.split(rows, range(step, len(rows), step)):
+        kept = rankings.ids[some]
+        open_ = tied.take(some).members(kept, catalogue)
+        if by_sid is not None:  # SIDs that stand in the ranking already are not there again
+            assert semantic_ids is not None
+            starts = np.r_[0, np.cumsum(semantic_ids.group_sizes)[:-1]]
+            open_ = np.logical_or.reduceat(open_[:, by_sid], starts, axis=1)
+            there = np.where(kept < 0, open_.shape[1], semantic_ids.of_item[kept])
+            inside = np.zeros((len(some), open_.shape[1] + 1), dtype=bool)
+            np.put_along_axis(inside, there, True, axis=1)
+            open_ &= ~inside[:, :-1]
+        if protocol == "item" and rankings.kind == "sid":
+            assert semantic_ids is not None
+            count[some] = open_ @ semantic_ids.group_sizes.astype(np.int64)
+        else:
+            count[some] = open_.sum(axis=1)
+        member[some] = open_[np.arange(len(some)), own[some]]
+    return count, member
 
 
 def _pack(values: np.ndarray) -> str:

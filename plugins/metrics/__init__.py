@@ -9,6 +9,7 @@ def bench_metrics():
     return {
         "invalid": ".intervals:invalid",
         "intervals": ".intervals:intervals",
+        "design effects": ".intervals:design_effects",
         "levels": ".by_level:levels",
         "segments": ".by_segment:segments",
     }
