@@ -124,9 +124,8 @@ def planned(
     if not isinstance(plugins, Plugins):
         raise BenchError(f"plugins must be what harness.plugins.load([...]) gives, not {type(plugins).__name__}")
     known: Any = None
-    before: tuple[str, ...] = ()
     if isinstance(method, str):
-        recipe, before = plugins.get("method", method), tuned(method, category)
+        recipe = plugins.get("method", method)
     elif not isinstance(method, (Path, Mapping)):
         raise BenchError(f"method must be a name, the path of a recipe or a dict, not {type(method).__name__}")
     else:
@@ -136,8 +135,12 @@ def planned(
         own = {k: v for k, v in content.items() if k not in ("category", "seed") and (k in kept or v not in (None, ""))}
         recipe = with_base(read_recipe(own), lambda name: plugins.get("method", name))
     chosen = next(value for value in (seed, known, SEED) if value is not None)
-    config = resolve(recipe, category, chosen, _overrides(settings), plugins, tuned=before)
-    return config, categories.read(plugins, category, data_dir, config.dataset), plugins
+    config = resolve(recipe, category, chosen, _overrides(settings), plugins)
+    dataset = categories.read(plugins, category, data_dir, config.dataset)
+    before = tuned(method, category, dataset.fingerprint) if isinstance(method, str) else ()
+    if before:
+        config = resolve(recipe, category, chosen, _overrides(settings), plugins, tuned=before)
+    return config, dataset, plugins
 
 
 def run(

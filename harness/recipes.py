@@ -16,7 +16,7 @@ from harness.checks.outlines import COMPONENTS
 from harness.errors import BenchError, unknown
 from harness.files import read_yaml
 
-INHERITED = (*COMPONENTS, "prompts", "stages", "dataset", "probe")
+INHERITED = (*COMPONENTS, "prompts", "stages", "dataset", "probe", "protocol")
 """What a recipe has from its base: what the method does. What it says of itself (summary, reference …) is its own."""
 GROUPS = ("counting", "traditional", "generative", "llm", "ours", "community")
 """The sections of the leaderboard; a method from outside is the community's unless its recipe says otherwise."""
@@ -80,7 +80,7 @@ def with_base(recipe: Mapping[str, Any], find: Callable[[str], Mapping[str, Any]
 
 def _lay_over(whole: dict[str, Any], layer: Mapping[str, Any]) -> None:
     """Put what a recipe gives over what it has from its base."""
-    for key in (*COMPONENTS, "dataset", "probe"):
+    for key in (*COMPONENTS, "dataset", "probe", "protocol"):
         if key in layer:
             whole[key] = _merged(whole.get(key), layer[key])
     if "prompts" in layer:
@@ -106,12 +106,17 @@ def _merged(before: Any, given: Any) -> Any:
     return old | new if new.get("name", old.get("name")) == old.get("name") else new
 
 
-def tuned(method: str, category: str) -> tuple[str, ...]:
+def tuned(method: str, category: str, data: str) -> tuple[str, ...]:
     """``key=value`` settings that a search on the category's own valid found for a method; most have none.
 
     They stand in ``configs/datasets/<category>.yaml``, go before all ``--set``, and are written into the run's
-    ``config.yaml`` like any other setting.
+    ``config.yaml`` like any other setting. They belong to the data that was searched on, and to no other of its name.
+
+    Args:
+        data: the fingerprint of the data as it is here.
     """
     path = shipped("datasets", f"{category}.yaml")
-    overrides = read_yaml(path).get("tuned", {}).get(method, []) if path.is_file() else []
-    return tuple(overrides)
+    found = (read_yaml(path).get("tuned") or {}) if path.is_file() else {}
+    if not found or found["data"] != data:
+        return ()
+    return tuple(found["methods"].get(method, []))

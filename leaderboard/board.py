@@ -6,6 +6,7 @@ It computes no metric, only means over seeds and paired tests from the target ra
 
 from __future__ import annotations
 
+import json
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -13,13 +14,15 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from harness.cli.tables import PROTOCOLS
+from harness.data import versions
 from harness.errors import BenchError
 from harness.evaluation.measure import BAYES
-from harness.evaluation.statistics import changes, holm, significance
+from harness.evaluation.statistics import ALPHA, CLAIMS, holm, paired
 from harness.recipes import GROUPS
 
 from . import reported
 from .record import Record
+from .report.compare import same_seeds
 from .report.systems import Recipe, System, recipes
 
 COLUMNS = (
@@ -28,7 +31,6 @@ COLUMNS = (
 TESTED = "NDCG@10"
 COUNTING = "hybrid"
 """The counting baseline that every row is tested against."""
-ALPHA = 0.05
 GROUP_TITLES = {
     "counting": "Counting", "traditional": "Traditional", "generative": "Generative", "llm": "LLM-based",
     "ours": "Ours", "community": "Community",
@@ -37,15 +39,19 @@ GROUP_TITLES = {
 
 @dataclass(frozen=True)
 class Against:
-    """A row against another: the difference of NDCG@10, and its p corrected over the table's rows."""
+    """A row against another: the difference of NDCG@10, and its p corrected over the table's rows.
+
+    Attributes:
+        p: None where the records bear no claim: one seed of a method that is not deterministic, or unknown users.
+    """
 
     difference: float
-    p: float
+    p: float | None
 
     @property
     def significant(self) -> bool:
         """Whether it is beyond chance at 5 %."""
-        return self.p < ALPHA
+        return self.p is not None and self.p < ALPHA
 
 
 @dataclass(frozen=True)
@@ -233,11 +239,11 @@ def _table(protocol: str, rows: Sequence[Row], mixed: bool) -> Table:
     counting = next((row for row in known if row.system.recipe.first.label == COUNTING), known[0] if known else None)
     rivals = [row for row in shown if row.group not in ("counting", "ours") and not row.mixed]
     baseline = max(rivals, key=lambda row: row.system.metric(protocol, TESTED) or 0.0, default=None)
-    samples = {row.name: row.system.samples(protocol, (TESTED,)).get(TESTED) for row in shown if not row.mixed}
+    systems = {row.name: row.system for row in shown if not row.mixed}
     if counting is not None:
-        table.counting, table.versus_counting = counting.name, _against(counting.name, samples)
+        table.counting, table.versus_counting = counting.name, _against(counting.name, systems, protocol)
     if baseline is not None:
-        table.baseline, table.versus_baseline = baseline.name, _against(baseline.name, samples)
+        table.baseline, table.versus_baseline = baseline.name, _against(baseline.name, systems, protocol)
     there = [record.content.get(BAYES, {}).get(protocol) for row in shown if not row.mixed for record in row.records]
     table.optimal = next((optimum for optimum in there if optimum), {}) if all(there) else {}
     return table
@@ -261,6 +267,7 @@ def _comparable(protocol: str, rows: Sequence[Row], mixed: bool) -> tuple[list[R
         absent.append(row.name) if lacks else there.append(row)
     grounds = [ground(record) for row in there for record in row.records]
     usual = max(dict.fromkeys(grounds), key=grounds.count, default=("", None))
+    older = _older(there, mixed)
     shown, odd = [], []
     for row in there:
         data, sids = next((g for g in map(ground, row.records) if g != usual), usual)
@@ -269,7 +276,9 @@ def _comparable(protocol: str, rows: Sequence[Row], mixed: bool) -> tuple[list[R
             reason = f"data {data[:12]}, not {usual[0][:12]}"
         elif sids != usual[1]:
             reason = f"SIDs {(sids or 'none')[:12]}, not {(usual[1] or 'none')[:12]}"
-        if reason:
+        if not reason and row.name in older:
+            reason = older[row.name]
+        elif reason:
             odd.append(f"{row.name} ({row.records[0].place}: {reason})")
         shown.append(Row(row.system, reason))
     if odd and not mixed:
@@ -285,18 +294,45 @@ def _comparable(protocol: str, rows: Sequence[Row], mixed: bool) -> tuple[list[R
     return shown, absent
 
 
-def _against(name: str, samples: dict[str, np.ndarray | None]) -> dict[str, Against]:
-    """Every other row against the named one, p corrected over the rows."""
-    base = samples[name]
-    if base is None:
+def _older(rows: Sequence[Row], mixed: bool) -> dict[str, str]:
+    """Rows that stand on another version of one thing than most: what sets each apart, by name.
+
+    Raises:
+        BenchError: there are some, and `mixed` is not set; a version that is not known.
+    """
+    grounds = [(row, record) for row in rows for record in row.records]
+    apart: dict[str, str] = {}
+    for kind in versions.KINDS:
+        named = [(row, record, json.dumps(record.ground[kind])) for row, record in grounds if record.ground.get(kind)]
+        for _, record, _ in named:
+            versions.checked(record.ground)
+        newest = max((record.ground[kind] for _, record, _ in named), key=lambda part: part["version"], default=None)
+        for row, record, part in named:
+            if part != json.dumps(newest) and record.ground[kind]["name"] == (newest or {}).get("name"):
+                own = record.ground[kind]
+                differs = [key for key in own if own[key] != (newest or {}).get(key)]
+                shown = ", ".join(f"{key} {own[key]}, not {(newest or {}).get(key)}" for key in differs)
+                apart.setdefault(row.name, f"{kind} {own['name']}: {shown}")
+    if apart and not mixed:
+        lines = "; ".join(f"{name} ({reason})" for name, reason in apart.items())
+        raise BenchError(
+            f"{rows[0].records[0].category}: {len(apart)} of {len(rows)} rows stand on another version than the newest "
+            f"here: {lines} (bench results measure RUN brings a run to this version, --allow-mixed marks them)"
+        )
+    return apart
+
+
+def _against(name: str, systems: dict[str, System], protocol: str) -> dict[str, Against]:
+    """Every other row against the named one, p corrected over the rows that a claim can be made of."""
+    runs = {other: system.runs(protocol, (TESTED,)) for other, system in systems.items()}
+    base = runs.pop(name)
+    if base is None or TESTED not in base.values:
         return {}
-    others = {
-        other: values
-        for other, values in samples.items()
-        if other != name and values is not None and len(values) == len(base)
+    tests = {
+        other: paired(base, values, same_seeds(systems[name], systems[other]))[TESTED]
+        for other, values in runs.items()
+        if values is not None and TESTED in values.values and values.n == base.n
     }
-    if not others:
-        return {}
-    change = np.column_stack([changes(base, values) for values in others.values()])
-    corrected = holm(significance(change)).tolist()
-    return {o: Against(d, p) for o, d, p in zip(others, change.mean(axis=0).tolist(), corrected, strict=True)}
+    claims = [other for other, test in tests.items() if test.scope in CLAIMS]
+    corrected = dict(zip(claims, holm(np.array([tests[other].p for other in claims])).tolist(), strict=True))
+    return {other: Against(test.difference, corrected.get(other)) for other, test in tests.items()}

@@ -11,15 +11,18 @@ from typing import Any
 
 from harness.cli.tables import PROTOCOLS, duration, table
 from harness.evaluation.measure import BAYES
+from harness.evaluation.statistics import ALPHA
 from harness.text import plain
 from harness.text.plain import Marked
 
-from .board import ALPHA, COLUMNS, GROUP_TITLES, TESTED, Board, Row, Table, shown_value
+from .board import COLUMNS, GROUP_TITLES, TESTED, Board, Row, Table, shown_value
 from .report.captions import caption, count, reported_table, title
 
 EARLIER = "floor"
 """What the counting baseline is called in CSV and JSON of older versions: the columns are there under both names."""
 SPREAD = ("HR@10", "NDCG@10")
+SCOPES = {"users, one seed": " ¹", "rows only": " ²"}
+"""What an interval lacks, as a mark beside it."""
 REPORTED = ("HR@1", "HR@3", "HR@5", "HR@10", "HR@20", "HR@50", "NDCG@3", "NDCG@5", "NDCG@10")
 
 
@@ -76,7 +79,8 @@ def _markdown_row(row: Row, found: Table) -> list[Any]:
         cells.append(text)
     for column in SPREAD:
         bounds = row.system.interval(found.protocol, column)
-        cells.append(f"{bounds[0]:.4f}–{bounds[1]:.4f}" if bounds else None)
+        short = SCOPES.get(row.system.scope, "")
+        cells.append(f"{bounds.low:.4f}–{bounds.high:.4f}{short}" if bounds else None)
     for versus, name in ((found.versus_counting, found.counting), (found.versus_baseline, found.baseline)):
         if versus:
             cells.append(_against(row.name, versus, name))
@@ -87,7 +91,7 @@ def _against(row: str, versus: dict[str, Any], name: str) -> str | None:
     if row not in versus:
         return None
     result = versus[row]
-    return f"{result.difference:+.4f}{'*' if result.significant else ''}"
+    return f"{result.difference:+.4f}{'*' if result.significant else ' ¹' if result.p is None else ''}"
 
 
 def mark(value: float, column: str, row: Row, found: Table) -> str:
@@ -101,8 +105,16 @@ def mark(value: float, column: str, row: Row, found: Table) -> str:
 
 def notes(board: Board, found: Table) -> list[str]:
     """What must be said of a table beside its ground."""
-    said = [
-        "means over seeds, ± their standard deviation; 95 %: bootstrap over test samples, bounds averaged over seeds"
+    said = ["means over seeds, ± their standard deviation; 95 %: over users and seeds"]
+    scopes = {row.system.scope for row in found.rows}
+    if "users, one seed" in scopes:
+        said.append("¹ one seed: over users alone, and no claim of the method")
+    if "rows only" in scopes:
+        said.append("² rows only: the record does not say which samples are one user's, so it is too narrow")
+    said += [
+        f"{plain.markdown(row.name)} says that it is deterministic and its seeds differ: it is taken as if it were not"
+        for row in found.rows
+        if row.system.recipe.contradicted
     ]
     tested = [
         f"Δ {plain.markdown(name)}"
@@ -111,8 +123,8 @@ def notes(board: Board, found: Table) -> list[str]:
     ]
     if tested:
         said.append(
-            f"{', '.join(tested)}: difference of {TESTED}, * beyond chance (paired randomisation test, Holm over the "
-            f"rows, p < {ALPHA})"
+            f"{', '.join(tested)}: difference of {TESTED}, * beyond chance (paired test over users and seeds, Holm "
+            f"over the rows, p < {ALPHA})"
         )
     if board.passed_over:
         said.append(f"chosen on valid {TESTED} before {', '.join(map(plain.markdown, board.passed_over))}")
@@ -148,8 +160,12 @@ def flat(boards: Sequence[Board]) -> list[dict[str, Any]]:
                     line[column] = row.system.metric(one.protocol, column)
                 for column in SPREAD:
                     line[f"{column} sd over seeds"] = row.spread(one.protocol, column)
-                    low, high = row.system.interval(one.protocol, column) or (None, None)
-                    line[f"{column} low"], line[f"{column} high"] = low, high
+                    bounds = row.system.interval(one.protocol, column)
+                    line[f"{column} low"], line[f"{column} high"] = (
+                        (bounds.low, bounds.high) if bounds else (None, None)
+                    )
+                    line[f"{column} design effect"] = bounds.design if bounds else None
+                line["intervals over"] = row.system.scope
                 tested = {"counting baseline": one.versus_counting, "baseline": one.versus_baseline}
                 for key, versus in (tested | {EARLIER: one.versus_counting}).items():
                     result = versus.get(row.name)

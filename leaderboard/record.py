@@ -13,12 +13,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from harness import files
 from harness.checks import schemas
 from harness.checks.names import slug
+from harness.data import versions
 from harness.errors import BenchError
-from harness.evaluation import agreement
+from harness.evaluation import agreement, user_index
 from harness.evaluation.measure import BAYES, MEASURED
+from harness.evaluation.statistics import Runs, intervals
 from harness.evaluation.target_ranks import PROTOCOLS, TargetRanks
 from harness.evaluation.validation import BY_ITEM, OUT
 from harness.recipes import group_of
@@ -30,6 +34,8 @@ from harness.text.plain import line
 from .record_files import RecordFile
 
 FORMAT = 1
+EXPECTED_RANKS = 3
+"""The version of the measuring since which equal scores share their expected rank."""
 CHOSEN = "NDCG@10"
 OUT_OF_SAMPLE = "cross-validated valid NDCG@10"
 MANIFEST_KEYS = ("caption", "fingerprints", "rows", "items", "semantic_ids", "revision", "versions", "hardware")
@@ -92,14 +98,15 @@ class Record:
         }
         if origin := finished.origin_of(manifest):
             content["origin"] = origin
+        if manifest.get("ground"):
+            content["ground"] = manifest["ground"]
         if manifest.get("left_out"):
             content["left_out"] = manifest["left_out"]
         if manifest.get("components"):
             content["components"] = manifest["components"]
         if manifest.get(KEPT):
             content[KEPT] = {step: kept["changed"] for step, kept in manifest[KEPT].items()}
-        if BAYES in result:
-            content[BAYES] = result[BAYES]
+        content |= {key: result[key] for key in (user_index.KEY, BAYES) if key in result}
         return trusted(cls(_cleaned(content), directory))
 
     @classmethod
@@ -234,9 +241,43 @@ class Record:
         return self.stages[stage or self.last].get(protocol) or {}
 
     def interval(self, protocol: str, metric: str, stage: str = "") -> tuple[float, float] | None:
-        """A metric's 95 % interval over test samples."""
-        pair = (self.stages[stage or self.last].get("intervals") or {}).get(protocol, {}).get(metric)
-        return (float(pair[0]), float(pair[1])) if pair else None
+        """A metric's 95 % interval over this run's users (over its samples, where users are not recorded)."""
+        ranks = self.ranks(protocol, stage)
+        values = ranks.values((metric,)) if ranks is not None else {}
+        if metric not in values:
+            return None
+        found = intervals(Runs({metric: values[metric][None]}, self.users, deterministic=True))[metric]
+        return found.low, found.high
+
+    @cached_property
+    def users(self) -> np.ndarray | None:
+        """``[n]`` the user of each test sample, a number, samples in canonical order; None where it is not recorded."""
+        encoded, n = self.content.get(user_index.KEY), int(self.content["rows"]["test"])
+        return user_index.decode(encoded, n) if encoded is not None else None
+
+    @cached_property
+    def ground(self) -> versions.Ground:
+        """The versions that its numbers stand on: of data, split and protocol; of older records as far as is known.
+
+        The protocol's follows from how each stage was measured, not from what stands in the file.
+        """
+        said = versions.of_data(self.data) | (self.content.get("ground") or {})
+        oldest = min(stage.get(MEASURED, 1) for stage in self.stages.values())
+        declared = {"seen": (self.settings.get("protocol") or {}).get("seen", "keep")}
+        own = (said.get("protocol") or {}).get("version", 0)
+        measured = (
+            own if own > versions.newest("protocol", versions.PROTOCOL) else (2 if oldest >= EXPECTED_RANKS else 1)
+        )
+        since = versions.history("protocol", versions.PROTOCOL)[measured:]
+        for later in since:  # what moved no number of this decoder
+            measured = later.version if self.settings["decoder"]["name"] in later.unmoved else measured
+        return said | {"protocol": versions.of_protocol(declared, measured)}
+
+    @property
+    def deterministic(self) -> bool:
+        """Whether its method says that every seed gives the same; of older records the counting baselines."""
+        said = self.settings.get("deterministic")
+        return bool(said) if said is not None else self.group == "counting"
 
     def ranks(self, protocol: str, stage: str = "") -> TargetRanks | None:
         """Where the targets stand, samples in canonical order."""
@@ -278,7 +319,8 @@ def _cleaned(content: dict[str, Any]) -> dict[str, Any]:
 def contradictions(record: Record) -> list[str]:
     """Where a record's metrics are not those of its target ranks, or it says two things of its run; a line each."""
     try:
-        lines = agreement.contradictions(record.stages, int(record.content["rows"].get("test", -1)))
+        n = int(record.content["rows"].get("test", -1))
+        lines = agreement.contradictions(record.stages, n, record.content.get(user_index.KEY))
     except BenchError as error:
         raise BenchError(f"{record.place}: {error.message}; {MADE_AGAIN}") from None
     return lines + twice_told(record)

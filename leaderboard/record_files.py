@@ -13,11 +13,13 @@ from harness.runs.run_files import (
     ComponentCode,
     Config,
     Fingerprints,
+    Ground,
     Group,
     Optimum,
     Rows,
     SidReport,
     StageMetrics,
+    UserIndex,
 )
 
 METRIC = re.compile(r"(HR|NDCG)@[1-9]\d{0,4}|MRR")
@@ -55,6 +57,9 @@ class RecordFile(Schema):
     settings: Config
     stages: Annotated[dict[Name, StageMetrics], Len(1)]
     cost: Cost
+    users: UserIndex | None = None
+    ground: Ground = Ground()
+    migrated: Text | None = None
     optimum: Optimum = Field(Optimum(), alias="Bayes-optimal")
     components: dict[str, ComponentCode] = {}
     left_out: dict[str, Count] = {}

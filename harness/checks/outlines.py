@@ -5,7 +5,7 @@ They hold a file's outline. What a component's settings may be is the component'
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Len
 from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
@@ -42,6 +42,48 @@ class Stage(Schema):
     parts: Annotated[Any, AfterValidator(_parts)] = None
 
 
+class Searches(Closed):
+    """The search that a recipe's settings are from."""
+
+    trials: Annotated[int, Ge(0)]
+    """Those that were trained to their end."""
+    category: str
+    data: Annotated[str, Len(12, 64)]
+
+
+class Protocol(Closed):
+    """What an evaluation declares beside the split."""
+
+    seen: Literal["keep", "drop"] = "keep"
+
+
+class VersionEntry(Closed):
+    """A version of a dataset family, a split or a protocol."""
+
+    version: Annotated[int, Ge(1)]
+    date: Annotated[str, Field(pattern=r"^\d{4}-\d{2}-\d{2}$")]
+    what: Annotated[str, Len(1, 500)]
+    why: Annotated[str, Len(1, 500)]
+    moves: Annotated[str, Len(1, 500)]
+    superseded_by: Annotated[int, Ge(1)] | None = None
+    reason: str = ""
+    unmoved: list[str] = []
+    data: list[str] = []
+    family: str = ""
+    layout: str = ""
+
+
+Changelog = dict[str, Annotated[list[VersionEntry], Len(1)]]
+
+
+class Versions(Closed):
+    """``configs/versions.yaml``."""
+
+    datasets: Changelog
+    splits: Changelog
+    protocols: Changelog
+
+
 class Recipe(Closed):
     """A method (``configs/methods/*.yaml``)."""
 
@@ -57,6 +99,10 @@ class Recipe(Closed):
     dataset: Settings | None = None
     probe: Settings | None = None
     search: Settings | None = None
+    deterministic: bool | None = None
+    settings_from: Literal["paper", "search", "choice"] | None = None
+    searched: Searches | None = None
+    protocol: Protocol | None = None
     tokenizer: Component = None
     backbone: Component = None
     decoder: Component = None

@@ -37,7 +37,7 @@ def list_(plugins: Plugins, data_dir: str | None) -> None:
 def show(plugins: Plugins, category: str, overrides: tuple[str, ...], data_dir: str | None) -> None:
     """Users, items, rows, histories, repeats, cold targets, SIDs and the fingerprint of a category."""
     from harness.cli.tables import HR, table
-    from harness.data import categories
+    from harness.data import categories, versions
 
     dataset = categories.read(plugins, category, data_dir, _settings(overrides))
     facts = dataset.facts()
@@ -60,6 +60,11 @@ def show(plugins: Plugins, category: str, overrides: tuple[str, ...], data_dir: 
         columns = [*HR, "NDCG@10", "MRR"]
         click.echo(f"\n{BAYES} on test:")
         click.echo(table(["protocol", *columns], [[p, *(m[c] for c in columns)] for p, m in optimal.items()]))
+    click.echo("")
+    for entry in versions.checked(versions.of(dataset, {})):
+        click.echo(f"{entry.shown} ({entry.date}): {entry.what}; because: {entry.why}; moves: {entry.moves}")
+        if entry.superseded_by:
+            click.echo(f"  superseded by {entry.superseded_by}: {entry.reason}")
     click.echo(f"\nfingerprint {dataset.fingerprint}")
     if dataset.given is not None:
         click.echo(f"SIDs        {dataset.given.fingerprint}")

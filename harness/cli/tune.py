@@ -63,10 +63,9 @@ def tune(
     recipe = plugins.get("method", method)
     where = f"{space}" if space else f"method {method}"
     ranges = tuning.check_space(read_yaml(Path(space)) if space else recipe.get("search"), where)
-    found_before = tuned(method, category)
-    config = resolve(recipe, category, seed, overrides, plugins, tuned=found_before)
-    overrides = (*found_before, *overrides)
+    config = resolve(recipe, category, seed, overrides, plugins)
     dataset = categories.read(plugins, category, data_dir, config.dataset)
+    overrides = (*tuned(method, category, dataset.fingerprint), *overrides)
     if not debug_mode():
         quieten()
     progress = Progress(quiet)

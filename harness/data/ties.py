@@ -82,7 +82,9 @@ class Tied:
         sizes = np.diff(self.starts)[rows]
         starts = np.r_[0, np.cumsum(sizes)]
         inside = np.arange(starts[-1]) - np.repeat(starts[:-1], sizes)
-        return Tied(self.count[rows], self.inverse[rows], starts, self.ids[np.repeat(self.starts[rows], sizes) + inside])
+        return Tied(
+            self.count[rows], self.inverse[rows], starts, self.ids[np.repeat(self.starts[rows], sizes) + inside]
+        )
 
     def members(self, kept: np.ndarray, catalogue: int) -> np.ndarray:
         """Who is tied and was cut ``[n, catalogue]``, as booleans; `kept` are the ids of the rankings ``[n, k]``."""
@@ -138,8 +140,9 @@ class Tied:
         expected = np.where(self.inverse[rows], catalogue - real - sizes, sizes)
         wrong = (self.count[rows] != expected) | (self.count[rows] < 0)
         if wrong.any():
-            raise ContractError(f"it counts {int(self.count[rows][wrong.argmax()])} ties of sample {int(rows[wrong.argmax()])}, "
-                                f"and names {int(expected[wrong.argmax()])}")  # fmt: skip
+            row = int(rows[wrong.argmax()])
+            named = int(expected[wrong.argmax()])
+            raise ContractError(f"it counts {int(self.count[row])} ties of sample {row}, and names {named}")
 
     def pack(self) -> bytes:
         """The file form of all but the counts."""

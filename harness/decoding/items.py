@@ -31,7 +31,7 @@ def rank_items(
     """
     if not hasattr(model, "score"):
         raise BenchError("decoder rank takes a model that scores items; set decoder=beam for a generative method")
-    parts = []
+    parts: list[tuple[np.ndarray, np.ndarray, Tied]] = []
     with progress.bar(len(histories), "rank", "user") as bar:
         for start in range(0, len(histories), batch):
             part = histories.take(np.arange(start, min(start + batch, len(histories))))
@@ -43,7 +43,8 @@ def rank_items(
     width = max(_needed(ids, k, semantic_ids) for ids, _, _ in parts)
     catalogue = scores.shape[1]
     tied = Tied.joined([tied.narrowed(ids, best, width, catalogue) for ids, best, tied in parts])
-    ids, best = (np.concatenate([part[column][:, :width] for part in parts]) for column in (0, 1))
+    ids = np.concatenate([ids[:, :width] for ids, _, _ in parts])
+    best = np.concatenate([best[:, :width] for _, best, _ in parts])
     return Rankings("item", ids.astype(np.int32), best, tied=tied)
 
 

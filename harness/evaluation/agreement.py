@@ -6,22 +6,29 @@ from collections.abc import Mapping
 from typing import Any
 
 from harness.errors import BenchError
+from harness.evaluation import user_index
 from harness.evaluation.target_ranks import PROTOCOLS, TargetRanks
 
 TOLERANCE = 1e-9  # sums of the same numbers in another order
 
 
-def contradictions(stages: Mapping[str, Mapping[str, Any]], n: int) -> list[str]:
+def contradictions(stages: Mapping[str, Mapping[str, Any]], n: int, users: str | None = None) -> list[str]:
     """Where metrics are not those of the target ranks beside them, a line each; empty where they agree.
 
     Args:
         stages: the entries of ``metrics.json`` or of a record, by stage.
         n: how many test samples there are.
+        users: the encoded users of the samples, where they are recorded.
 
     Raises:
         BenchError: target ranks are damaged.
     """
     lines = []
+    if users is not None:
+        try:
+            user_index.decode(users, n)
+        except BenchError as error:
+            lines.append(error.message)
     for stage, entry in stages.items():
         for protocol in PROTOCOLS:
             said, encoded = entry.get(protocol) or {}, (entry.get("ranks") or {}).get(protocol)

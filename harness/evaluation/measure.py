@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 BAYES = "Bayes-optimal"
 MEASURED = "measured"
 """The key of the measuring's version in a stage's entry; without it, 1."""
-VERSION = 2
-"""2: segments count a user's first purchase too, intervals are free of the order of samples, and a candidate outside
+VERSION = 3
+"""3: equal scores share their expected rank, intervals are of users.
+2: segments count a user's first purchase too, intervals are free of the order of samples, and a candidate outside
 the catalogue takes its rank under the item protocol as well."""
 
 

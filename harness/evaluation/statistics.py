@@ -228,7 +228,10 @@ def _interval(
     error = float(np.sqrt(variance))
     critical = float(stdtrit(freedom, 0.5 + LEVEL / 2))
     if weighed:
-        terms = [(of_users, max(1.0, effective)), *((side.of_seeds, side.seeds - 1) for side in sides if side.seeds > 1)]
+        terms = [
+            (of_users, max(1.0, effective)),
+            *((side.of_seeds, side.seeds - 1) for side in sides if side.seeds > 1),
+        ]
         critical = sum(part * float(stdtrit(df, 0.5 + LEVEL / 2)) for part, df in terms) / variance
     reach = critical * error
     return Interval(

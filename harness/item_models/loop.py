@@ -161,6 +161,8 @@ def train(context: Context, model: Any, settings: LoopSettings, as_model: Callab
     return {
         "epochs": state.epoch,
         "best epoch": state.best_epoch,
+        "steps": state.epoch * steps,
+        "best step": state.best_epoch * steps,
         "best valid NDCG@10": state.best,
         "rows": n,
         "parameters": sum(p.numel() for p in model.parameters()),

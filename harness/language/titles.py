@@ -205,6 +205,9 @@ def ranked_items(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Titles ``[n, beams]``, best first, as items ``[n, k]`` with their title's score; twins stand together.
 
+    Where an order is given, a twin's score is the next number below that of the twin before it, so that what is
+    ordered on purpose is no tie.
+
     Args:
         order: ``[n, n_items]`` scores that items of one title are ordered by, highest first; None: by item id.
     """
@@ -219,6 +222,16 @@ def ranked_items(
             if order is not None and len(twins) > 1:
                 twins = twins[np.argsort(-order[row, twins], kind="stable")]
             kept = twins[: k - place]
-            ids[row, place : place + len(kept)], values[row, place : place + len(kept)] = kept, score
-            place += len(kept)
+            ids[row, place : place + len(kept)] = kept
+            for twin in range(len(kept)):
+                below = np.float32(score)
+                if twin and order is not None:
+                    same = order[row, kept[twin]] == order[row, kept[twin - 1]]
+                    below = (
+                        values[row, place - 1] if same else np.nextafter(values[row, place - 1], -np.float32(np.inf))
+                    )
+                elif place:
+                    below = min(below, values[row, place - 1])
+                values[row, place] = below
+                place += 1
     return ids, values

@@ -12,7 +12,7 @@ import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from harness.errors import BenchError, unknown
 from harness.recipes import group_of
@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 
 LATER = {"backbone": {"revision": ""}}
 """Settings that came into being after runs were recorded, with the value that means what was before them."""
+ABOUT = ("deterministic", "settings_from", "searched", "tuned")
+"""Keys of a configuration that change no result: they say where its settings are from, and what its seeds do."""
+KEPT = {"seen": "keep"}
+"""The protocol's settings where nothing is declared; it is written where it is another."""
 MOST_SEED = 2**32 - 1
 """Seeds lie in 0 … 2³² − 1: NumPy, scikit-learn and torch all take those."""
 
@@ -34,6 +38,15 @@ class ProbeSettings:
 
     samples: int = dataclasses.field(default=0, metadata={"help": "valid samples to decode, drawn once; 0: all"})
     beams: int = dataclasses.field(default=20, metadata={"help": "beams of the probe; 0: as the decoder has"})
+
+
+@dataclass(frozen=True)
+class ProtocolSettings:
+    """What an evaluation declares beside the split; two values never stand in one table."""
+
+    seen: Literal["keep", "drop"] = dataclasses.field(
+        default="keep", metadata={"help": "whether items that the user bought before may be recommended"}
+    )
 
 
 @dataclass(frozen=True)
@@ -121,6 +134,9 @@ class RunConfig:
     decoder: Component
     dataset: dict[str, Any]
     probe: ProbeSettings
+    protocol: dict[str, Any] = dataclasses.field(default_factory=lambda: {"seen": "keep"})
+    about: dict[str, Any] = dataclasses.field(default_factory=dict)
+    """What the recipe says of itself, and what was taken from a search on this data: :data:`ABOUT`."""
 
     def as_dict(self) -> dict[str, Any]:
         """The run's whole configuration as plain values (written to ``config.yaml``)."""
@@ -138,6 +154,8 @@ class RunConfig:
             "decoder": self.decoder.as_dict(),
             "dataset": self.dataset,
             "probe": dataclasses.asdict(self.probe),
+            **({"protocol": self.protocol} if self.protocol != KEPT else {}),
+            **self.about,
         }
 
     def hash(self, **more: Any) -> str:
@@ -160,7 +178,7 @@ def identified(data: str, given: str | None, origin: str | None, files: dict[str
 
 def told(settings: dict[str, Any]) -> dict[str, Any]:
     """Of a configuration what changes results and is no seed; settings that came since count where they are set."""
-    counted = {k: v for k, v in settings.items() if k not in ("seed", "summary", "group", "reported")}
+    counted = {k: v for k, v in settings.items() if k not in ("seed", "summary", "group", "reported", *ABOUT)}
     for section, later in LATER.items():
         if isinstance(counted.get(section), dict):
             counted[section] = {k: v for k, v in counted[section].items() if k not in later or v != later[k]}
@@ -196,8 +214,8 @@ def resolve(
         raise BenchError(f"recipe {recipe.get('name')}: {error}") from None
     tree["stages"] = {stage["name"]: {"trainer": stage["name"]} | stage for stage in tree["stages"]}
     # another component first, then its settings: so they hold in any order
-    given = list(overrides)
-    for override in sorted([*tuned, *given], key=lambda text: "." in text.partition("=")[0]):
+    given, taken = list(overrides), list(tuned)
+    for override in sorted([*taken, *given], key=lambda text: "." in text.partition("=")[0]):
         _apply(tree, override)
 
     def component(kind: str, given: Any) -> Component:
@@ -221,6 +239,8 @@ def resolve(
         decoder=component("decoder", tree["decoder"]),
         dataset=dict(tree.get("dataset") or {}),
         probe=settings(_Probe, dict(tree.get("probe") or {}), "probe"),
+        protocol=dataclasses.asdict(settings(_Protocol, dict(tree.get("protocol") or {}), "protocol")),
+        about={key: tree[key] for key in ABOUT if tree.get(key) is not None} | ({"tuned": taken} if taken else {}),
     )
     if strict:
         _must_be_read(config, given)
@@ -231,6 +251,12 @@ class _Probe:
     """The probe as something that has settings."""
 
     Settings = ProbeSettings
+
+
+class _Protocol:
+    """The protocol as something that has settings."""
+
+    Settings = ProtocolSettings
 
 
 def _stage(name: str, values: dict[str, Any], plugins: Plugins) -> Stage:
@@ -331,7 +357,7 @@ def _apply(tree: dict[str, Any], override: str) -> None:
         shown = "not valid YAML" if str(error).startswith("not valid") else str(error)
         raise BenchError(f"--set {override[:80]}: the value is {shown}; quote it, or give another") from None
     head, *rest = key.strip().split(".")
-    sections = [*tree["stages"], "tokenizer", "backbone", "decoder", "dataset", "probe", "prompts"]
+    sections = [*tree["stages"], "tokenizer", "backbone", "decoder", "dataset", "probe", "protocol", "prompts"]
     if head not in sections:
         raise unknown("setting", key, sections, f"in --set {override}")
     if head == "prompts":

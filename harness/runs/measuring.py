@@ -8,6 +8,7 @@ from harness.data.dataset import Dataset, Samples
 from harness.data.rankings import Rankings
 from harness.data.semantic_ids import SemanticIds
 from harness.errors import BenchError
+from harness.evaluation import user_index
 from harness.evaluation.measure import BAYES, MEASURED, Evaluated, bayes_optimal, measure
 from harness.evaluation.target_ranks import TargetRanks
 from harness.files import read_json
@@ -79,6 +80,7 @@ def again(folder: RunDirectory, plugins: Plugins, data_dir: str | None) -> dict[
     dataset, semantic_ids = finished.read_dataset(folder, plugins, data_dir), finished.semantic_ids(folder)
     names, before = finished.stage_names(folder), _before(folder)
     result: dict[str, Any] = {"stages": {name: stage(folder, name, plugins, dataset, semantic_ids) for name in names}}
+    result |= of_the_samples(dataset, semantic_ids)
     for name, entry in result["stages"].items():
         old = before.get(name, {})
         if old.get(MEASURED, 1) > 1 and old.get("rankings") not in (None, entry["rankings"]):
@@ -88,6 +90,10 @@ def again(folder: RunDirectory, plugins: Plugins, data_dir: str | None) -> dict[
             )
         if old.get("rankings") == entry["rankings"]:  # what plugins measured that are not loaded now is not lost
             entry |= {key: value for key, value in old.items() if key not in entry}
-    if dataset.oracle is not None:
-        result[BAYES] = bayes_optimal(dataset, semantic_ids)
     return result
+
+
+def of_the_samples(dataset: Dataset, semantic_ids: SemanticIds | None) -> dict[str, Any]:
+    """What stands in ``metrics.json`` beside the stages: users of the samples, and what could be reached at best."""
+    beside: dict[str, Any] = {user_index.KEY: user_index.encode(user_index.of(dataset.test))}
+    return beside | ({BAYES: bayes_optimal(dataset, semantic_ids)} if dataset.oracle is not None else {})

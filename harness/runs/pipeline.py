@@ -16,10 +16,11 @@ from typing import Any
 import yaml
 
 from harness import files
+from harness.data import versions
 from harness.data.dataset import Dataset
 from harness.data.semantic_ids import SemanticIds
 from harness.errors import BenchError
-from harness.evaluation.measure import BAYES, bayes_optimal, check_signature
+from harness.evaluation.measure import check_signature
 from harness.evaluation.validation import OUT, needs_probed
 from harness.plugins import Plugins
 from harness.runs import finished, identity, measuring, rehearsal
@@ -76,13 +77,14 @@ def execute(
         prepared = _prepare(run, made, from_run, edits or Edits())
         if when and run.directory.finished("run") is not None:
             run.progress.say(f"recorded on {when}: nothing is trained or decoded, its rankings are measured again")
+        if taken := run.config.about.get("tuned"):
+            run.progress.say(f"settings found by a search on this data's valid: {', '.join(taken)}")
         run.plugins.notify("bench_run_started", run=run.info)
         result: dict[str, Any] = {"stages": {}}
         with run.tracker.run(run):
             for stage in _trained(prepared):
                 result["stages"][stage.name] = _tested(prepared, stage)
-            if run.dataset.oracle is not None:
-                result[BAYES] = bayes_optimal(run.dataset, prepared.semantic_ids)
+            result |= measuring.of_the_samples(run.dataset, prepared.semantic_ids)
             _record(run, result)
         return result
 
@@ -168,6 +170,7 @@ def _begin(run: Run, semantic_ids: SemanticIds | None, edits: Edits) -> None:
         rows={name: len(samples) for name, samples in dataset.splits.items()},
         items=len(dataset.items),
         **({"left_out": dataset.left_out} if dataset.left_out else {}),
+        ground=versions.of(dataset, run.config.protocol),
         semantic_ids=semantic_ids.report() if semantic_ids else None,
         components={label: code.as_dict() for label, code in edits.codes.items()},
         started=time.strftime("%Y-%m-%dT%H:%M:%S%z"),

@@ -93,6 +93,21 @@ class Manifest(Schema):
     mlflow: dict[str, Any] = {}
 
 
+class NamedVersion(Schema):
+    """A name and its version."""
+
+    name: Annotated[str, Len(1, 200)]
+    version: Annotated[int, Ge(1), Le(1_000_000)]
+
+
+class Ground(Schema):
+    """What numbers stand on (:mod:`harness.data.versions`)."""
+
+    dataset: NamedVersion | None = None
+    split: NamedVersion | None = None
+    protocol: NamedVersion | None = None
+
+
 class BegunManifest(Manifest):
     """The manifest of a run that has begun: what it is of stands in it."""
 
@@ -110,6 +125,7 @@ class BegunManifest(Manifest):
     hardware: dict[str, str | int | float | None]
     order: int = 1
     left_out: dict[str, Count] = {}
+    ground: Ground = Ground()
     started: str | None = None
     finished: str | None = None
     components: dict[str, ComponentCode] = {}
@@ -121,6 +137,10 @@ class Ranks(Schema):
     most: Annotated[int, Ge(1), Field(le=2**31)]
     before: Annotated[str, Len(0, 50_000_000)]
     group: Annotated[str, Len(0, 50_000_000)] | None = None
+
+
+UserIndex = Annotated[str, Len(0, 50_000_000)]
+"""Encoded users of the test samples (:mod:`harness.evaluation.user_index`)."""
 
 
 class Segment(Schema):
@@ -154,6 +174,7 @@ class StageMetrics(Schema):
     ranks: dict[str, Ranks] | None = None
     intervals: dict[str, dict[str, Annotated[list[Share], Len(2, 2)]]] | None = None
     rankings: str | None = None
+    design_effects: dict[str, dict[str, Annotated[float, Ge(0), Le(1e9)]]] | None = Field(None, alias="design effects")
     invalid: Count | None = None
     train: Done | None = None
     decode: Done
@@ -167,6 +188,7 @@ class Metrics(Schema):
     """``metrics.json``."""
 
     stages: Annotated[dict[Name, StageMetrics], Len(1)]
+    users: UserIndex | None = None
     optimum: Optimum = Field(Optimum(), alias="Bayes-optimal")
 
 

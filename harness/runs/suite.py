@@ -154,12 +154,15 @@ def plan(suite: Suite, category: str, data_dir: str | None, runs: Path, plugins:
         known: dict[int, float | None] = {}
         for seed in suite.seeds[: entry.seeds]:
             try:
-                recipe, before = plugins.get("method", entry.method), recipes.tuned(entry.method, category)
-                resolved = resolve(recipe, category, seed, entry.overrides, plugins, tuned=before)
+                recipe = plugins.get("method", entry.method)
+                resolved = resolve(recipe, category, seed, entry.overrides, plugins)
                 key = repr(sorted(resolved.dataset.items()))
                 if key not in datasets:
                     datasets[key] = categories.read(plugins, category, data_dir, resolved.dataset)
                 dataset = datasets[key]
+                before = recipes.tuned(entry.method, category, dataset.fingerprint)
+                if before:
+                    resolved = resolve(recipe, category, seed, entry.overrides, plugins, tuned=before)
                 source = next((p.directory for p in planned if (p.entry.label, p.seed) == (entry.source, seed)), None)
                 directory = pipeline.directory(
                     runs, resolved, dataset, Origin(source, anew=True) if source else None, plugins

@@ -162,7 +162,9 @@ def write_record(search: Search, study: Any) -> dict[str, Any]:
     }
     files.write_json(search.directory / RECORD, record)
     tuned = search.config(best["settings"]).as_dict()
-    kept = {k: v for k, v in tuned.items() if k not in ("category", "seed") and v not in (None, "", {})}
+    kept = {k: v for k, v in tuned.items() if k not in ("category", "seed", "tuned") and v not in (None, "", {})}
+    kept["settings_from"] = "search"
+    kept["searched"] = {"trials": len(complete), "category": search.category, "data": search.dataset.fingerprint}
     files.write_text(search.directory / "tuned.yaml", yaml.safe_dump(kept, sort_keys=False))
     return record
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from harness.cli import tables
 from harness.cli.tables import PROTOCOLS, table
+from harness.data import versions
 from harness.text.plain import markdown
 
 from ..record import Record
@@ -37,8 +38,19 @@ def caption(records: Sequence[Record], protocol: str = "", notes: Sequence[str] 
         [record.data for record in records], [record.sids for record in records],
         [record.seed for record in records], [record.content["revision"] for record in records],
         [PROTOCOLS[protocol]] if protocol else [],
-        [*notes, *tables.code_notes([record.content for record in records])],
+        [*stands_on(records), *notes, *tables.code_notes([record.content for record in records])],
     )  # fmt: skip
+
+
+def stands_on(records: Sequence[Record]) -> list[str]:
+    """The versions of data, split and protocol, and what is to be said of old ones."""
+    shown = list(dict.fromkeys(versions.caption(record.ground) for record in records))
+    entries = {entry for record in records for entry in versions.checked(record.ground) if entry.superseded_by}
+    old = [
+        f"{entry.shown} is superseded by {entry.superseded_by}: {entry.reason}"
+        for entry in sorted(entries, key=lambda entry: entry.shown)
+    ]
+    return [*filter(None, shown), *old]
 
 
 def reported_table(rows: Sequence[Reported], columns: Sequence[str]) -> list[str]:

@@ -6,7 +6,7 @@ It computes from target ranks; the samples' histories and titles come from the d
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from harness.data.dataset import Dataset
 from harness.data.semantic_ids import SemanticIds
 from harness.errors import BenchError, unknown
 from harness.evaluation.segments import segmentations
-from harness.evaluation.statistics import Paired, holm, paired
+from harness.evaluation.statistics import CLAIMS, Paired, Runs, holm, paired
 from harness.evaluation.target_ranks import METRICS
 
 from ..collected import finished_below
@@ -27,7 +27,8 @@ from .captions import caption, title
 from .systems import System, recipes
 
 PAIRED = ("Difference", "95 %", "p", "p (Holm)", "Wins", "Losses", "Ties")
-HOW = "paired over test samples: bootstrap interval, randomisation test, Holm's correction over the metrics"
+HOW = "paired over test samples; intervals and p over {}; Holm's correction over the metrics"
+OF_RUNS = "one seed: this says which of these runs is better, not which method"
 SEGMENT_METRIC = "NDCG@10"
 HISTORY = 3  # items of a history that are shown
 TITLE = 50  # characters of a title that are shown
@@ -150,26 +151,31 @@ def compare(
     sids = [{record.seed: record.sids for record in system.recipe.records} for system in (first, second)]
     same_sids = len({record.sids for record in everyone}) == 1 or sids[0] == sids[1]
     left_out = []
-    values: dict[str, tuple[dict[str, np.ndarray], dict[str, np.ndarray]]] = {}
+    values: dict[str, tuple[Runs, Runs]] = {}
     for protocol, label in PROTOCOLS.items():
         if protocol == "sid" and not same_sids:
             shown = ", ".join(sorted({(record.sids or "none")[:12] for record in everyone}))
             left_out.append(f"{label}: the semantic IDs differ ({shown})")
             continue
-        pair = first.samples(protocol), second.samples(protocol)
-        if all(pair):
-            values[protocol] = pair
+        one, other = first.runs(protocol), second.runs(protocol)
+        if one is not None and other is not None:
+            values[protocol] = one, other
     if not values:
         raise BenchError(f"{a.place} and {b.place} share no protocol: {'; '.join(left_out) or 'no target ranks'}")
 
-    def tested(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> dict[str, Paired]:
-        return paired(_narrowed(one, only), _narrowed(other, only))
+    together = same_seeds(first, second)
+
+    def tested(one: Runs, other: Runs) -> dict[str, Paired]:
+        return paired(_narrowed(one, only), _narrowed(other, only), together and one.seeds == other.seeds)
 
     compared = Comparison(first, second, {p: tested(*pair) for p, pair in values.items()}, left_out=left_out)
     shared = {r.seed for r in first.recipe.records} & {r.seed for r in second.recipe.records}
     if len(shared) > 1:
         for seed in sorted(shared):
-            compared.seeds[seed] = {p: tested(_of_seed(first, seed, p), _of_seed(second, seed, p)) for p in values}
+            compared.seeds[seed] = {
+                p: tested(_of_seed(first, seed, one), _of_seed(second, seed, other))
+                for p, (one, other) in values.items()
+            }
     if dataset is not None:
         _samples(compared, values, dataset, most)
     return compared
@@ -181,7 +187,11 @@ def markdown(found: Comparison) -> str:
     records: list[Record] = [*found.first.recipe.records, *found.second.recipe.records]
     parts = [f"# {second} against {first}"]
     for protocol, results in found.protocols.items():
-        parts += [f"## {title(protocol)}", paired_table(first, second, results), caption(records, protocol, [HOW])]
+        parts += [
+            f"## {title(protocol)}",
+            paired_table(first, second, results),
+            caption(records, protocol, [how(results)]),
+        ]
     if found.seeds:
         rows = [
             [seed, PROTOCOLS[protocol].split()[0], name, r.first, r.second, f"{r.difference:+.4f}", _interval(r)]
@@ -233,31 +243,53 @@ def _short(text: str) -> str:
     return text if len(text) <= TITLE else text[: TITLE - 1].rstrip() + "…"
 
 
-def _narrowed(values: dict[str, np.ndarray], only: Sequence[str]) -> dict[str, np.ndarray]:
-    return {name: value for name, value in values.items() if not only or name in only}
+def how(results: Mapping[str, Paired]) -> str:
+    """What intervals and p-values account for."""
+    scope = next(iter(results.values())).scope
+    return HOW.format(scope) if scope in CLAIMS or scope == "rows only" else f"{HOW.format('users')}; {OF_RUNS}"
 
 
-def _of_seed(system: System, seed: int, protocol: str) -> dict[str, np.ndarray]:
-    """One seed's per-sample values."""
-    record = next(record for record in system.recipe.records if record.seed == seed)
-    ranks = record.ranks(protocol, system.stage)
-    return ranks.values() if ranks is not None else {}
+def same_seeds(first: System, second: System) -> bool:
+    """Whether a seed of the one belongs to one of the other: stages of the same runs, or of runs gone on from them."""
+    ours, theirs = first.recipe.records, second.recipe.records
+    if [record.seed for record in ours] != [record.seed for record in theirs]:
+        return False
+    if first.recipe is second.recipe or all(a.result == b.result for a, b in zip(ours, theirs, strict=True)):
+        return True
+    return all(_shares_a_stage(a, b) for a, b in zip(ours, theirs, strict=True))
+
+
+def _shares_a_stage(one: Record, other: Record) -> bool:
+    """Whether both begin with the same trained stage."""
+    a, b = (next(iter(record.stages.values())).get("rankings") for record in (one, other))
+    return a is not None and a == b
+
+
+def _narrowed(runs: Runs, only: Sequence[str]) -> Runs:
+    return runs.of([name for name in runs.values if name in only]) if only else runs
+
+
+def _of_seed(system: System, seed: int, runs: Runs) -> Runs:
+    """One seed's values."""
+    place = [record.seed for record in system.recipe.records].index(seed)
+    return Runs({name: values[[place]] for name, values in runs.values.items()}, runs.users, runs.deterministic)
 
 
 def _samples(
     comparison: Comparison,
-    values: dict[str, tuple[dict[str, np.ndarray], dict[str, np.ndarray]]],
+    values: dict[str, tuple[Runs, Runs]],
     dataset: Dataset,
     most: int,
 ) -> None:
     """Segments and changed samples; ranks are in canonical order, and so are the samples here."""
-    if not all(SEGMENT_METRIC in side for pair in values.values() for side in pair):
+    if not all(SEGMENT_METRIC in side.values for pair in values.values() for side in pair):
         comparison.left_out.append(f"segments and samples: they are of {SEGMENT_METRIC}, and a run here ranks fewer")
         return
     test = dataset.test.take(dataset.test.order)
     semantic_ids: SemanticIds | None = dataset.given
     if semantic_ids is not None and semantic_ids.fingerprint != comparison.first.recipe.first.sids:
         semantic_ids = None
+    together = same_seeds(comparison.first, comparison.second)
     divisions = segmentations(test, dataset.train, len(dataset.items), semantic_ids)
     for protocol, (first, second) in values.items():
         keys, parts = [], []
@@ -266,12 +298,14 @@ def _samples(
                 rows = division.of_sample == number
                 if rows.any():
                     keys.append((division.name, label))
-                    parts.append(paired({"": first[SEGMENT_METRIC][rows]}, {"": second[SEGMENT_METRIC][rows]})[""])
+                    one, other = (side.of([SEGMENT_METRIC]).take(rows) for side in (first, second))
+                    parts.append(paired(one, other, together and one.seeds == other.seeds)[SEGMENT_METRIC])
         by_name: dict[str, dict[str, Paired]] = {}
         for (name, label), result in zip(keys, _corrected(parts), strict=True):
             by_name.setdefault(name, {})[label] = result
         comparison.segments[protocol] = by_name
-    first, second = list(values.values())[-1]
+    means = [{name: value.mean(axis=0) for name, value in side.values.items()} for side in list(values.values())[-1]]
+    first, second = means
     change = second[SEGMENT_METRIC] - first[SEGMENT_METRIC]
     fine = second["MRR"] - first["MRR"]  # tells apart what NDCG@10 does not
     order = np.lexsort((-fine, -change))

@@ -141,7 +141,7 @@ def _figures(found: Sequence[Recipe], pairs: Pairs) -> dict[str, Callable[[], An
             if recipe.first.place.is_dir():
                 log = read_log(RunDirectory(recipe.first.place).stage(number, stage))
                 facts = recipe.first.stages[stage].get("train") or {}
-                best = facts.get("best step", facts.get("best epoch"))  # item-id models log by epoch
+                best = facts.get("best epoch", facts.get("best step"))  # item-id models log by epoch
                 name = sections.file_of(recipe, stage, len(found) > 1)
                 drawn[f"learning-{name}"] = partial(figures.learning, stage, log, best)
                 drawn[f"rewards-{name}"] = partial(figures.rewards, stage, log)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
-from harness.evaluation.statistics import paired
+from harness.evaluation.statistics import CLAIMS, paired
 from harness.text.plain import markdown
 
 from ..reported import Reported
@@ -106,14 +106,15 @@ def retention(before: System, after: System) -> list[str]:
 def stage_gain(before: System, after: System) -> list[str]:
     """What a stage gives, with the paired interval, and at which K the sign turns."""
     protocol = "sid" if after.metric("sid", "HR@10") is not None else "item"
-    ours, theirs = after.samples(protocol), before.samples(protocol)
-    if not ours or len(next(iter(ours.values()))) != len(next(iter(theirs.values()))):
+    ours, theirs = after.runs(protocol), before.runs(protocol)
+    if ours is None or theirs is None or ours.n != theirs.n:
         return []
-    tests = paired(theirs, ours)
+    tests = paired(theirs, ours, together=True)
     parts = []
     for name in (m for m in MAIN if m in tests):
         result = tests[name]
         verdict = "beyond chance" if result.corrected < 0.05 else "within chance"
+        verdict += "" if result.scope in CLAIMS else " of these runs alone"
         parts.append(
             f"{name} {result.difference:+.4f} [{result.low:+.4f}, {result.high:+.4f}], {verdict} "
             f"(p = {result.corrected:.2g}, corrected)"
@@ -176,7 +177,7 @@ def discrepancy(system: System, row: Reported) -> list[str]:
     inside = [
         name
         for name in gaps
-        if (bounds := system.interval("sid", name)) and bounds[0] <= row.metrics[name] <= bounds[1]
+        if (bounds := system.interval("sid", name)) and bounds.low <= row.metrics[name] <= bounds.high
     ]
     side = "below" if gaps[most] < 0 else "above" if gaps[least] > 0 else "on both sides of"
     spread = f"{gaps[least]:+.1%} ({least})" + (f" to {gaps[most]:+.1%} ({most})" if most != least else "")
@@ -213,9 +214,9 @@ def against_counting(last: Sequence[System]) -> list[str]:
     data = {record.data for record in counting.recipe.records}
     lines = []
     for system in last:
-        ours, theirs = system.samples("item"), counting.samples("item")
+        ours, theirs = system.runs("item", ("NDCG@10",)), counting.runs("item", ("NDCG@10",))
         same = len(data | {record.data for record in system.recipe.records}) == 1
-        if system is counting or not ours or not theirs or not same:
+        if system is counting or ours is None or theirs is None or not same or ours.n != theirs.n:
             continue
         result = paired(theirs, ours)["NDCG@10"]
         lines.append(f"{_named(system)} {result.difference:+.4f} [{result.low:+.4f}, {result.high:+.4f}]")

@@ -15,7 +15,7 @@ from .. import reported
 from ..record import Record
 from ..reported import Reported
 from .captions import caption, count, percent, reported_table, title
-from .compare import HOW, paired_table
+from .compare import how, paired_table
 from .observations import observations
 from .systems import Recipe, System
 
@@ -162,7 +162,8 @@ def results(shown: Sequence[System], records: Sequence[Record], drawn: set[str])
                 rows.append([system.name, *(system.metric(protocol, c) for c in columns)])
             pairs = [system.interval(protocol, c) for c in columns]
             if any(pairs):
-                bounds.append([system.name, *(f"{p[0]:.4f}–{p[1]:.4f}" if p else None for p in pairs)])
+                shown_bounds = [f"{p.low:.4f}–{p.high:.4f}" if p else None for p in pairs]
+                bounds.append([system.name, system.scope, *shown_bounds])
         optimal = next((r.content[BAYES][protocol] for r in records if protocol in r.content.get(BAYES, {})), None)
         if optimal:
             rows.append([BAYES, *(optimal.get(c) for c in columns)])
@@ -172,8 +173,8 @@ def results(shown: Sequence[System], records: Sequence[Record], drawn: set[str])
         parts += image(f"hit-rate-{protocol}", f"HR@K under the {label}", drawn)
         if bounds:
             parts += [
-                "95 % intervals over test samples (bootstrap; over several seeds, the mean of their bounds):",
-                table(["Stage", *columns], bounds),
+                "95 % intervals, and what they account for:",
+                table(["Stage", "Over", *columns], bounds),
                 caption(records, protocol),
             ]
     counts = [f"{markdown(system.name)} {system.invalid}" for system in shown if system.invalid is not None]
@@ -187,13 +188,14 @@ def stage_differences(shown: Sequence[System], records: Sequence[Record]) -> lis
         if before.recipe is not after.recipe:
             continue
         for protocol in PROTOCOLS:
-            first, second = before.samples(protocol), after.samples(protocol)
-            if not first or not second:
+            first, second = before.runs(protocol), after.runs(protocol)
+            if first is None or second is None:
                 continue
+            results = paired(first, second, together=True)
             parts += [
                 f"### {markdown(after.name)} against {markdown(before.name)}, {PROTOCOLS[protocol]}",
-                paired_table(before.name, after.name, paired(first, second)),
-                caption(records, protocol, [HOW]),
+                paired_table(before.name, after.name, results),
+                caption(records, protocol, [how(results)]),
             ]
     return ["## What each stage changes", *parts] if parts else []
 
@@ -224,7 +226,7 @@ def discrepancy(pairs: Pairs, records: Sequence[Record], drawn: set[str]) -> lis
         for name, theirs in row.metrics.items():
             here, bounds = system.metric("sid", name), system.interval("sid", name)
             if here is not None:
-                inside = None if bounds is None else "yes" if bounds[0] <= theirs <= bounds[1] else "no"
+                inside = None if bounds is None else "yes" if bounds.low <= theirs <= bounds.high else "no"
                 relative = f"{(here - theirs) / theirs:+.1%}" if theirs else None
                 rows.append([name, theirs, here, f"{here - theirs:+.4f}", relative, inside])
         if rows:

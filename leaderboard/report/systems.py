@@ -17,6 +17,8 @@ import numpy as np
 
 from harness.evaluation.measure import MEASURED
 from harness.evaluation.segments import BOUGHT
+from harness.evaluation.statistics import Interval, Runs
+from harness.evaluation.statistics import intervals as statistics_of
 
 from ..record import Record
 
@@ -40,6 +42,17 @@ class Recipe:
     def first(self) -> Record:
         """The run of the first seed, for what all share."""
         return self.records[0]
+
+    @cached_property
+    def deterministic(self) -> bool:
+        """Whether it says that every seed gives the same, and its runs do not say otherwise."""
+        said = all(record.deterministic for record in self.records)
+        return said and len({record.result for record in self.records}) == 1
+
+    @property
+    def contradicted(self) -> bool:
+        """Whether it says that every seed gives the same, and its seeds differ."""
+        return all(record.deterministic for record in self.records) and not self.deterministic
 
     @property
     def stages(self) -> list[str]:
@@ -76,21 +89,48 @@ class System:
         values = self.values(protocol, metric)
         return statistics.fmean(values) if values else None
 
-    def interval(self, protocol: str, metric: str) -> tuple[float, float] | None:
-        """The 95 % interval over test samples, its bounds averaged over seeds."""
-        each = [record.interval(protocol, metric, self.stage) for record in self.recipe.records]
-        bounds = [pair for pair in each if pair]
-        return (statistics.fmean(b[0] for b in bounds), statistics.fmean(b[1] for b in bounds)) if bounds else None
+    @cached_property
+    def _known(self) -> dict[tuple[str, tuple[str, ...]], Runs | None]:
+        return {}
+
+    def runs(self, protocol: str, only: Collection[str] = ()) -> Runs | None:
+        """Each run's value of each sample, and the samples' users; None where a run lacks them.
+
+        Args:
+            only: these metrics.
+        """
+        key = (protocol, tuple(only))
+        if key not in self._known:
+            self._known[key] = self._runs(protocol, only)
+        return self._known[key]
+
+    def _runs(self, protocol: str, only: Collection[str]) -> Runs | None:
+        records = self.recipe.records
+        ranks = [record.ranks(protocol, self.stage) for record in records]
+        values = [one.values(only) for one in ranks if one is not None]
+        if not values or len(values) < len(ranks) or len({len(one) for one in ranks if one is not None}) > 1:
+            return None
+        known = [record.users for record in records]
+        users = next((one for one in known if one is not None), None)  # of the same data they are the same
+        named = [name for name in values[0] if all(name in one for one in values)]
+        stacked = {name: np.stack([one[name] for one in values]) for name in named}
+        return Runs(stacked, users, self.recipe.deterministic) if stacked else None
+
+    def interval(self, protocol: str, metric: str) -> Interval | None:
+        """A metric's 95 % interval over users and seeds, as far as the records tell them apart."""
+        runs = self.runs(protocol, (metric,))
+        return statistics_of(runs)[metric] if runs is not None and metric in runs.values else None
+
+    @property
+    def scope(self) -> str:
+        """What its intervals account for."""
+        runs = self.runs("item", ("HR@10",)) or self.runs("sid", ("HR@10",))
+        return runs.scope if runs is not None else ""
 
     def samples(self, protocol: str, only: Collection[str] = ()) -> dict[str, np.ndarray]:
         """``{metric: [n]}`` each sample's values, averaged over seeds; empty where a run lacks them."""
-        ranks = [record.ranks(protocol, self.stage) for record in self.recipe.records]
-        values = [one.values(only) for one in ranks if one is not None]
-        if not values or len(values) < len(ranks):
-            return {}
-        if len(values) == 1:
-            return values[0]
-        return {name: np.mean([seed[name] for seed in values], axis=0) for name in values[0]}
+        runs = self.runs(protocol, only)
+        return {name: values.mean(axis=0) for name, values in runs.values.items()} if runs is not None else {}
 
     @cached_property
     def levels(self) -> dict[str, Any]:

@@ -75,7 +75,7 @@ def test_the_record_is_whole(finished):
     assert manifest["rows"]["test"] > 0
     assert {"sft/fit", "sft/decode", "grpo/fit", "grpo/decode", "run"} <= set(manifest["done"])
     table = pd.read_parquet(directory / "rankings/test-grpo.parquet")
-    assert table.columns.tolist() == ["sample", "rank", "sid", "score"]
+    assert table.columns.tolist() == ["sample", "rank", "sid", "score", "tied"]
     assert len(table) == manifest["rows"]["test"] * 50
     assert table.groupby("sample")["sid"].nunique().eq(50).all()
     assert table.groupby("sample")["rank"].first().eq(1).all()

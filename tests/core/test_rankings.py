@@ -27,7 +27,7 @@ def test_the_file_has_the_documented_columns(tmp_path):
 
     rankings([[2, 0]], [[-0.5, -1.5]]).write(tmp_path / "r.parquet", SIDS)
     table = pd.read_parquet(tmp_path / "r.parquet")
-    assert table.columns.tolist() == ["sample", "rank", "sid", "score"]
+    assert table.columns.tolist() == ["sample", "rank", "sid", "score", "tied"]
     assert table["rank"].tolist() == [1, 2]
     assert table["sid"].tolist() == ["<a_4><b_5>", "<a_0><b_1>"]
 
