@@ -58,6 +58,14 @@ class Tied:
         return cls.of_members(tied[rows] & ~inside, ~inside, rows, len(kept))
 
     @classmethod
+    def of_cut(cls, cut: np.ndarray, kept: np.ndarray) -> Tied:
+        """From who was cut ``[n, catalogue]``, and the ids of those kept ``[n, k]``, -1 for nobody."""
+        rows = np.flatnonzero(cut.any(axis=1))
+        open_ = np.ones((len(rows), cut.shape[1] + 1), dtype=bool)
+        np.put_along_axis(open_, np.where(kept[rows] < 0, cut.shape[1], kept[rows]), False, axis=1)
+        return cls.of_members(cut[rows], open_[:, :-1], rows, len(kept))
+
+    @classmethod
     def of_members(cls, tied: np.ndarray, open_: np.ndarray, rows: np.ndarray, n: int) -> Tied:
         """From who is tied, and who was not kept, of some rankings ``[len(rows), catalogue]`` of n."""
         count = np.zeros(n, np.int64)

@@ -30,11 +30,14 @@ class Beams:
         leaves: ``[batch, beams]`` rows of the SID table, -1 where there are fewer SIDs than beams.
         tokens: ``[batch, beams, levels]`` token ids.
         scores: ``[batch, beams]`` float32 log-probabilities, -inf where there is no leaf.
+        cut: ``[batch, n_sids]`` rows of the SID table that score as the last beam and are none; None: nobody. Of a beam
+            search those that the last step weighed: what earlier steps left behind has no score.
     """
 
     leaves: torch.Tensor
     tokens: torch.Tensor
     scores: torch.Tensor
+    cut: torch.Tensor | None = None
 
 
 Mix = Callable[[int, torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
@@ -97,7 +100,7 @@ def search(
             grown = torch.where(exists, scores.gather(1, fed)[..., None] + log_probs, DEAD)
             total = grown if fed.shape[1] == alive else total.scatter(1, fed[..., None].expand_as(grown), grown)
         scores, parent, offset = choose(total)
-        nodes = level.entry(nodes.gather(1, parent), offset)
+        weighed, nodes = nodes, level.entry(nodes.gather(1, parent), offset)
         if step == trie.depth - 1:
             break
         fed = _unsettled(level, nodes, scores, renormalise)
@@ -110,7 +113,20 @@ def search(
         tokens = level.vocabulary[level.columns[nodes.gather(1, fed)]]
         states = lm.states(tokens, attention, (lengths + step).expand(-1, fed.shape[1]), cache)
     leaves = torch.where(torch.isneginf(scores), -1, trie.leaves[nodes])
-    return Beams(leaves, trie.tokens(nodes), scores)
+    tied = (total == scores[:, -1:, None]) & ~torch.isneginf(total)
+    cut = None
+    if bool((tied.flatten(1).sum(1) > (scores == scores[:, -1:]).sum(1)).any()):
+        batch_row, beam, child = tied.nonzero(as_tuple=True)
+        ends = trie.leaves[level.entry(weighed[batch_row, beam], child)]
+        cut = cut_of(ends, batch_row, leaves, len(trie))
+    return Beams(leaves, trie.tokens(nodes), scores, cut)
+
+
+def cut_of(tied: torch.Tensor, rows: torch.Tensor, leaves: torch.Tensor, n_sids: int) -> torch.Tensor:
+    """Which SIDs are tied and are no beam ``[batch, n_sids]``; `tied` are theirs in `rows` of the batch."""
+    cut = torch.zeros(len(leaves), n_sids + 1, dtype=torch.bool, device=leaves.device)
+    cut[rows, tied] = True
+    return cut.scatter(1, torch.where(leaves < 0, n_sids, leaves), False)[:, :n_sids]
 
 
 def _unsettled(level: Level, nodes: torch.Tensor, scores: torch.Tensor, renormalise: bool) -> torch.Tensor:

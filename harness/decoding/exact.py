@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from harness.decoding.beam import Beams, top
+from harness.decoding.beam import Beams, cut_of, top
 from harness.decoding.engine import split
 from harness.decoding.prefill import Split
 from harness.decoding.split import level_log_probs
@@ -29,7 +29,12 @@ def exact_search(
     """
     scores = leaf_scores(model, ids, mask, trie, chunk, renormalise, temperature)
     best, nodes = top(scores, min(k, len(trie)))
-    return Beams(trie.leaves[nodes], trie.tokens(nodes), best)
+    leaves, tied = trie.leaves[nodes], (scores == best[:, -1:]) & ~torch.isneginf(scores)
+    cut = None
+    if bool((tied.sum(1) > (best == best[:, -1:]).sum(1)).any()):
+        rows, ends = tied.nonzero(as_tuple=True)
+        cut = cut_of(trie.leaves[ends], rows, leaves, len(trie))
+    return Beams(leaves, trie.tokens(nodes), best, cut)
 
 
 @torch.inference_mode()

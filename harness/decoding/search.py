@@ -11,6 +11,7 @@ import numpy as np
 from harness.data.dataset import Histories, Items
 from harness.data.rankings import Rankings
 from harness.data.semantic_ids import SemanticIds
+from harness.data.ties import Tied
 from harness.decoding.generator import Generator, batches
 from harness.errors import BenchError
 from harness.progress import Progress
@@ -140,13 +141,19 @@ def decode_by(
     lm = engine(model.model, settings)
     ids = np.full((len(prompts), beams), -1, dtype=np.int32)
     scores = np.full((len(prompts), beams), -np.inf, dtype=np.float32)
+    order: list[np.ndarray] = []
+    tied: list[Tied] = []
     with torch.inference_mode(), autocast(settings, device), progress.bar(len(prompts), "decode", "user") as bar:
         for rows in batches([len(p) for p in prompts], settings.batch_tokens, extra):
             tokens, mask = pad_left([prompts[r] for r in rows], model.pad, device)
             best = search(lm, tokens, mask, trie)
             ids[rows], scores[rows] = best.leaves.cpu().numpy(), best.scores.cpu().numpy()
+            order.append(np.asarray(rows))
+            tied.append(
+                Tied.of_cut(best.cut.cpu().numpy(), ids[rows]) if best.cut is not None else Tied.none(len(rows))
+            )
             bar.update(len(rows))
-    return Rankings(model.leaves, ids, scores)
+    return Rankings(model.leaves, ids, scores, tied=Tied.joined(tied).take(np.argsort(np.concatenate(order))))
 
 
 def proposals(

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import base64
 import zlib
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -157,36 +157,42 @@ class TargetRanks:
 
 def distinct_sids(rankings: Rankings, semantic_ids: SemanticIds) -> np.ndarray:
     """SID indices ``[n, k]``, best first, each once a row; -1 fills the end, and is also what is no SID."""
+    return scored_sids(rankings, semantic_ids)[0]
+
+
+def scored_sids(rankings: Rankings, semantic_ids: SemanticIds) -> tuple[np.ndarray, np.ndarray]:
+    """:func:`distinct_sids` and their scores ``[n, k]``, those of their best items; -inf fills the end."""
     if rankings.kind == "sid":
-        return rankings.ids
+        return rankings.ids, rankings.scores
     ids = np.where(rankings.ids < 0, -1, semantic_ids.of_item[rankings.ids])
     again = repeated(ids) & (ids >= 0)
     front = np.argsort(again, axis=1, kind="stable")
-    return np.take_along_axis(np.where(again, -1, ids), front, axis=1)
+    ids, scores = np.where(again, -1, ids), np.where(again, -np.inf, rankings.scores)
+    return np.take_along_axis(ids, front, axis=1), np.take_along_axis(scores, front, axis=1)
 
 
 AT_ONCE = 2**26
 """Samples × candidates of the catalogue that are looked at together for ties: bounds memory."""
 
 
-def _cut(
-    rankings: Rankings, own: np.ndarray, semantic_ids: SemanticIds | None, protocol: Protocol
-) -> tuple[np.ndarray, np.ndarray]:
-    """Of each sample how many candidates of the protocol were cut from its last group, and whether the target was.
+def cut_members(
+    rankings: Rankings, semantic_ids: SemanticIds | None, protocol: Protocol, catalogue: int = 0
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Who was cut of the last group of a ranking, some rankings at a time.
 
     Args:
-        own: ``[n]`` the targets, as SIDs or items.
+        catalogue: how many candidates there are, where there are no semantic IDs.
+
+    Yields:
+        Rows ``[m]``, and who is tied with their last candidate and stands not among them ``[m, catalogue]``: SIDs for
+        rankings by SID and under the SID protocol, else items.
     """
-    n, tied = len(rankings.ids), rankings.tied
-    count, member = np.zeros(n, dtype=np.int64), np.zeros(n, dtype=bool)
+    tied = rankings.tied
     rows = np.flatnonzero(tied.count) if tied is not None else np.zeros(0, dtype=np.int64)
     if tied is None or not len(rows):
-        return count, member
+        return
     if semantic_ids is not None:
         catalogue = len(semantic_ids.of_item if rankings.kind == "item" else semantic_ids.distinct)
-    else:
-        catalogue = 1 + max(int(rankings.ids.max()), int(tied.ids.max(initial=-1)), int(own.max()))
-        catalogue = max(catalogue, int((tied.count + (rankings.ids >= 0).sum(axis=1)).max()))
     by_sid = None
     if protocol == "sid" and rankings.kind == "item":
         assert semantic_ids is not None
@@ -203,12 +209,30 @@ def _cut(
             inside = np.zeros((len(some), open_.shape[1] + 1), dtype=bool)
             np.put_along_axis(inside, there, True, axis=1)
             open_ &= ~inside[:, :-1]
+        yield some, open_
+
+
+def _cut(
+    rankings: Rankings, own: np.ndarray, semantic_ids: SemanticIds | None, protocol: Protocol
+) -> tuple[np.ndarray, np.ndarray]:
+    """Of each sample how many candidates of the protocol were cut from its last group, and whether the target was.
+
+    Args:
+        own: ``[n]`` the targets, as SIDs or items.
+    """
+    n, tied = len(rankings.ids), rankings.tied
+    count, member = np.zeros(n, dtype=np.int64), np.zeros(n, dtype=bool)
+    catalogue = 1 + max(int(rankings.ids.max(initial=0)), int(own.max(initial=0)))
+    if tied is not None:
+        kept = (rankings.ids >= 0).sum(axis=1)
+        catalogue = max(catalogue, 1 + int(tied.ids.max(initial=-1)), int((tied.count + kept).max(initial=0)))
+    for rows, open_ in cut_members(rankings, semantic_ids, protocol, catalogue):
         if protocol == "item" and rankings.kind == "sid":
             assert semantic_ids is not None
-            count[some] = open_ @ semantic_ids.group_sizes.astype(np.int64)
+            count[rows] = open_ @ semantic_ids.group_sizes.astype(np.int64)
         else:
-            count[some] = open_.sum(axis=1)
-        member[some] = open_[np.arange(len(some)), own[some]]
+            count[rows] = open_.sum(axis=1)
+        member[rows] = open_[np.arange(len(rows)), own[rows]]
     return count, member
 
 

@@ -254,13 +254,12 @@ class MemoryTrainer:
     ) -> dict[str, dict[str, np.ndarray]]:
         """``{protocol: {metric: [options, n]}}`` of candidates scored in several ways ``[options, n, candidates]``."""
         sids = context.needs_semantic_ids("memory")
-        sizes, group = sids.group_sizes[leaves], sids.group_sizes[sids.of_item[context.valid.targets]]
+        sizes = sids.group_sizes[leaves]
         by_protocol: dict[str, dict[str, list[np.ndarray]]] = {"sid": {}, "item": {}}
         for option in scores:
-            before = {"sid": ranks_of(option, wanted), "item": ranks_of(option, wanted, sizes)}
-            for protocol, places in before.items():
-                shared = group.astype(np.int64) if protocol == "item" else np.ones(len(places), dtype=np.int64)
-                values = TargetRanks(places, shared, max(50, scores.shape[2])).values(PROBED)
+            ranks = {"sid": ranks_of(option, wanted), "item": ranks_of(option, wanted, sizes)}
+            for protocol, (before, group) in ranks.items():
+                values = TargetRanks(before, group, max(50, scores.shape[2])).values(PROBED)
                 for name in PROBED:
                     by_protocol[protocol].setdefault(name, []).append(values[name])
         return {protocol: {n: np.stack(v) for n, v in metrics.items()} for protocol, metrics in by_protocol.items()}
@@ -368,20 +367,19 @@ def conditional_logit(features: np.ndarray, wanted: np.ndarray, alive: np.ndarra
     return weights.detach().numpy() / scale
 
 
-def ranks_of(scores: np.ndarray, wanted: np.ndarray, sizes: np.ndarray | None = None) -> np.ndarray:
-    """How many candidates stand before the wanted one of each row; inf where it is not among them.
+def ranks_of(scores: np.ndarray, wanted: np.ndarray, sizes: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """How many candidates stand before the wanted one of each row (inf where it is none of them), and its group.
 
-    Equal scores stand in the order of the candidates, as the decoder has them: a tie is no hit.
+    Equal scores share the ranks that they stand on (:class:`harness.evaluation.target_ranks.TargetRanks`).
 
     Args:
         scores, wanted: ``[n, candidates]``.
         sizes: what each candidate counts for, e.g. the items on its SID; None: 1.
     """
-    place = wanted.argmax(axis=1)
-    target = np.take_along_axis(scores, place[:, None], axis=1)
-    earlier = np.arange(scores.shape[1]) < place[:, None]
-    before = (scores > target) | ((scores == target) & earlier)
-    return np.where(wanted.any(axis=1), (before * (1 if sizes is None else sizes)).sum(axis=1).astype(float), np.inf)
+    target = np.take_along_axis(scores, wanted.argmax(axis=1)[:, None], axis=1)
+    weights, found = (1 if sizes is None else sizes), wanted.any(axis=1)
+    before = np.where(found, ((scores > target) * weights).sum(axis=1).astype(float), np.inf)
+    return before, np.where(found, ((scores == target) * weights).sum(axis=1), 1).astype(np.int64)
 
 
 def _counts(train: Samples, semantic_ids: SemanticIds) -> np.ndarray:

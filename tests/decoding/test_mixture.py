@@ -102,5 +102,12 @@ def test_the_conditional_logit_finds_the_weights_that_made_the_choices():
 def test_ranks_put_ties_where_the_decoder_does():
     scores = np.array([[3.0, 2.0, 1.0], [1.0, 2.0, 3.0], [1.0, 2.0, 3.0], [1.0, 1.0, 1.0], [1.0, 1.0, -np.inf]])
     wanted = np.array([[1, 0, 0], [1, 0, 0], [0, 0, 0], [0, 0, 1], [0, 1, 0]], dtype=bool)
-    assert ranks_of(scores, wanted).tolist() == [0, 2, np.inf, 2, 1]  # a tie is no hit
-    assert ranks_of(scores, wanted, np.array([2, 1, 1])).tolist() == [0, 2, np.inf, 3, 2]  # items of shared SIDs count
+    before, group = ranks_of(scores, wanted)
+    items, sizes = ranks_of(scores, wanted, np.array([2, 1, 1]))  # items of shared SIDs count
+    for row in range(len(scores)):
+        place = int(wanted[row].argmax())
+        higher, tied = scores[row] > scores[row, place], scores[row] == scores[row, place]
+        known = wanted[row].any()
+        assert (before[row], group[row]) == ((higher.sum(), tied.sum()) if known else (np.inf, 1))
+        if known:
+            assert (items[row], sizes[row]) == ((higher * [2, 1, 1]).sum(), (tied * [2, 1, 1]).sum())

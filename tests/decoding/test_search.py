@@ -1,3 +1,5 @@
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -13,6 +15,7 @@ from harness.decoding.shared_prompt import completion_log_probs
 from harness.decoding.split import SplitModel
 from harness.decoding.trie import Trie
 from harness.errors import BenchError
+from harness.evaluation.target_ranks import TargetRanks
 from harness.language.prompts import Prompts
 from harness.progress import Progress
 from plugins.decoders.generate import GenerateDecoder
@@ -289,3 +292,25 @@ def test_a_compiled_model_decodes_the_same(generative, histories, tiny):
         plain = BeamDecoder(BeamSettings(beams=20, renormalise=renormalise)).decode(*arguments)
         compiled = BeamDecoder(BeamSettings(beams=20, renormalise=renormalise, compile=True)).decode(*arguments)
         np.testing.assert_allclose(compiled.scores, plain.scores, atol=1e-4)
+
+
+@pytest.mark.parametrize("decoder", ["beam", "exact"])
+def test_who_is_tied_with_the_last_beam_is_known(decoder, generative, histories):
+    """A model that finds all tokens alike: what is not kept is tied, and every item has the same chance."""
+    blind = copy.deepcopy(generative)
+    for parameter in blind.model.parameters():
+        parameter.data.zero_()
+    made = {"beam": BeamDecoder, "exact": ExactDecoder}[decoder]
+    settings = made.Settings(beams=20)
+    found = made(settings).decode(blind, histories, blind.semantic_ids, "cpu", Progress(quiet=True))
+    n = len(blind.semantic_ids.distinct)
+    found.check(n, 20)
+    members = found.tied.members(found.ids, n)
+    assert found.tied.count.min() > 0 and not np.take_along_axis(members, found.ids, axis=1).any()
+    if decoder == "exact":
+        assert (found.tied.count == n - 20).all()
+    targets = np.arange(len(histories))
+    hits = TargetRanks.of(found, targets, blind.semantic_ids, "sid").values(("HR@10",))["HR@10"]
+    inside = found.tied.count + 20
+    known = np.isin(blind.semantic_ids.of_item[targets], np.flatnonzero(members.all(axis=0)))
+    np.testing.assert_allclose(hits[known], (10 / inside)[known])

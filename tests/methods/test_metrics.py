@@ -90,7 +90,8 @@ def test_levels_by_hand():
     codes = np.array([[0, 0, 0], [0, 0, 1], [0, 1, 0], [1, 0, 0]], dtype=np.int32)
     semantic_ids = SemanticIds(codes)
     ids = np.array([[3, 2, 1], [0, 1, 2]], dtype=np.int32)
-    found = levels(evaluated(Rankings("sid", ids, np.zeros((2, 3), dtype=np.float32)), np.array([0, 1]), semantic_ids))
+    scores = np.tile(-np.arange(3, dtype=np.float32), (2, 1))
+    found = levels(evaluated(Rankings("sid", ids, scores), np.array([0, 1]), semantic_ids))
     # row 1: target 000, predictions 100, 010, 001; row 2: target 001, predictions 000, 001, 010
     assert found["independent"]["1"] == {"L1": 0.5, "L2": 1.0, "L3": 0.5, "exact": 0.0}
     assert found["cumulative"]["1"] == {"L1": 0.5, "L1+L2": 0.5, "L1+L2+L3": 0.0}

@@ -12,8 +12,11 @@ from harness.data.semantic_ids import SemanticIds
 from harness.data.ties import Tied
 from harness.decoding.items import rank_items
 from harness.errors import BenchError
+from harness.evaluation.metrics import sid_protocol
 from harness.evaluation.target_ranks import CUTOFFS, TargetRanks
 from harness.progress import Progress
+from plugins.metrics.by_level import levels
+from tests.evaluated import evaluated
 
 QUIET = Progress(quiet=True)
 CODES = np.array([[0], [0], [1], [2], [2], [2], [3]], dtype=np.int32)
@@ -147,3 +150,29 @@ def test_the_exported_form_holds_large_groups():
     ranks = TargetRanks(np.array([0.0, np.inf, 3.0]), np.array([100_000, 1, 7]), 50)
     again = TargetRanks.decode(ranks.encode())
     assert again.means() == ranks.means()
+
+
+@pytest.mark.parametrize("k", [1, 3, 5])
+def test_levels_over_every_order_of_sids(k):
+    codes = np.array([[0, 0], [0, 1], [1, 0], [1, 1], [2, 0], [2, 0]], dtype=np.int32)
+    sids = SemanticIds(codes)
+    scores, targets = drawn(rows=40, items=6, seed=6)
+    rankings = ranked(scores, k, sids)
+    found = levels(evaluated(rankings, targets, sids))
+    best = np.stack([scores[:, sids.of_item == sid].max(axis=1) for sid in range(5)], axis=1)
+    for cutoff in (c for c in CUTOFFS if c <= rankings.ids.shape[1]):
+        expected = {"L1": [], "L2": [], "L1+L2": []}
+        for row, target in enumerate(targets):
+            hits = {name: [] for name in expected}
+            for order in orders(best[row]):
+                same = sids.distinct[order[:cutoff]] == codes[target]
+                hits["L1"].append(same[:, 0].any())
+                hits["L2"].append(same[:, 1].any())
+                hits["L1+L2"].append(same.all(axis=1).any())
+            for name, values in hits.items():
+                expected[name].append(np.mean(values))
+        shown = found["independent"][str(cutoff)] | found["cumulative"][str(cutoff)]
+        for name, values in expected.items():
+            assert shown[name] == pytest.approx(np.mean(values), abs=1e-9), (cutoff, name)
+    whole = sid_protocol(evaluated(rankings, targets, sids))
+    assert found["cumulative"]["1"]["L1+L2"] == pytest.approx(whole["HR@1"], abs=1e-9)
