@@ -10,6 +10,7 @@ import json
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
@@ -20,7 +21,7 @@ from harness.evaluation.measure import BAYES
 from harness.evaluation.statistics import ALPHA, CLAIMS, holm, paired
 from harness.recipes import GROUPS
 
-from . import reported
+from . import effort, reported
 from .record import Record
 from .report.compare import same_seeds
 from .report.systems import Recipe, System, recipes
@@ -80,6 +81,11 @@ class Row:
     def records(self) -> tuple[Record, ...]:
         """Its runs."""
         return self.system.recipe.records
+
+    @cached_property
+    def effort(self) -> effort.Effort:
+        """What was spent on it."""
+        return effort.of(self.records)
 
     def spread(self, protocol: str, metric: str) -> float | None:
         """The standard deviation over seeds; None for one seed."""

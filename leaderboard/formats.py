@@ -10,11 +10,13 @@ from itertools import groupby
 from typing import Any
 
 from harness.cli.tables import PROTOCOLS, duration, table
+from harness.data import versions
 from harness.evaluation.measure import BAYES
 from harness.evaluation.statistics import ALPHA
 from harness.text import plain
 from harness.text.plain import Marked
 
+from . import effort
 from .board import COLUMNS, GROUP_TITLES, TESTED, Board, Row, Table, shown_value
 from .report.captions import caption, count, reported_table, title
 
@@ -37,7 +39,8 @@ def markdown(boards: Sequence[Board]) -> str:
     """GitHub markdown: groups as the paper has them, best in bold, second underlined."""
     parts: list[str] = [HEAD]
     for board in boards:
-        parts += [f"## {plain.markdown(board.category)}", tables(board, 3).rstrip(), *_markdown_reported(board)]
+        parts += [f"## {plain.markdown(board.category)}", tables(board, 3).rstrip()]
+        parts += [*effort_table(board), *_markdown_reported(board)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -47,6 +50,28 @@ def tables(board: Board, heading: int = 2) -> str:
     for one in board.tables:
         parts += ["#" * heading + f" {title(one.protocol)}", _markdown_table(one), under(board, one)]
     return "\n\n".join(parts) + "\n"
+
+
+def effort_table(board: Board) -> list[str]:
+    """What was spent on each row: a heading, a table and what it means."""
+    rows = [[_marked(row), *row.effort.cells()] for row in board.rows]
+    said = [
+        "Settings: from a search on valid, from the paper, or chosen by hand; trials that were trained to their end; "
+        "whether the search was on this very data; — where an older record does not say"
+    ]
+    own = {row.effort.own: [r.name for r in board.rows if r.effort.own == row.effort.own] for row in board.rows}
+    said += [
+        f"{', '.join(map(plain.markdown, names))}: settings that this data has for them alone, "
+        f"{', '.join(f'`{setting}`' for setting in settings)}"
+        for settings, names in own.items()
+        if settings
+    ]
+    return ["### Effort", table(["Method", *effort.HEADERS], rows), f"*{'; '.join(said)}.*"]
+
+
+def _marked(row: Row) -> str:
+    """A row's name, with a mark where its training had not ended."""
+    return row.name + (" †" if row.effort.converged is False else "") + (" ⚠" if row.mixed else "")
 
 
 def _markdown_table(found: Table) -> str:
@@ -67,7 +92,7 @@ def _markdown_table(found: Table) -> str:
 
 
 def _markdown_row(row: Row, found: Table) -> list[Any]:
-    cells: list[Any] = [row.name + (" ⚠" if row.mixed else ""), str(len(row.records))]
+    cells: list[Any] = [_marked(row), str(len(row.records))]
     for column in COLUMNS:
         value = row.system.metric(found.protocol, column)
         text = None if value is None else f"{value:.4f}"
@@ -126,6 +151,8 @@ def notes(board: Board, found: Table) -> list[str]:
             f"{', '.join(tested)}: difference of {TESTED}, * beyond chance (paired test over users and seeds, Holm "
             f"over the rows, p < {ALPHA})"
         )
+    if any(row.effort.converged is False for row in found.rows):
+        said.append("† not converged: its best step is its last")
     if board.passed_over:
         said.append(f"chosen on valid {TESTED} before {', '.join(map(plain.markdown, board.passed_over))}")
     if found.absent:
@@ -177,7 +204,10 @@ def flat(boards: Sequence[Board]) -> list[dict[str, Any]]:
                     "invalid": row.system.invalid, "caption": row.records[0].content["caption"],
                     "data": row.records[0].data, "semantic_ids": row.records[0].sids or "",
                     "revisions": " ".join(sorted({record.content["revision"] for record in row.records})),
-                    "note": row.mixed,
+                    "stands on": versions.caption(row.records[0].ground), "settings from": row.effort.source,
+                    "trials": row.effort.trials, "tuned on this data": row.effort.tuned_here,
+                    "steps": row.effort.steps, "best step over last": row.effort.best,
+                    "converged": row.effort.converged, "note": row.mixed,
                 }  # fmt: skip
                 lines.append(line)
         for reported in board.reported:

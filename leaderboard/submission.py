@@ -19,6 +19,7 @@ from harness.runs import finished, run_directory
 from harness.runs.run_directory import RunDirectory
 
 from .collected import read_all
+from .migration import migrated
 from .record import Record
 from .verify import Verdict, evidence_folder, verify
 
@@ -43,6 +44,51 @@ def export(record: Record, output: Path, with_rankings: bool = False) -> Path:
     return path
 
 
+def migrate_all(paths: Sequence[str], plugins: Plugins, data_dir: str | None) -> list[str]:
+    """Bring the records of files and folders to the newest format, in place; a line each.
+
+    Raises:
+        BenchError: a path holds no record, or one is damaged; nothing is written then.
+    """
+    records, here = _records(paths), _Datasets(plugins, data_dir)
+    found = [(record, migrated(record, here.of(record), plugins)) for record in records]
+    lines = []
+    for record, new in found:
+        if new is record:
+            lines.append(f"new     {record.place}")
+            continue
+        new.write(record.place)
+        users = "" if new.users is not None else "; its users are unknown, since its data is not here"
+        lines.append(f"written {record.place}{users}")
+    return lines
+
+
+class _Datasets:
+    """Categories as records were made on them, each read once."""
+
+    def __init__(self, plugins: Plugins, data_dir: str | None):
+        self.plugins, self.data_dir = plugins, data_dir
+        self.known: dict[str, Dataset | None] = {}
+
+    def of(self, record: Record) -> Dataset | None:
+        """The record's category as it is here."""
+        settings = record.settings.get("dataset") or {}
+        key = f"{record.category} {sorted(settings.items())}"
+        if key not in self.known:
+            self.known[key] = categories.read_if_here(self.plugins, record.category, self.data_dir, settings)
+        return self.known[key]
+
+
+def _records(paths: Sequence[str]) -> list[Record]:
+    """The records of files and folders."""
+    records: list[Record] = []
+    for path in map(Path, paths):
+        if not path.exists():
+            raise BenchError(f"{path} does not exist; give a record (.json) or a folder of records")
+        records += read_all(path) if path.is_dir() else [Record.read(path)]
+    return records
+
+
 def verify_all(
     paths: Sequence[str], plugins: Plugins, data_dir: str | None, rankings: str | None = None
 ) -> list[Verdict]:
@@ -51,21 +97,10 @@ def verify_all(
     Raises:
         BenchError: a path holds no record, or `rankings` is given for several records.
     """
-    records: list[Record] = []
-    for path in map(Path, paths):
-        if not path.exists():
-            raise BenchError(f"{path} does not exist; give a record (.json) or a folder of records")
-        records += read_all(path) if path.is_dir() else [Record.read(path)]
+    records, here = _records(paths), _Datasets(plugins, data_dir)
     if rankings and len(records) != 1:
         raise BenchError(f"--rankings {rankings} is for one record; {len(records)} are given")
     if rankings and not Path(rankings).is_dir():
         raise BenchError(f"--rankings {rankings} is no folder; give a run directory")
-    datasets: dict[str, Dataset | None] = {}
-    verdicts = []
-    for record in records:
-        settings = record.settings.get("dataset") or {}
-        key = f"{record.category} {sorted(settings.items())}"
-        if key not in datasets:
-            datasets[key] = categories.read_if_here(plugins, record.category, data_dir, settings)
-        verdicts.append(verify(record, datasets[key], plugins, Path(rankings) if rankings else None))
-    return verdicts
+    folder = Path(rankings) if rankings else None
+    return [verify(record, here.of(record), plugins, folder) for record in records]

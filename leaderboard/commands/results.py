@@ -89,6 +89,22 @@ def lint(paths: tuple[str, ...]) -> None:
 
 
 @results.command()
+@click.argument("paths", nargs=-1, metavar="[RECORD|DIR]…")
+@data_dir_option
+@with_plugins
+def migrate(plugins: Plugins, paths: tuple[str, ...], data_dir: str | None) -> None:
+    """Bring records of older versions to the newest format, in place.
+
+    Metrics and intervals are computed anew from the target ranks, users of the samples are joined from the data where
+    it is here. The default is every record in leaderboard/results.
+    """
+    from .. import submission
+
+    for line in submission.migrate_all(paths or (RESULTS,), plugins, data_dir):
+        click.echo(line)
+
+
+@results.command()
 @runs_argument
 @click.option("--no-figures", is_flag=True, help="Draw no figures beside the report.")
 @data_dir_option

@@ -88,7 +88,7 @@ def hit_rates(systems: Sequence[System], protocol: str) -> Figure | None:
         _line(axes, points, system.name, number)
         bounds = [system.interval(protocol, f"HR@{k}") for k, _ in points]
         if len(shown) <= 3 and all(bounds):
-            low, high = zip(*(pair for pair in bounds if pair), strict=True)
+            low, high = zip(*((pair.low, pair.high) for pair in bounds if pair), strict=True)
             axes.fill_between([k for k, _ in points], low, high, color=_colour(number), alpha=0.12, linewidth=0)
     axes.set_xscale("log")
     axes.set_xticks(CUTOFFS, [str(k) for k in CUTOFFS])
@@ -233,7 +233,9 @@ def cost(systems: Sequence[System], protocol: str) -> Figure | None:
         number = groups.index(system.recipe.first.group)
         bounds = system.interval(protocol, "HR@10")
         if bounds and len(points) <= 30:
-            axes.plot([minutes, minutes], bounds, color=_colour(number), linewidth=1, alpha=0.45, zorder=1)
+            axes.plot(
+                [minutes, minutes], [bounds.low, bounds.high], color=_colour(number), linewidth=1, alpha=0.45, zorder=1
+            )
         axes.plot([minutes], [hit], MARKERS[number % len(MARKERS)], color=_colour(number), markersize=7, zorder=2)
     for number, group in enumerate(groups):
         axes.plot(
