@@ -219,6 +219,7 @@ class Record:
         drawn = [self.seed, stage.get(MEASURED, 1)] if probe.get("samples") else None
         trainer = (self.settings.get("stages") or [{}])[-1] if OUT in (stage.get("train") or {}) else {}
         told = [self.data, probe, drawn, trainer.get("samples"), self.settings.get("dataset") or {}]
+        told += [self.settings["protocol"]] if self.settings.get("protocol") else []
         return json.dumps(told, sort_keys=True)
 
     @cached_property

@@ -34,6 +34,42 @@ class Items:
 
 
 @dataclass(frozen=True)
+class Bought:
+    """What must not be recommended to each of n histories, since its user bought it before.
+
+    Attributes:
+        starts: ``[n + 1]`` where the items of each history begin in `items`.
+        items: ``[…]`` int32 item ids, one history after another.
+    """
+
+    starts: np.ndarray
+    items: np.ndarray
+
+    def take(self, rows: np.ndarray) -> Bought:
+        """Those of some histories."""
+        rows = np.arange(len(self.starts) - 1)[rows]
+        sizes = np.diff(self.starts)[rows]
+        starts = np.r_[0, np.cumsum(sizes)]
+        inside = np.arange(starts[-1]) - np.repeat(starts[:-1], sizes)
+        return Bought(starts, self.items[np.repeat(self.starts[rows], sizes) + inside])
+
+    def items_mask(self, n_items: int) -> np.ndarray:
+        """``[n, n_items]`` booleans."""
+        mask = np.zeros((len(self.starts) - 1, n_items), dtype=bool)
+        mask[np.repeat(np.arange(len(mask)), np.diff(self.starts)), self.items] = True
+        return mask
+
+    def mask(self, of_item: np.ndarray, n_groups: int) -> np.ndarray:
+        """``[n, n_groups]``: the SIDs (or titles) all of whose items were bought; items of group -1 are in none."""
+        bought = self.items_mask(len(of_item))
+        known = of_item >= 0
+        sizes = np.bincount(of_item[known], minlength=n_groups)
+        rows, items = np.nonzero(bought & known)
+        counts = np.bincount(rows * n_groups + of_item[items], minlength=len(bought) * n_groups)
+        return (counts.reshape(len(bought), n_groups) == sizes) & (sizes > 0)
+
+
+@dataclass(frozen=True)
 class Histories:
     """Purchase histories without their targets: all that a decoder sees of the test split.
 
@@ -42,18 +78,22 @@ class Histories:
         lengths: ``[n]`` int32, at least 1.
         users: ``[n]`` int32, the number of each history's user among the train users (from 0, the same number in every
             split), -1 for a user that train does not know; None where histories are of nobody in particular.
+        bought: what must not be recommended, under ``protocol.seen: drop``; None: everything may be.
     """
 
     items: np.ndarray
     lengths: np.ndarray
     users: np.ndarray | None = None
+    bought: Bought | None = None
 
     def __len__(self) -> int:
         return len(self.lengths)
 
     def take(self, rows: np.ndarray) -> Histories:
         """The histories of those rows."""
-        return Histories(self.items[rows], self.lengths[rows], self.users[rows] if self.users is not None else None)
+        users = self.users[rows] if self.users is not None else None
+        bought = self.bought.take(rows) if self.bought is not None else None
+        return Histories(self.items[rows], self.lengths[rows], users, bought)
 
     @classmethod
     def of(cls, histories: list[list[int]], longest: int | None = None) -> Histories:

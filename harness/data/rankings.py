@@ -13,7 +13,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 
 from harness.data.semantic_ids import SemanticIds
-from harness.data.ties import Tied
+from harness.data.ties import UNKNOWN, Tied
 from harness.errors import BenchError, ContractError, NotFinite
 
 KEYS = b"sample keys"
@@ -157,7 +157,7 @@ class Rankings:
 
     @classmethod
     def read(
-        cls, path: Path, semantic_ids: SemanticIds | None, samples: Keyed | None = None, items: int = 2**31 - 1
+        cls, path: Path, semantic_ids: SemanticIds | None, samples: Keyed | None = None, items: int = UNKNOWN
     ) -> Rankings:
         """Read what :meth:`write` wrote, in the order of `samples`; without them in the order of the file.
 

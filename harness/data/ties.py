@@ -15,6 +15,9 @@ import numpy as np
 
 from harness.errors import ContractError
 
+UNKNOWN = 2**31 - 1
+"""The size of a catalogue that is not known."""
+
 
 @dataclass(frozen=True)
 class Tied:
@@ -48,7 +51,7 @@ class Tied:
         A last score of -inf is no candidate's: nothing is tied with it.
         """
         last = np.take_along_axis(scores, kept[:, -1:], axis=1)
-        last = np.where(np.isfinite(last), last, np.nan)
+        last = np.where((kept[:, -1:] >= 0) & np.isfinite(last), last, np.nan)
         tied = scores == last
         rows = np.flatnonzero(tied.sum(axis=1) > (np.take_along_axis(scores, kept, 1) == last).sum(axis=1))
         if not len(rows):
@@ -145,6 +148,8 @@ class Tied:
         if not len(rows):
             return
         sizes, real = np.diff(self.starts)[rows], (kept[rows] >= 0).sum(axis=1)
+        if catalogue == UNKNOWN:  # all that is said of others must be said of one catalogue
+            catalogue = int((self.count[rows] + real + sizes)[self.inverse[rows]].max(initial=0))
         expected = np.where(self.inverse[rows], catalogue - real - sizes, sizes)
         wrong = (self.count[rows] != expected) | (self.count[rows] < 0)
         if wrong.any():

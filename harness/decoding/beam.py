@@ -40,6 +40,23 @@ class Beams:
     cut: torch.Tensor | None = None
 
 
+class Closed:
+    """Leaves that must not be reached, a row a prompt."""
+
+    def __init__(self, sids: torch.Tensor, trie: Trie):
+        """`sids` are rows of the SID table ``[batch, n_sids]``, as booleans."""
+        self.sids, self.leaves = sids, sids[:, trie.leaves]
+        self.sums = torch.nn.functional.pad(self.leaves.long().cumsum(1), (1, 0))  # [batch, n_sids + 1]
+
+    def nothing_left(self, level: Level, nodes: torch.Tensor) -> torch.Tensor:
+        """Which children of nodes ``[batch, n]`` lead to closed leaves alone ``[batch, n, width]``."""
+        assert level.first is not None
+        entries = level.entry(nodes[..., None], torch.arange(level.width, device=nodes.device))
+        begin, end = level.first[entries], level.first[entries + 1]
+        shut = self.sums.gather(1, end.flatten(1)) - self.sums.gather(1, begin.flatten(1))
+        return shut.view(entries.shape) == end - begin
+
+
 Mix = Callable[[int, torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 """What else a step weighs: ``mix(step, nodes [batch, fed], entries [batch, fed, width], log_probs)`` → the step's
 scores, both as the entries. A child that is certain must get 0: beams above a single leaf are not asked."""
@@ -49,7 +66,7 @@ Choose = Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor, torch.Tensor
 
 def beam_search(
     model: Any, ids: torch.Tensor, mask: torch.Tensor, trie: Trie, beams: int, renormalise: bool = False,
-    temperature: float = 1.0, mix: Mix | None = None,
+    temperature: float = 1.0, mix: Mix | None = None, closed: Closed | None = None,
 ) -> Beams:  # fmt: skip
     """The best `beams` leaves of each prompt; see :func:`search`."""
 
@@ -57,13 +74,13 @@ def beam_search(
         scores, flat = top(total.flatten(1), beams)
         return scores, flat // total.shape[2], flat % total.shape[2]
 
-    return search(model, ids, mask, trie, best, renormalise, temperature, mix)
+    return search(model, ids, mask, trie, best, renormalise, temperature, mix, closed)
 
 
 @torch.inference_mode()
 def search(
     model: Any, ids: torch.Tensor, mask: torch.Tensor, trie: Trie, choose: Choose, renormalise: bool,
-    temperature: float = 1.0, mix: Mix | None = None,
+    temperature: float = 1.0, mix: Mix | None = None, closed: Closed | None = None,
 ) -> Beams:  # fmt: skip
     """Walk the trie level by level with the children that `choose` lets live.
 
@@ -73,6 +90,8 @@ def search(
             nothing, and a beam above a single leaf needs no further step: it is not computed.
         temperature: divides the logits.
         mix: puts a step's log-probabilities together with something else.
+        closed: leaves that may not be reached; a node under which nothing is left is not entered, so that beams are
+            spent on others.
     """
     batch, device = len(ids), ids.device
     lm = split(model, ids.shape[1] + trie.depth)
@@ -99,6 +118,8 @@ def search(
                 log_probs = mix(step, parents, entries, log_probs)
             grown = torch.where(exists, scores.gather(1, fed)[..., None] + log_probs, DEAD)
             total = grown if fed.shape[1] == alive else total.scatter(1, fed[..., None].expand_as(grown), grown)
+        if closed is not None:
+            total = total.masked_fill(closed.nothing_left(level, nodes), DEAD)
         scores, parent, offset = choose(total)
         weighed, nodes = nodes, level.entry(nodes.gather(1, parent), offset)
         if step == trie.depth - 1:

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from harness.decoding.beam import Beams, cut_of, top
+from harness.decoding.beam import DEAD, Beams, Closed, cut_of, top
 from harness.decoding.engine import split
 from harness.decoding.prefill import Split
 from harness.decoding.split import level_log_probs
@@ -21,15 +21,19 @@ from harness.decoding.trie import Trie
 @torch.inference_mode()
 def exact_search(
     model: Any, ids: torch.Tensor, mask: torch.Tensor, trie: Trie, k: int, chunk: int = 512, renormalise: bool = False,
-    temperature: float = 1.0,
+    temperature: float = 1.0, closed: Closed | None = None,
 ) -> Beams:  # fmt: skip
     """The true best k leaves of each prompt ``[batch, P]``; `chunk` nodes are fed at a time (memory).
 
-    `temperature` divides the logits. With `renormalise` a node above a single leaf is not fed: what follows is certain.
+    `temperature` divides the logits; `closed` leaves are none of them. With `renormalise` a node above a single leaf is
+    not fed: what follows is certain.
     """
     scores = leaf_scores(model, ids, mask, trie, chunk, renormalise, temperature)
+    if closed is not None:
+        scores = scores.masked_fill(closed.leaves, DEAD)
     best, nodes = top(scores, min(k, len(trie)))
-    leaves, tied = trie.leaves[nodes], (scores == best[:, -1:]) & ~torch.isneginf(scores)
+    leaves = torch.where(torch.isneginf(best), -1, trie.leaves[nodes])
+    tied = (scores == best[:, -1:]) & ~torch.isneginf(scores)
     cut = None
     if bool((tied.sum(1) > (best == best[:, -1:]).sum(1)).any()):
         rows, ends = tied.nonzero(as_tuple=True)

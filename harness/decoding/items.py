@@ -37,7 +37,10 @@ def rank_items(
             part = histories.take(np.arange(start, min(start + batch, len(histories))))
             scores = checked_scores(model.score(part), len(part), n_items)
             scores = scores.astype(np.float64 if exact(scores) else np.float32, copy=False)
+            if part.bought is not None:
+                scores = np.where(part.bought.items_mask(scores.shape[1]), -np.inf, scores)
             ids, best = _top(scores, _enough(k, semantic_ids))
+            ids = np.where(np.isneginf(best), -1, ids) if part.bought is not None else ids
             parts.append((ids, best, Tied.of(scores, ids)))
             bar.update(len(scores))
     width = max(_needed(ids, k, semantic_ids) for ids, _, _ in parts)

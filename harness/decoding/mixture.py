@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from harness.decoding.beam import DEAD, Beams, beam_search, top
+from harness.decoding.beam import DEAD, Beams, Closed, beam_search, top
 from harness.decoding.shared_prompt import completion_log_probs
 from harness.decoding.trie import Trie
 
@@ -49,26 +49,28 @@ class Candidates(NamedTuple):
 @torch.inference_mode()
 def propose(
     model: Any, ids: torch.Tensor, mask: torch.Tensor, trie: Trie, memory: torch.Tensor, n: int, renormalise: bool,
-    temperature: float = 1.0,
+    temperature: float = 1.0, closed: Closed | None = None,
 ) -> Candidates:  # fmt: skip
     """The `n` best leaves of each side, scored by both.
 
     Args:
         ids, mask: prompts ``[batch, P]``, left-padded.
         memory: scores of all SIDs ``[batch, n_sids]``, by row of the SID table.
-        renormalise, temperature: see :func:`harness.decoding.beam.search`.
+        renormalise, temperature, closed: see :func:`harness.decoding.beam.search`.
     """
-    beams = beam_search(model, ids, mask, trie, n, renormalise, temperature)
+    beams = beam_search(model, ids, mask, trie, n, renormalise, temperature, closed=closed)
+    if closed is not None:
+        memory = memory.masked_fill(closed.sids, DEAD)
     node_of = torch.empty_like(trie.leaves)
     node_of[trie.leaves] = torch.arange(len(trie), device=ids.device)
-    _, rows = top(memory, min(n, len(trie)))
+    recall, rows = top(memory, min(n, len(trie)))
     recalled = node_of[rows]
     scores, _ = completion_log_probs(
         model, ids, mask, trie.tokens(recalled), temperature, trie if renormalise else None
     )  # [batch, n, levels]
     searched = torch.where(beams.leaves >= 0, node_of[beams.leaves.clamp(min=0)], -1)
     twice = (recalled[:, :, None] == searched[:, None, :]).any(2)
-    leaves = torch.cat([searched, torch.where(twice, -1, recalled)], dim=1)
+    leaves = torch.cat([searched, torch.where(twice | torch.isneginf(recall), -1, recalled)], dim=1)
     dead = leaves < 0
     by_memory = memory.gather(1, trie.leaves[leaves.clamp(min=0)]).masked_fill(dead, DEAD)
     by_model = torch.cat([beams.scores, scores.sum(2).float()], dim=1).masked_fill(dead, DEAD)

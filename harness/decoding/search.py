@@ -124,7 +124,7 @@ def decode_by(
     search: Callable[..., Any], model: Generator, histories: Histories, settings: Any, extra: int, device: str,
     progress: Progress,
 ) -> Rankings:  # fmt: skip
-    """The best leaves of each history by a search ``(engine, ids, mask, trie) → Beams``, batch by batch.
+    """The best leaves of each history by a search ``(engine, ids, mask, trie, closed) → Beams``, batch by batch.
 
     Args:
         extra: positions that a prompt costs beside its own, for the size of a batch.
@@ -146,7 +146,7 @@ def decode_by(
     with torch.inference_mode(), autocast(settings, device), progress.bar(len(prompts), "decode", "user") as bar:
         for rows in batches([len(p) for p in prompts], settings.batch_tokens, extra):
             tokens, mask = pad_left([prompts[r] for r in rows], model.pad, device)
-            best = search(lm, tokens, mask, trie)
+            best = search(lm, tokens, mask, trie, closed_to(histories.take(rows), model, trie, device))
             ids[rows], scores[rows] = best.leaves.cpu().numpy(), best.scores.cpu().numpy()
             order.append(np.asarray(rows))
             tied.append(
@@ -154,6 +154,20 @@ def decode_by(
             )
             bar.update(len(rows))
     return Rankings(model.leaves, ids, scores, tied=Tied.joined(tied).take(np.argsort(np.concatenate(order))))
+
+
+def closed_to(histories: Histories, model: Generator, trie: Trie, device: str) -> Any:
+    """What may not be recommended to histories, as leaves of the trie; None: everything may be."""
+    if histories.bought is None:
+        return None
+    import torch
+
+    from harness.decoding.beam import Closed
+
+    of_item = model.semantic_ids.of_item
+    by_item = model.leaves == "item"
+    mask = histories.bought.items_mask(len(of_item)) if by_item else histories.bought.mask(of_item, len(trie))
+    return Closed(torch.from_numpy(mask).to(device), trie)
 
 
 def proposals(
@@ -172,7 +186,9 @@ def proposals(
     prompts = generator.encode(histories)
     for rows in batches([len(p) for p in prompts], settings.batch_tokens, n * max(1, trie.depth - 1)):
         ids, mask = pad_left([prompts[r] for r in rows], generator.pad, device)
-        memory = torch.from_numpy(model.recall(histories.take(rows))).to(device)
+        part = histories.take(rows)
+        memory = torch.from_numpy(model.recall(part)).to(device)
+        closed = closed_to(part, generator, trie, device)
         with autocast(settings, device):
-            candidates = propose(lm, ids, mask, trie, memory, n, renormalise, settings.temperature)
+            candidates = propose(lm, ids, mask, trie, memory, n, renormalise, settings.temperature, closed)
         yield rows, candidates

@@ -33,7 +33,7 @@ class Level:
         width: the most children of one node.
         table: ``[nodes, width]`` the columns of each node's children, or None above the memory limit.
         over: ``[children]`` whether a sequence has ended there: what follows is padding. None: all are of one length.
-        first: ``[children + 1]`` where the leaves under each child begin, in the order of leaves. None: not kept.
+        first: ``[children + 1]`` where the leaves under each child begin, in the order of leaves.
     """
 
     starts: torch.Tensor
@@ -82,8 +82,7 @@ class Trie:
 
         Args:
             dense_bytes: the largest table of children that a level may have beside its sparse rows.
-            end: the token that ends a sequence and, repeated, fills it up; None: all are of one length. With it the
-                levels know which leaves stand under each child.
+            end: the token that ends a sequence and, repeated, fills it up; None: all are of one length.
 
         Raises:
             BenchError: the table is empty, or two rows are equal.
@@ -102,9 +101,9 @@ class Trie:
             vocabulary, columns = np.unique(rows[first, level], return_inverse=True)
             alone = np.diff(np.r_[first, len(rows)]) == 1
             made = _level(counts, columns, vocabulary, alone, device, dense_bytes)
+            made = replace(made, first=torch.from_numpy(np.r_[first, len(rows)]).to(device))
             if end is not None:
-                over = torch.from_numpy(rows[first, level] == end).to(device)
-                made = replace(made, over=over, first=torch.from_numpy(np.r_[first, len(rows)]).to(device))
+                made = replace(made, over=torch.from_numpy(rows[first, level] == end).to(device))
             self.levels.append(made)
             node_of = np.cumsum(new) - 1
             n_nodes = len(first)

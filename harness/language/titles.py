@@ -201,7 +201,12 @@ def grounded(distances: np.ndarray, titles: Titles, popularity: np.ndarray, gamm
 
 
 def ranked_items(
-    found: np.ndarray, scores: np.ndarray, titles: Titles, k: int, order: np.ndarray | None
+    found: np.ndarray,
+    scores: np.ndarray,
+    titles: Titles,
+    k: int,
+    order: np.ndarray | None,
+    gone: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Titles ``[n, beams]``, best first, as items ``[n, k]`` with their title's score; twins stand together.
 
@@ -210,6 +215,7 @@ def ranked_items(
 
     Args:
         order: ``[n, n_items]`` scores that items of one title are ordered by, highest first; None: by item id.
+        gone: ``[n, n_items]`` items that must not be recommended; None: all may be.
     """
     ids = np.full((len(found), k), -1, dtype=np.int32)
     values = np.full((len(found), k), -np.inf, dtype=np.float32)
@@ -219,6 +225,8 @@ def ranked_items(
             if title < 0 or place == k:
                 break
             twins = titles.items[title]
+            if gone is not None:
+                twins = twins[~gone[row, twins]]
             if order is not None and len(twins) > 1:
                 twins = twins[np.argsort(-order[row, twins], kind="stable")]
             kept = twins[: k - place]

@@ -139,6 +139,10 @@ def _prepare(run: Run, made: Made, from_run: Origin | None, edits: Edits) -> Pre
     _begin(run, semantic_ids, edits)
     if from_run:
         take_over(run, from_run, made.trainers, edits)
+    if run.config.protocol["seen"] == "drop" and not getattr(made.decoder, "leaves_out_bought", True):
+        raise BenchError(
+            f"decoder {run.config.decoder.name} cannot leave out bought items (protocol.seen=drop); set decoder=beam"
+        )
     if hasattr(made.decoder, "check"):
         made.decoder.check(run.dataset.items, semantic_ids)
     for stage in prepared.stages():

@@ -12,6 +12,7 @@ import numpy as np
 
 from harness.components import Context, RunInfo
 from harness.data.dataset import Dataset
+from harness.data.earlier import without_bought
 from harness.data.rankings import Rankings
 from harness.data.semantic_ids import SemanticIds
 from harness.errors import BenchError, ContractError
@@ -39,6 +40,11 @@ class Run:
     device: str
     tracker: Tracker
     figures: bool = True
+
+    def __post_init__(self) -> None:
+        """Where bought items are to be left out, valid and test histories say which they are."""
+        if self.config.protocol.get("seen") == "drop" and self.dataset.valid.histories.bought is None:
+            object.__setattr__(self, "dataset", without_bought(self.dataset))
 
     @property
     def store(self) -> RunDirectory:
@@ -192,11 +198,26 @@ class Prepared:
             rankings.check(catalogue, min(wanted, catalogue) if wanted else 0, more)
             if len(rankings.ids) != len(histories):
                 raise ContractError(f"ranked {len(rankings.ids)} of {len(histories)} histories")
+            if histories.bought is not None:
+                self._leaves_out(rankings, histories.bought)
         except BenchError as error:
             plugin = run.plugins.owner("decoder", name)
             whose = f" of plugin {plugin.name}" if plugin is not None and not plugin.built_in else ""
             raise type(error)(f"decoder {name}{whose}: {error.message}") from None
         return rankings
+
+    def _leaves_out(self, rankings: Rankings, bought: Any) -> None:
+        """Refuse rankings that recommend what was bought before, where that is to be left out."""
+        if rankings.kind == "sid" and self.semantic_ids is not None:
+            mask = bought.mask(self.semantic_ids.of_item, len(self.semantic_ids.distinct))
+        else:
+            mask = bought.items_mask(len(self.run.dataset.items))
+        again = np.take_along_axis(mask, np.maximum(rankings.ids, 0), axis=1) & (rankings.ids >= 0)
+        if again.any():
+            raise ContractError(
+                f"recommends to sample {int(again.any(axis=1).argmax())} what its user bought before, and "
+                "protocol.seen is drop: leave histories.bought out"
+            )
 
 
 def _candidates(settings: Any) -> int:

@@ -81,7 +81,7 @@ class TitleBeamDecoder:
         """The best items of each history."""
         import torch
 
-        from harness.decoding.beam import beam_search
+        from harness.decoding.beam import Closed, beam_search
         from harness.decoding.mixture import group_probabilities
         from harness.decoding.padding import pad_left
         from harness.decoding.trie import Trie
@@ -105,13 +105,20 @@ class TitleBeamDecoder:
                     order = assisted.scores(part)
                     by_title = group_probabilities(order, writer.titles.of_item, len(writer.titles.texts))
                     mix = Mixer(trie, torch.from_numpy(by_title).to(device), assisted.alpha)
-                found = beam_search(writer.model, tokens, mask, trie, settings.beams, settings.renormalise, mix=mix)
+                bought, closed = histories.take(rows).bought, None
+                if bought is not None:
+                    shut = bought.mask(writer.titles.of_item, len(writer.titles.texts))
+                    closed = Closed(torch.from_numpy(shut).to(device), trie)
+                found = beam_search(
+                    writer.model, tokens, mask, trie, settings.beams, settings.renormalise, mix=mix, closed=closed
+                )
                 titles, values = found.leaves.cpu().numpy(), found.scores.cpu().numpy()
                 if settings.length_penalty:
                     values = values / lengths[titles] ** settings.length_penalty
                     best = np.argsort(-values, axis=1, kind="stable")
                     titles, values = np.take_along_axis(titles, best, 1), np.take_along_axis(values, best, 1)
-                ids[rows], scores[rows] = ranked_items(titles, values, writer.titles, settings.k, order)
+                gone = bought.items_mask(len(writer.titles.of_item)) if bought is not None else None
+                ids[rows], scores[rows] = ranked_items(titles, values, writer.titles, settings.k, order, gone)
                 bar.update(len(rows))
         return Rankings("item", ids, scores)
 

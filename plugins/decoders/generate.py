@@ -48,6 +48,7 @@ class GenerateDecoder(SidDecoder):
 
     Settings = Settings
     small = {"beams": 10}
+    leaves_out_bought = False
 
     def decode(
         self, model: Any, histories: Histories, semantic_ids: SemanticIds | None, device: str, progress: Progress
@@ -60,6 +61,8 @@ class GenerateDecoder(SidDecoder):
 
         if not isinstance(needs_generative(model, "hf-generate"), GenerativeModel):
             raise BenchError("decoder hf-generate takes a causal language model; set decoder=beam")
+        if histories.bought is not None:
+            raise BenchError("decoder hf-generate cannot leave out bought items (protocol.seen=drop); set decoder=beam")
         renormalise = model.renormalise if self.settings.renormalise is None else self.settings.renormalise
         beams, levels = self.settings.beams, model.sid_tokens.shape[1]
         allowed = continuations(model.sid_tokens)

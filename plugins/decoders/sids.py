@@ -36,8 +36,8 @@ class BeamDecoder(SidDecoder):
         settings, model = self.settings, needs_generative(model, "beam")
         renormalise = model.renormalise if settings.renormalise is None else settings.renormalise
 
-        def search(lm: Any, ids: Any, mask: Any, trie: Any) -> Any:
-            return beam_search(lm, ids, mask, trie, settings.beams, renormalise, settings.temperature)
+        def search(lm: Any, ids: Any, mask: Any, trie: Any, closed: Any) -> Any:
+            return beam_search(lm, ids, mask, trie, settings.beams, renormalise, settings.temperature, closed=closed)
 
         extra = settings.beams * max(1, model.sid_tokens.shape[1] - 1)
         return decode_by(search, model, histories, settings, extra, device, progress)
@@ -58,7 +58,9 @@ class ExactDecoder(SidDecoder):
         settings, model = self.settings, needs_generative(model, "exact")
         renormalise = model.renormalise if settings.renormalise is None else settings.renormalise
 
-        def search(lm: Any, ids: Any, mask: Any, trie: Any) -> Any:
-            return exact_search(lm, ids, mask, trie, settings.beams, settings.chunk, renormalise, settings.temperature)
+        def search(lm: Any, ids: Any, mask: Any, trie: Any, closed: Any) -> Any:
+            return exact_search(
+                lm, ids, mask, trie, settings.beams, settings.chunk, renormalise, settings.temperature, closed
+            )
 
         return decode_by(search, model, histories, settings, settings.chunk, device, progress)

@@ -1,0 +1,65 @@
+"""What a user bought before each sample: all of it, not only what the cut history shows.
+
+Under ``protocol.seen: drop`` none of it may be recommended; decoders find it as ``histories.bought``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from harness.data.dataset import Bought, Dataset, Samples
+
+
+def without_bought(dataset: Dataset) -> Dataset:
+    """The dataset with valid and test histories that say what was bought before, for decoders to leave out."""
+    known = _Purchases()
+    known.add(dataset.train)
+    valid = _with(dataset.valid, known)
+    known.add(dataset.valid)
+    return replace(dataset, valid=valid, test=_with(dataset.test, known))
+
+
+@dataclass
+class _Purchases:
+    """Items by user name."""
+
+    def __post_init__(self) -> None:
+        self.of: dict[str, set[int]] = {}
+
+    def add(self, samples: Samples) -> None:
+        """All items of samples: histories and targets."""
+        rows = zip(samples.users.tolist(), samples.histories.lists(), samples.targets.tolist(), strict=True)
+        for user, history, target in rows:
+            self.of.setdefault(user, set()).update(history, (target,))
+
+
+def _with(samples: Samples, known: _Purchases) -> Samples:
+    """Samples of a split, each with what its user bought in the splits before, in its own history, and between them."""
+    longest = samples.histories.items.shape[1]
+    histories = [tuple(history) for history in samples.histories.lists()]
+    follow: dict[tuple[str, tuple[int, ...]], list[int]] = {}
+    users, targets = samples.users.tolist(), samples.targets.tolist()
+    for row, history in enumerate(histories):
+        follow.setdefault((users[row], (*history, targets[row])[-longest:]), []).append(row)
+    before: dict[int, set[int]] = {}
+
+    def bought(row: int) -> set[int]:
+        """Along the samples that lead to this one: each has one purchase more, and its window is one further."""
+        trail: list[int] = []
+        at: int | None = row
+        while at is not None and at not in before and at not in trail:
+            trail.append(at)
+            earlier = follow.get((users[at], histories[at]), [])
+            at = next((one for one in earlier if len(histories[one]) <= len(histories[at])), None)
+        found = set(before[at]) if at is not None and at in before else set(known.of.get(users[row], ()))
+        for one in reversed(trail):
+            found |= set(histories[one])
+            before[one] = set(found)
+        return before[row]
+
+    each = [np.array(sorted(bought(row)), dtype=np.int32) for row in range(len(samples))]
+    starts = np.r_[0, np.cumsum([len(items) for items in each])].astype(np.int64)
+    items = np.concatenate(each) if each else np.zeros(0, np.int32)
+    return replace(samples, histories=replace(samples.histories, bought=Bought(starts, items)))

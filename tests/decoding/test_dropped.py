@@ -1,0 +1,123 @@
+"""``protocol.seen: drop``: what a user bought before is left out inside the decoder, and k others are found."""
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from harness import api
+from harness.cli import cli
+from harness.data.dataset import Dataset, Items, Samples
+from harness.data.earlier import without_bought
+from tests.commands import bench_run, run_whole
+
+SIZES = ["dataset.items=60", "dataset.users=80"]
+CARELESS = """
+import numpy as np
+from harness import hookimpl
+from harness.components import NoSettings
+from harness.data.rankings import Rankings
+
+
+class Careless:
+    Settings = NoSettings
+
+    def __init__(self, settings):
+        pass
+
+    def decode(self, model, histories, semantic_ids, device, progress):
+        scores = model.score(histories)
+        ids = np.argsort(-scores, axis=1, kind="stable")[:, :20].astype(np.int32)
+        return Rankings("item", ids, np.take_along_axis(scores, ids, 1))
+
+
+@hookimpl
+def bench_decoders():
+    return {"careless": Careless}
+"""
+
+
+@pytest.fixture
+def long_histories():
+    """Users with many test samples and histories cut to 3 items: the cut ones must be remembered."""
+    rng = np.random.default_rng(0)
+    sequence = {f"u{n}": rng.permutation(30)[: rng.integers(6, 25)].tolist() for n in range(20)}
+    parts = {name: ([], [], []) for name in ("train", "valid", "test")}
+    for user, whole in sequence.items():
+        for i in range(1, len(whole)):
+            name = "train" if i < len(whole) // 2 else "valid" if i < 2 * len(whole) // 3 else "test"
+            for column, value in zip(parts[name], (user, whole[:i], whole[i]), strict=True):
+                column.append(value)
+    built = {name: Samples.build(*columns, 3) for name, columns in parts.items()}
+    items = Items([f"t{i}" for i in range(30)], [""] * 30, [""] * 30, [""] * 30)
+    return Dataset("Long", items, built["train"], built["valid"], built["test"], "own"), sequence
+
+
+def test_all_earlier_purchases_count_not_only_those_that_the_history_shows(long_histories):
+    dataset, sequence = long_histories
+    test = without_bought(dataset).test
+    mask = test.histories.bought.items_mask(30)
+    for row, (user, target) in enumerate(zip(test.users, test.targets, strict=True)):
+        whole = sequence[user]
+        assert set(np.flatnonzero(mask[row]).tolist()) == set(whole[: whole.index(target)])  # each is bought once
+    assert mask.sum(axis=1).max() > 10
+    taken = test.take(np.array([4, 1])).histories.bought.items_mask(30)
+    np.testing.assert_array_equal(taken, mask[[4, 1]])
+
+
+def test_a_sid_goes_when_all_its_items_were_bought(long_histories):
+    bought = without_bought(long_histories[0]).test.histories.bought
+    of_item = np.arange(30) // 3
+    mask, items = bought.mask(of_item, 10), bought.items_mask(30)
+    assert mask.any()
+    for row in range(len(mask)):
+        assert mask[row].tolist() == [items[row, of_item == sid].all() for sid in range(10)]
+
+
+@pytest.mark.parametrize(
+    ("method", "more"),
+    [
+        ("popularity", []),
+        ("tiger", ["tiger.epochs=1", "decoder.beams=20"]),
+        ("tiger", ["tiger.epochs=1", "decoder=exact", "decoder.beams=20"]),
+        ("minionerec-memory", ["sft.epochs=1", "grpo.epochs=0.1", "decoder.beams=20", "memory.candidates=20"]),
+        ("d3", ["sft.epochs=1", "decoder.beams=20", "decoder.k=20", "assistant.alphas=[0.5]"]),
+    ],
+)
+def test_every_decoder_leaves_them_out_and_finds_others(method, more, tmp_path):
+    folder, metrics = run_whole(tmp_path, method, [*SIZES, "protocol.seen=drop", *more])
+    run = api.load_run(folder)
+    dataset = without_bought(api.load_dataset("Synthetic", settings={"items": 60, "users": 80}))
+    rankings, bought, sids = run.rankings().of(dataset.test, tmp_path), dataset.test.histories.bought, run.semantic_ids
+    by_sid = rankings.kind == "sid"
+    mask = bought.mask(sids.of_item, len(sids.distinct)) if by_sid else bought.items_mask(60)
+    assert not (np.take_along_axis(mask, np.maximum(rankings.ids, 0), 1) & (rankings.ids >= 0)).any()
+    assert ((rankings.ids >= 0).sum(axis=1) >= 20).all()
+    repeats = bought.items_mask(60)[np.arange(len(dataset.test)), dataset.test.targets]
+    assert repeats.any() and bought.items_mask(60).any(axis=1).all()
+    if not by_sid:
+        assert list(metrics.values())[-1]["item"]["HR@20"] <= 1 - repeats.mean()
+
+
+def test_a_decoder_that_cannot_is_refused_before_anything_trains(tmp_path):
+    done = bench_run(tmp_path, "minionerec", [*SIZES, "protocol.seen=drop", "decoder=hf-generate"])
+    assert done.exit_code == 2 and "protocol.seen=drop" in done.output
+    assert not list(tmp_path.glob("*/*/*"))
+
+
+def test_a_community_decoder_that_does_not_is_named(tmp_path):
+    plugin = tmp_path / "careless.py"
+    plugin.write_text(CARELESS)
+    sets = [*SIZES, "protocol.seen=drop", "decoder=careless"]
+    done = bench_run(tmp_path / "runs", "popularity", sets, "--plugin", str(plugin))
+    assert done.exit_code == 2 and "bought before" in done.output and "careless" in done.output
+
+
+def test_two_values_never_stand_in_one_table(tmp_path):
+    for value in ("keep", "drop"):
+        done = bench_run(tmp_path, "popularity", [*SIZES, f"protocol.seen={value}"])
+        assert done.exit_code == 0, done.output
+    words = ["leaderboard", "--runs", str(tmp_path), "--category", "Synthetic"]
+    done = CliRunner().invoke(cli, words)
+    assert done.exit_code == 2 and "seen" in done.output
+    wrong = bench_run(tmp_path, "popularity", ["protocol.seen=perhaps"])
+    assert wrong.exit_code == 2 and "keep" in wrong.output
