@@ -51,29 +51,24 @@ def tune(
     """
     from harness import files
     from harness.cli.tables import table
-    from harness.data import categories
     from harness.files import read_yaml
     from harness.progress import Progress
-    from harness.recipes import tuned
     from harness.runs import tuning
-    from harness.runs.config import resolve, unread
+    from harness.runs.config import unread
     from harness.runs.machine import prepare_device, quieten
 
     files.check_output(record)
     recipe = plugins.get("method", method)
     where = f"{space}" if space else f"method {method}"
     ranges = tuning.check_space(read_yaml(Path(space)) if space else recipe.get("search"), where)
-    config = resolve(recipe, category, seed, overrides, plugins)
-    dataset = categories.read(plugins, category, data_dir, config.dataset)
-    overrides = (*tuned(method, category, dataset.fingerprint), *overrides)
     if not debug_mode():
         quieten()
     progress = Progress(quiet)
-    directory = Path(runs) / category / method / "tuning"
-    search = tuning.Search(
-        recipe, category, seed, overrides, ranges, dataset, plugins, directory,
-        prepare_device(device, threads), not no_mlflow,
+    search = tuning.prepared(
+        plugins, method, category, seed, overrides, ranges, data_dir, Path(runs), prepare_device(device, threads),
+        not no_mlflow,
     )  # fmt: skip
+    dataset, directory = search.dataset, search.directory
 
     def report(entry: dict[str, Any]) -> None:
         valid = f"{value(entry):.4f}" if entry["valid"] else "—"

@@ -10,7 +10,7 @@ import contextlib
 import math
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,11 +18,14 @@ from typing import Any
 import yaml
 
 from harness import files
+from harness.data import categories
 from harness.data.dataset import Dataset
+from harness.data.earlier import without_bought
 from harness.errors import BenchError, NotFinite
 from harness.evaluation.validation import BY_ITEM
 from harness.plugins import Plugins
 from harness.progress import Progress
+from harness.recipes import tuned
 from harness.runs import code, identity, locks, pipeline
 from harness.runs import study as studies
 from harness.runs.config import RunConfig, resolve
@@ -83,14 +86,33 @@ def check_space(space: Any, where: str) -> dict[str, Any]:
     return checked
 
 
+def prepared(
+    plugins: Plugins, method: str, category: str, seed: int, overrides: Sequence[str], space: dict[str, Any],
+    data_dir: str | None, runs: Path, device: str, mlflow: bool, folder: str = "tuning",
+) -> Search:  # fmt: skip
+    """The search of a method on a category; settings that were found on this data before stay fixed."""
+    recipe = plugins.get("method", method)
+    config = resolve(recipe, category, seed, overrides, plugins)
+    dataset = categories.read(plugins, category, data_dir, config.dataset)
+    if config.protocol["seen"] == "drop":
+        dataset = without_bought(dataset)
+    fixed = (*tuned(method, category, dataset.fingerprint), *overrides)
+    return Search(
+        recipe, category, seed, fixed, space, dataset, plugins, runs / category / method / folder, device, mlflow
+    )
+
+
 def run(
-    search: Search, trials: int, prune: bool = True, report: Callable[[dict[str, Any]], None] = lambda _: None
-) -> dict[str, Any]:
+    search: Search, trials: int | None, prune: bool = True,
+    report: Callable[[dict[str, Any]], None] = lambda _: None, seconds: float | None = None,
+) -> dict[str, Any]:  # fmt: skip
     """Search until `trials` trials are done (those of earlier calls count) and return the record.
 
     The recipe's own settings are the first trial. Several processes may work on one search at once.
 
     Args:
+        trials: None: as many as `seconds` of trials take, at least one.
+        seconds: of all trials together, those of earlier calls too; a trial that has begun is ended.
         prune: stop a trial whose valid curve is below the median of those before it.
         report: called with each finished trial as in the record.
 
@@ -100,11 +122,16 @@ def run(
     optuna = studies.optuna()
     files.make_folder(search.directory)
     with studies.readable(search.directory / studies.FILE):
-        return _search(optuna, search, trials, prune, report)
+        return _search(optuna, search, trials, prune, report, seconds)
 
 
 def _search(
-    optuna: Any, search: Search, trials: int, prune: bool, report: Callable[[dict[str, Any]], None]
+    optuna: Any,
+    search: Search,
+    trials: int | None,
+    prune: bool,
+    report: Callable[[dict[str, Any]], None],
+    seconds: float | None,
 ) -> dict[str, Any]:
     with locks.held(
         search.directory / studies.LOCK, str(search.directory), math.inf
@@ -118,6 +145,14 @@ def _search(
         known = study.get_trials(deepcopy=False)
         return sum(trial.state in over or "error" in trial.user_attrs for trial in known)
 
+    def spent() -> bool:
+        """Whether the budget is used up."""
+        if trials is not None and done() >= trials:
+            return True
+        if seconds is None or not done():
+            return False
+        return sum(t.user_attrs.get("seconds") or 0.0 for t in study.get_trials(deepcopy=False)) >= seconds
+
     def objective(trial: Any) -> float:
         settings = {key: _suggest(trial, key, entry) for key, entry in search.space.items()}
         return _trial(optuna, search, trial, settings)
@@ -125,10 +160,10 @@ def _search(
     def finished(study: Any, trial: Any) -> None:
         report(_entry(trial, search.metric))
         write_record(search, study)
-        if done() >= trials:
+        if spent():
             study.stop()
 
-    if done() < trials:
+    if not spent():
         study.optimize(objective, callbacks=[finished], catch=(_Refused,))
     record = write_record(search, study)
     if not record:

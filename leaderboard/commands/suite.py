@@ -112,6 +112,78 @@ def run(
 @click.argument("name")
 @category_option
 @only_option
+@click.option("--trials", type=click.IntRange(min=1), metavar="N", help="Trials of each row's search, in all.")
+@click.option("--minutes", type=click.FloatRange(min=0, min_open=True), metavar="M", help="Minutes of trials a row.")
+@click.option("--no-prune", is_flag=True, help="Train every trial to its end.")
+@click.option("--seed", default=42, show_default=True, help="Random seed of the searches and of each trial.")
+@click.option("--output", metavar="FILE", help="Also write the table to this file.")
+@data_dir_option
+@runs_option
+@device_options
+@mlflow_option
+@quiet_option
+@with_plugins
+def tune(
+    plugins: Plugins, name: str, category: str, only: tuple[str, ...], trials: int | None, minutes: float | None,
+    no_prune: bool, seed: int, output: str | None, data_dir: str | None, runs: str, device: str, threads: int,
+    no_mlflow: bool, quiet: bool,
+) -> None:  # fmt: skip
+    """Give every row of a suite the same budget for its settings: a search each on valid, and one table.
+
+    The same command again goes on where it was. bench run --config RUNS/CATEGORY/METHOD/tuning/tuned.yaml runs what
+    was found.
+    """
+    from harness import files
+    from harness.cli.common import debug_mode
+    from harness.cli.tables import duration, table
+    from harness.errors import BenchError
+    from harness.progress import Progress
+    from harness.runs import suite as suites
+    from harness.runs import suite_tuning
+    from harness.runs.machine import prepare_device, quieten
+
+    if (trials is None) == (minutes is None):
+        raise BenchError("give --trials N or --minutes M: the budget that each row has")
+    files.check_output(output)
+    if not debug_mode():
+        quieten()
+    chosen = suites.select(suites.read(name), only, None)
+    budget = suite_tuning.Budget(trials, minutes * 60 if minutes is not None else None)
+    with resumable():
+        found = suite_tuning.tune(
+            chosen, category, budget, seed, plugins, data_dir, Path(runs), prepare_device(device, threads),
+            not no_mlflow, not no_prune, Progress(quiet).say,
+        )  # fmt: skip
+    kept = suite_tuning.kept(chosen, category, found, budget, Path(runs))
+    lines = []
+    for row in found:
+        gain = row.best - row.default if row.best is not None and row.default is not None else None
+        best = (row.record.get("best") or {}).get("settings") or {}
+        said = row.problem or " ".join(f"{key}={_short(value)}" for key, value in best.items())
+        states = [row.count(state) if row.record else None for state in ("complete", "pruned", "failed")]
+        shown = None if gain is None else f"{gain:+.4f}"
+        lines.append([row.entry.label, *states, duration(row.seconds), row.default, row.best, shown, said])
+    headers = ["row", "complete", "pruned", "failed", "time", "default", "best", "gain", "best settings"]
+    data = next((row.record["data"] for row in found if row.record), "")
+    text = (
+        f"# {category}: suite {chosen.name}, {budget.shown} a row\n\n{table(headers, lines)}\n\n"
+        f"*valid NDCG@10; data {data[:12] or 'unknown'}; seed {seed}; test was not read.*\n"
+    )
+    click.echo(text + f"\nrecord: {kept}")
+    if output:
+        files.write_text(Path(output), text)
+    if any(row.problem and not row.problem.startswith("nothing to search") for row in found):
+        sys.exit(1)
+
+
+def _short(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+@suite.command()
+@click.argument("name")
+@category_option
+@only_option
 @seeds_option
 @output_option
 @data_dir_option
