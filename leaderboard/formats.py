@@ -40,7 +40,7 @@ def markdown(boards: Sequence[Board]) -> str:
     parts: list[str] = [HEAD]
     for board in boards:
         parts += [f"## {plain.markdown(board.category)}", tables(board, 3).rstrip()]
-        parts += [*effort_table(board), *_markdown_reported(board)]
+        parts += [*effort_table(board), *beyond_table(board), *_markdown_reported(board)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -67,6 +67,28 @@ def effort_table(board: Board) -> list[str]:
         if settings
     ]
     return ["### Effort", table(["Method", *effort.HEADERS], rows), f"*{'; '.join(said)}.*"]
+
+
+def beyond_table(board: Board) -> list[str]:
+    """What the rows' lists are like beyond accuracy, and what decoding costs; others are named."""
+    there = [row for row in board.rows if row.system.beyond]
+    names = list(dict.fromkeys(name for row in there for name in row.system.beyond))
+    if not names:
+        return []
+    rows = [
+        [row.name, *(_shown_beyond(row.system.beyond.get(name)) for name in names),
+         _shown_beyond(row.cost("users per second")), _shown_beyond(row.cost("peak memory GiB")),
+         _shown_beyond(row.cost("device memory GiB"))]
+        for row in there
+    ]  # fmt: skip
+    headers = ["Method", *names, "Decoded users / s", "Memory (GiB)", "Device memory (GiB)"]
+    absent = [plain.markdown(row.name) for row in board.rows if row not in there]
+    said = f" Not measured for it: {', '.join(absent)}." if absent else ""
+    return ["### Beyond accuracy", table(headers, rows), f"Of the first ten items of each list; docs/reports.md.{said}"]
+
+
+def _shown_beyond(value: float | None) -> str | None:
+    return None if value is None else f"{value:.4f}" if value < 10 else f"{value:,.0f}"
 
 
 def _marked(row: Row) -> str:
@@ -205,6 +227,7 @@ def flat(boards: Sequence[Board]) -> list[dict[str, Any]]:
                     "data": row.records[0].data, "semantic_ids": row.records[0].sids or "",
                     "revisions": " ".join(sorted({record.content["revision"] for record in row.records})),
                     "stands on": versions.caption(row.records[0].ground), "settings from": row.effort.source,
+                    **row.system.beyond,
                     "trials": row.effort.trials, "tuned on this data": row.effort.tuned_here,
                     "steps": row.effort.steps, "best step over last": row.effort.best,
                     "converged": row.effort.converged, "note": row.mixed,

@@ -91,6 +91,7 @@ class Record:
                 "decode seconds": last["decode"].get("seconds"),
                 "users per second": last["decode"].get("users per second"),
                 "peak memory GiB": last["decode"].get("peak memory GiB"),
+                "device memory GiB": last["decode"].get("device memory GiB"),
                 "parameters": max((facts.get("parameters") or 0 for facts in trained), default=0),
             },
             "stages": stages,

@@ -33,6 +33,7 @@ class Cost(Schema):
     decode_seconds: Seconds | None = Field(None, alias="decode seconds")
     users_per_second: Annotated[float, Ge(0)] | None = Field(None, alias="users per second")
     peak_memory: Annotated[float, Ge(0), Le(1e7)] | None = Field(None, alias="peak memory GiB")
+    device_memory: Annotated[float, Ge(0), Le(1e7)] | None = Field(None, alias="device memory GiB")
     parameters: Count | None = None
 
 

@@ -28,7 +28,7 @@ from harness.runs.config import RunConfig, identified
 from harness.runs.continuation import Origin, take_over
 from harness.runs.contract import checked_facts, checked_sids
 from harness.runs.edits import Edits
-from harness.runs.provenance import peak_memory_gib, provenance
+from harness.runs.provenance import device_memory_gib, peak_memory_gib, provenance
 from harness.runs.run import Made, Prepared, Run, StageOf, without_test
 from harness.runs.run_directory import CONFIG, LOCK, METRICS, SEMANTIC_IDS, Clock, RunDirectory
 
@@ -251,6 +251,8 @@ def _tested(prepared: Prepared, stage: StageOf) -> dict[str, Any]:
             rankings.write(path, prepared.semantic_ids, run.dataset.test)
         cost = {"seconds": round(seconds, 1), "users per second": round(len(histories) / seconds, 1)}
         cost["peak memory GiB"] = round(peak_memory_gib(), 2)
+        if (on_device := device_memory_gib(run.device)) is not None:
+            cost["device memory GiB"] = round(on_device, 2)
         Edits(run=run).note(f"{name}/decode")
         run.directory.finish(f"{name}/decode", **cost, valid=_valid(run, stage, model))
     metrics = measuring.stage(run.directory, name, run.plugins, run.dataset, prepared.semantic_ids)

@@ -74,6 +74,13 @@ def peak_memory_gib() -> float:
     return peak / (2**30 if sys.platform == "darwin" else 2**20)
 
 
+def device_memory_gib(device: str) -> float | None:
+    """The most memory that this process has held on an accelerator, in GiB; None on a CPU."""
+    import torch
+
+    return torch.cuda.max_memory_allocated(device) / 2**30 if device.startswith("cuda") else None
+
+
 def _processor() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()

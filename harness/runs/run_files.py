@@ -175,6 +175,7 @@ class StageMetrics(Schema):
     intervals: dict[str, dict[str, Annotated[list[Share], Len(2, 2)]]] | None = None
     rankings: str | None = None
     design_effects: dict[str, dict[str, Annotated[float, Ge(0), Le(1e9)]]] | None = Field(None, alias="design effects")
+    beyond_accuracy: dict[str, float | None] | None = Field(None, alias="beyond accuracy")
     invalid: Count | None = None
     train: Done | None = None
     decode: Done

@@ -153,6 +153,12 @@ class System:
         ]
         return _mean(named)
 
+    @cached_property
+    def beyond(self) -> dict[str, float]:
+        """What its lists are like beyond accuracy, averaged over seeds; empty where a run was not measured for it."""
+        each = [record.stages[self.stage].get("beyond accuracy") or {} for record in self.recipe.records]
+        return {name: _mean([one[name] for one in each]) for name in each[0] if all(name in one for one in each)}
+
     @property
     def invalid(self) -> int | None:
         """CC, of all seeds together."""

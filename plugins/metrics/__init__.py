@@ -10,6 +10,7 @@ def bench_metrics():
         "invalid": ".intervals:invalid",
         "intervals": ".intervals:intervals",
         "design effects": ".intervals:design_effects",
+        "beyond accuracy": ".beyond:beyond_accuracy",
         "levels": ".by_level:levels",
         "segments": ".by_segment:segments",
     }
