@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: run test lint benchmark campaign leaderboard verify install clean
+.PHONY: run test lint benchmark campaign docs leaderboard verify install clean
 
 $(STAMP): pyproject.toml constraints.txt
 	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
@@ -38,6 +38,9 @@ campaign: install
 leaderboard: install
 	$(BIN)/bench leaderboard --results leaderboard/results --output leaderboard/LEADERBOARD.md
 	$(BIN)/bench leaderboard --results leaderboard/results --output build/leaderboard.html
+
+docs: install
+	$(BIN)/python -m leaderboard.docs
 
 verify: install
 	$(BIN)/bench results verify

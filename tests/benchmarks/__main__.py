@@ -2,7 +2,7 @@
 
 Each row times the fast path and the usual path in turn on the same model, prompts and beams, and
 quotes medians. Models are random and generated or real items are decoded: speed does not depend on
-what was learned. ``python -m tests.benchmarks.docs`` writes the tables of the documentation.
+what was learned. ``make docs`` writes the tables of the documentation.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ import torch
 from harness import plugins as plugin_manager
 from harness.data import categories
 from harness.runs.provenance import hardware, revision, versions
+from leaderboard.docs import speed_table
 from tests.benchmarks import decoding, training
-from tests.benchmarks.docs import speed_table
 from tests.benchmarks.timing import paired, peak_gib, random_model, row
 
 

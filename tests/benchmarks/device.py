@@ -24,9 +24,9 @@ from harness.language.answer_loss import AnswerLoss
 from harness.language.packing import example_rows
 from harness.language.prompts import Prompts
 from harness.runs.provenance import hardware, revision, versions
+from leaderboard.docs import speed_table
 from plugins.backbones.nano import NanoBackbone, Settings
 from tests.benchmarks import decoding, training
-from tests.benchmarks.docs import speed_table
 from tests.benchmarks.timing import paired, parameters, peak_gib, row
 
 SHAPES = {

@@ -27,8 +27,8 @@ from harness.runs.provenance import hardware, revision
 from leaderboard import formats, page
 from leaderboard.board import boards
 from leaderboard.collected import read_all
+from leaderboard.docs import reporting_table
 from leaderboard.record import Record
-from tests.benchmarks.docs import reporting_table
 from tests.metamorphic import category
 from tests.recorded import make_record, skilled
 

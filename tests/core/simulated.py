@@ -1,4 +1,4 @@
-"""What intervals and tests do where the truth is known: ``python -m tests.core.simulated [ROUNDS]``.
+"""What intervals and tests do where the truth is known: ``python -m tests.core.simulated [ROUNDS [FILE]]``.
 
 Users with few samples most and many samples some (as on Industrial: 1–24), whose hits go together; methods whose seeds
 move the true hit rate; and, for the pairs, easy and hard samples that all methods share. A hit is 0 or 1.
@@ -6,8 +6,10 @@ move the true hit rate; and, for the pairs, easy and hard samples that all metho
 
 from __future__ import annotations
 
+import json
 import sys
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import numpy as np
 from scipy.special import ndtri
@@ -98,10 +100,14 @@ def cells() -> list[tuple[str, int, int]]:
 
 if __name__ == "__main__":
     many = int(sys.argv[1]) if len(sys.argv) > 1 else 1000
+    kept = []
     for cell in cells():
         one = simulate(*cell, many)
+        kept.append(asdict(one))
         print(
             f"{one.correlation:<5} design {one.design:.2f} seeds {one.seeds} spread {one.spread}: coverage "
             f"{one.coverage:.3f} false positives {one.false_positives:.3f} power {one.power:.2f}",
             flush=True,
         )
+    if len(sys.argv) > 2:
+        Path(sys.argv[2]).write_text(json.dumps({"rounds": many, "cells": kept}, indent=1) + "\n", encoding="utf-8")

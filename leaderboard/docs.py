@@ -1,4 +1,4 @@
-"""Tables of the documentation from recorded files: ``python -m tests.benchmarks.docs [--check]``.
+"""Tables and sentences of the documentation from recorded files: ``make docs`` (``--check``: whether they differ).
 
 A table stands between ``<!-- NAME -->`` and ``<!-- /NAME -->``.
 """
@@ -12,16 +12,18 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-from harness.cli.tables import duration, table
+from harness.cli.tables import PROTOCOLS, duration, table
+from harness.evaluation.statistics import paired
 from harness.runs import suite
 from harness.text.plain import Marked
-from leaderboard import reported
-from leaderboard.board import Row, build
-from leaderboard.collected import read_all
-from leaderboard.record import Record
-from leaderboard.report.captions import caption
 
-ROOT = Path(__file__).parents[2]
+from . import reported
+from .board import Row, build
+from .collected import read_all
+from .record import Record
+from .report.captions import caption
+
+ROOT = Path(__file__).parents[1]
 SPEED = ROOT / "docs" / "benchmarks.json"
 SPEED_REAL = ROOT / "docs" / "benchmarks-industrial.json"
 RESULTS = ROOT / "leaderboard/results/Industrial_and_Scientific"
@@ -81,6 +83,69 @@ def quality_table() -> str:
     return table(headers, lines) + "\n\n" + caption(_ground(rows), "", [note])
 
 
+def what_it_says(name: str) -> str:
+    """What a suite's board bears, a sentence a line: nothing here is typed, and no sentence goes beyond the tests."""
+    labels = [entry.label for entry in suite.read(name).entries]
+    board = build([r for r in read_all(RESULTS) if r.label in labels], ["sid", "item"])
+    lines: list[str] = []
+    for one in board.tables:
+        where = f"{PROTOCOLS[one.protocol]}, NDCG@10"
+        groups: dict[str, list[str]] = {"above": [], "below": [], "not told apart from": []}
+        open_rows = []
+        for row, found in one.versus_counting.items():
+            if found.p is None:
+                open_rows.append(row)
+            else:
+                side = "above" if found.difference > 0 else "below"
+                groups[side if found.significant else "not told apart from"].append(row)
+        for side, rows in groups.items():
+            if rows:
+                verb = "is" if len(rows) == 1 else "are"
+                lines.append(f"{where}: {_listed(rows)} {verb} {side} the counting baseline {one.counting}.")
+        if open_rows:
+            lines.append(f"{where}: no claim is made of {_listed(open_rows)}: one seed.")
+        trained = [row for row in one.rows if row.group != "counting"]
+        for metric in ("HR@10", "NDCG@10"):
+            best = max(trained, key=lambda row: row.system.metric(one.protocol, metric) or 0.0)
+            lines.append(
+                f"{PROTOCOLS[one.protocol]}: the highest {metric} of a trained row is {best.name}'s, "
+                f"{best.system.metric(one.protocol, metric):.4f}."
+            )
+    early = [row.name for row in board.rows if row.effort.converged is False]
+    if early:
+        lines.append(f"Training had not ended (the best step is the last): {_listed(early)}.")
+    plain = {row.name: row for row in board.rows}
+    ours, without = plain.get("minionerec"), plain.get("minionerec without the category's tasks")
+    if ours and without:
+        for protocol in PROTOCOLS:
+            first, second = without.system.runs(protocol, ("NDCG@10",)), ours.system.runs(protocol, ("NDCG@10",))
+            if first is not None and second is not None:
+                found_pair = paired(first, second)["NDCG@10"]
+                verdict = "beyond chance" if found_pair.significant else "within chance"
+                lines.append(
+                    f"{PROTOCOLS[protocol]}: the category's own tasks (`alike`, `again`, item tokens) give MiniOneRec "
+                    f"{found_pair.difference:+.4f} NDCG@10 (95 % {found_pair.low:+.4f} to {found_pair.high:+.4f}), "
+                    f"{verdict}."
+                )
+    return "\n".join(f"- {line}" for line in lines)
+
+
+def _listed(names: list[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def coverage_table(record: dict[str, Any]) -> str:
+    """How often intervals held the truth, and tests claimed a difference, where the truth is known."""
+    lines = [
+        [f"{c['design']:.1f}", str(c["seeds"]), str(c["spread"]), f"{c['coverage']:.1%}", f"{c['false_positives']:.1%}",
+         f"{c['power']:.0%}"]
+        for c in record["cells"]
+    ]  # fmt: skip
+    headers = ["design effect", "seeds", "spread of seeds", "coverage", "false positives", "power"]
+    note = f"{record['rounds']:,} rounds a row; one seed is that of deterministic methods; spread in user-level errors"
+    return table(headers, lines) + f"\n\n*{note}.*"
+
+
 LANGUAGE = ("hybrid", "minionerec", "lcrec", "bigrec", "d3", "sdpo")
 """Rows of the table in docs/language.md: the methods on a language model, and the floor."""
 
@@ -97,7 +162,8 @@ def main_table(only: tuple[str, ...] = ()) -> str:
             Marked(f"**{found[number]:.4f}**") if found[number] == max(found) else f"{found[number]:.4f}"
             for found in values.values()
         ]
-        low, high = row.system.interval("sid", "HR@10") or (0.0, 0.0)
+        bounds = row.system.interval("sid", "HR@10")
+        low, high = (bounds.low, bounds.high) if bounds else (0.0, 0.0)
         theirs = paper.get(row.records[0].settings.get("reported") or "")
         lines.append(
             [row.name, str(len(row.records)), cells[0], f"{low:.3f}–{high:.3f}", *cells[1:],
@@ -175,6 +241,8 @@ def tables() -> dict[str, str]:
         "speed-real": speed_table(read(SPEED_REAL)),
         "reporting": reporting_table(read(REPORTING)),
         "table1": main_table(),
+        "table1-says": what_it_says("table1"),
+        "coverage": coverage_table(read(ROOT / "docs" / "coverage.json")),
         "language": main_table(LANGUAGE),
         "quality": quality_table(),
         "grpo": stages_table(read(STAGES)),
@@ -194,6 +262,7 @@ def filled(text: str, found: dict[str, str]) -> str:
 
 
 def main() -> None:
+    """Write the documents, or say which differs."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="change nothing; fail where a document differs")
     options = parser.parse_args()
@@ -202,7 +271,7 @@ def main() -> None:
         text = path.read_text(encoding="utf-8")
         new = filled(text, found)
         if new != text and options.check:
-            raise SystemExit(f"{path.name} does not hold the recorded tables; run python -m tests.benchmarks.docs")
+            raise SystemExit(f"{path.name} does not hold the recorded tables; run make docs")
         if new != text:
             path.write_text(new, encoding="utf-8")
             print(f"wrote {path.name}")
