@@ -13,11 +13,12 @@ from typing import Any
 
 import numpy as np
 
+from harness.data import versions
 from harness.data.dataset import Dataset
 from harness.data.rankings import Rankings
 from harness.data.semantic_ids import SemanticIds
 from harness.errors import BenchError
-from harness.evaluation import measure
+from harness.evaluation import measure, user_index
 from harness.evaluation.agreement import TOLERANCE
 from harness.evaluation.segments import BOUGHT
 from harness.plugins import Plugins
@@ -25,10 +26,21 @@ from harness.runs import run_directory
 from harness.runs.config import hashed, identified
 
 from .plausibility import problems
-from .record import Record, contradictions
+from .record import EXPECTED_RANKS, Record, contradictions
 
 UNCHECKED = ("train", "decode", "valid")
-WHOLE = ("sid", "item", "intervals", "invalid", "levels", "ranks", "segments", "rankings")
+WHOLE = (
+    "sid",
+    "item",
+    "intervals",
+    "design effects",
+    "beyond accuracy",
+    "invalid",
+    "levels",
+    "ranks",
+    "segments",
+    "rankings",
+)
 """What every entry has where it can be measured."""
 NOT_COMPUTED = "valid metrics, seconds, memory and hardware are as the run said"
 INTERVAL = 1e-6  # of a bound: bootstrap intervals repeat from their seed
@@ -117,12 +129,20 @@ def verify(record: Record, dataset: Dataset | None, plugins: Plugins, folder: Pa
         here = measure.measure(plugins, measure.Evaluated.test(rankings, dataset, semantic_ids)) | {
             "rankings": rankings.fingerprint
         }
-        older = record.stages[stage].get(measure.MEASURED, 1) < 2
+        measured = record.stages[stage].get(measure.MEASURED, 1)
+        older = measured < 2
         if older and dataset.test.rows is not None:
             of_rows = rankings.take(np.argsort(dataset.test.rows)).fingerprint  # older ones are of the file's rows
             here["rankings"] = of_rows if record.stages[stage].get("rankings") == of_rows else here["rankings"]
         there = {key: value for key, value in record.stages[stage].items() if key not in UNCHECKED and key in here}
         there.pop(measure.MEASURED, None)
+        if measured < EXPECTED_RANKS:  # intervals were of samples, and equal scores stood in the order of their ids
+            there.pop("intervals", None)
+            if record.ground["protocol"]["version"] < versions.newest("protocol", versions.PROTOCOL):
+                verdict.open = (
+                    "it was measured under an older protocol; bench results measure RUN brings it to this one"
+                )
+                continue
         if not older:
             lost = [key for key in WHOLE if key in here and key not in record.stages[stage]]
             verdict.false += [f"{stage}: {key} is missing" for key in lost]
@@ -160,7 +180,10 @@ def _of_the_data(record: Record, dataset: Dataset) -> list[str]:
     """Facts of a record that are the dataset's."""
     rows = {name: len(samples) for name, samples in dataset.splits.items()}
     said = {"caption": record.content["caption"], "rows": record.content["rows"], "items": record.content["items"]}
-    return _differences(said, {"caption": dataset.caption, "rows": rows, "items": len(dataset.items)})
+    lines = _differences(said, {"caption": dataset.caption, "rows": rows, "items": len(dataset.items)})
+    if record.content.get(user_index.KEY) not in (None, user_index.encode(user_index.of(dataset.test))):
+        lines.append("its samples are not of the users that the data says")
+    return lines
 
 
 def _derived(record: Record, dataset: Dataset, plugins: Plugins, semantic_ids: SemanticIds | None) -> list[str]:

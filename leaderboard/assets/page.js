@@ -75,7 +75,8 @@ function metricCell(row, name) {
 function versusCell(row, key) {
   const found = versus(row, key);
   if (!found) return "—";
-  return make("span", { title: "p = " + found[1].toPrecision(2) + ", corrected over the rows" }, signed(found[0]) + (found[2] ? "*" : ""));
+  const why = found[1] === null ? "one seed, or users unknown: no claim" : "p = " + found[1].toPrecision(2) + ", corrected over the rows";
+  return make("span", { title: why }, signed(found[0]) + (found[2] ? "*" : found[1] === null ? " ¹" : ""));
 }
 
 // Rows are made once a protocol and category; sorting only moves them.

@@ -55,7 +55,7 @@ def test_slim_rankings_keep_the_candidates_and_drop_what_no_metric_needs(run, ex
     import pyarrow.parquet as pq
 
     slim = exported.with_suffix("") / "test-sft.parquet"
-    assert pq.read_table(slim).column_names == ["sample", "rank", "sid"]
+    assert pq.read_table(slim).column_names == ["sample", "rank", "sid", "score", "tied"]
     whole, kept = (Rankings.read(path, tiny.given) for path in (run / "rankings/test-sft.parquet", slim))
     assert np.array_equal(whole.ids, kept.ids) and whole.fingerprint == kept.fingerprint
 
