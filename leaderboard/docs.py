@@ -146,6 +146,24 @@ def coverage_table(record: dict[str, Any]) -> str:
     return table(headers, lines) + f"\n\n*{note}.*"
 
 
+SHOWN = ("sasrec", "tiger", "minionerec", "hybrid", "minionerec-memory")
+"""Rows of the README's table."""
+
+
+def readme_table() -> str:
+    """A handful of table 1's rows, SID protocol."""
+    rows = [row for row in suite_rows("table1") if row.name in SHOWN]
+    lines = []
+    for row in rows:
+        values = [row.system.metric("sid", metric) or 0.0 for metric in ("HR@10", "NDCG@10")]
+        bounds = row.system.interval("sid", "NDCG@10")
+        shown = f"{bounds.low:.3f}–{bounds.high:.3f}" if bounds else None
+        train = duration(row.cost("train seconds") or 0.0)
+        lines.append([row.name, str(len(row.records)), *(f"{value:.4f}" for value in values), shown, train])
+    said = f"SID protocol; {RESULTS.name}, {rows[0].records[0].content['caption']}: rows compare with each other alone"
+    return table(["Method", "Seeds", "HR@10", "NDCG@10", "95 %", "Train"], lines) + f"\n\n*{said}.*"
+
+
 LANGUAGE = ("hybrid", "minionerec", "lcrec", "bigrec", "d3", "sdpo")
 """Rows of the table in docs/language.md: the methods on a language model, and the floor."""
 
@@ -241,6 +259,7 @@ def tables() -> dict[str, str]:
         "speed-real": speed_table(read(SPEED_REAL)),
         "reporting": reporting_table(read(REPORTING)),
         "table1": main_table(),
+        "readme": readme_table(),
         "table1-says": what_it_says("table1"),
         "coverage": coverage_table(read(ROOT / "docs" / "coverage.json")),
         "language": main_table(LANGUAGE),
