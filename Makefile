@@ -40,7 +40,7 @@ leaderboard: install
 	$(BIN)/bench leaderboard --results leaderboard/results --output build/leaderboard.html
 
 docs: install
-	$(BIN)/python -m leaderboard.docs
+	$(BIN)/python -c "from leaderboard.docs import main; main()" $(DOCS)
 
 verify: install
 	$(BIN)/bench results verify

@@ -19,8 +19,9 @@ from harness import files
 from harness.cli import cli
 from harness.data import categories
 from harness.errors import BenchError
+from harness.files import read_yaml
 from harness.progress import Progress
-from harness.recipes import tuned
+from harness.recipes import shipped, tuned
 from harness.runs import pipeline
 from harness.runs.config import resolve
 from harness.runs.run import Prepared
@@ -184,11 +185,14 @@ def test_kill_in_a_stage_then_the_same_command_ends_in_the_same_rankings(finishe
 def test_what_was_tuned_on_a_category_goes_before_the_users_settings(plugins):
     recipe, category = plugins.get("method", "minionerec"), "Industrial_and_Scientific"
     plain = resolve(recipe, category, 1, [], plugins)
-    mine = resolve(recipe, category, 1, (*tuned("minionerec", category), "sft.tasks.again=0"), plugins)
+    searched = next(iter(read_yaml(shipped("datasets", f"{category}.yaml"))["tuned"].values()))
+    mine = resolve(recipe, category, 1, ["sft.tasks.again=0"], plugins, tuned=tuned("minionerec", category, searched))
+    assert mine.about["tuned"] and mine.hash() != plain.hash()
+    assert tuned("minionerec", category, "0" * 64) == ()  # other data of the same name: nothing was searched there
     assert (plain.prompts, mine.prompts) == ("compact", "compact-items")
     before, after = (config.stages[0].trainer.settings.tasks for config in (plain, mine))
     assert (before["alike"], after["alike"], after["again"]) == (0, 0.25, 0)
-    assert tuned("minionerec", "Synthetic") == tuned("hybrid", category) == ()
+    assert tuned("minionerec", "Synthetic", searched) == tuned("hybrid", category, searched) == ()
 
 
 def test_accumulated_micro_batches_are_one_large_batch(finished, tmp_path):
@@ -417,13 +421,13 @@ def test_the_leaderboard_chooses_on_valid_and_shows_both_protocols(finished):
           *[w for s in TINY_SETTINGS if s.startswith("dataset") for w in ("--set", s)])  # fmt: skip
     text = bench("leaderboard", "--category", "Synthetic", "--runs", str(runs))
     lines = [line for line in text.splitlines() if line.startswith("| ")]
-    assert sum("| minionerec" in line for line in lines) == 2
-    assert sum("popularity" in line for line in lines) == 2
+    for name in ("minionerec", "popularity"):  # a row a protocol, its effort, and what its lists are like
+        assert sum(f"| {name}" in line for line in lines) == 4
     assert sum("Bayes-optimal" in line for line in lines) == 2
     assert "generated (seed 0)" in text
     out = runs / "board.md"
     bench("leaderboard", "--category", "Synthetic", "--runs", str(runs), "--stages", "--output", str(out))
-    assert out.read_text().count("| minionerec") == 4
+    assert out.read_text().count("| minionerec") == 8
 
 
 def test_datasets_without_sids_get_them_from_their_texts(plugins, tiny, tmp_path):
