@@ -6,11 +6,11 @@ It computes no metric, only means over seeds and paired tests from the target ra
 
 from __future__ import annotations
 
-import json
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -301,24 +301,24 @@ def _comparable(protocol: str, rows: Sequence[Row], mixed: bool) -> tuple[list[R
 
 
 def _older(rows: Sequence[Row], mixed: bool) -> dict[str, str]:
-    """Rows that stand on another version of one thing than most: what sets each apart, by name.
+    """Rows that stand on another version of one thing than the newest here: what sets each apart, by name.
 
     Raises:
         BenchError: there are some, and `mixed` is not set; a version that is not known.
     """
-    grounds = [(row, record) for row in rows for record in row.records]
+    grounds = [(row.name, record.ground) for row in rows for record in row.records]
+    for _, ground in grounds:
+        versions.checked(ground)
     apart: dict[str, str] = {}
     for kind in versions.KINDS:
-        named = [(row, record, json.dumps(record.ground[kind])) for row, record in grounds if record.ground.get(kind)]
-        for _, record, _ in named:
-            versions.checked(record.ground)
-        newest = max((record.ground[kind] for _, record, _ in named), key=lambda part: part["version"], default=None)
-        for row, record, part in named:
-            if part != json.dumps(newest) and record.ground[kind]["name"] == (newest or {}).get("name"):
-                own = record.ground[kind]
-                differs = [key for key in own if own[key] != (newest or {}).get(key)]
-                shown = ", ".join(f"{key} {own[key]}, not {(newest or {}).get(key)}" for key in differs)
-                apart.setdefault(row.name, f"{kind} {own['name']}: {shown}")
+        named = [(name, ground[kind]) for name, ground in grounds if ground.get(kind)]
+        newest: dict[str, Any] = max((own for _, own in named), key=lambda own: own["version"], default={})
+        for name, own in named:
+            if own != newest and own["name"] == newest["name"]:
+                differs = ", ".join(
+                    f"{key} {own[key]}, not {newest.get(key)}" for key in own if own[key] != newest.get(key)
+                )
+                apart.setdefault(name, f"{kind} {own['name']}: {differs}")
     if apart and not mixed:
         lines = "; ".join(f"{name} ({reason})" for name, reason in apart.items())
         raise BenchError(

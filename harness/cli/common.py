@@ -136,6 +136,20 @@ def device_options(function: Callable[..., Any]) -> Callable[..., Any]:
     return click.option("--device", default="auto", show_default=True, help="auto, cpu, or cuda.")(function)
 
 
+def working_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Where data and runs are, on what it works, and what it tells: of every command that trains."""
+    for option in (quiet_option, mlflow_option, device_options, runs_option, data_dir_option):
+        function = option(function)
+    return function
+
+
+def search_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """``--no-prune`` and ``--seed`` of searches."""
+    seed_help = "Random seed of the search and of each trial."
+    function = click.option("--seed", default=42, show_default=True, help=seed_help)(function)
+    return click.option("--no-prune", is_flag=True, help="Train every trial to its end.")(function)
+
+
 @contextlib.contextmanager
 def resumable() -> Iterator[None]:
     """An interrupt ends the command with exit code 130 and says that the same one goes on."""

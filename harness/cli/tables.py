@@ -44,6 +44,11 @@ def cell(value: Any) -> str:
     return plain.cell(text)
 
 
+def setting(value: Any) -> str:
+    """A setting's value, floats with four significant digits."""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
 def duration(seconds: float) -> str:
     """``8 s``, ``21.4 min``, ``9.5 h``."""
     if seconds < 100:

@@ -10,15 +10,12 @@ import click
 from harness.cli.common import (
     LazyPlugins,
     category_option,
-    data_dir_option,
     debug_mode,
-    device_options,
-    mlflow_option,
-    quiet_option,
     resumable,
-    runs_option,
+    search_options,
     set_option,
     with_plugins,
+    working_options,
 )
 
 if TYPE_CHECKING:
@@ -30,15 +27,10 @@ if TYPE_CHECKING:
 @category_option
 @click.option("--trials", default=20, show_default=True, type=click.IntRange(min=1), help="Trials in all.")
 @click.option("--space", metavar="FILE", help="YAML of settings and their ranges, in place of the recipe's own.")
-@click.option("--no-prune", is_flag=True, help="Train every trial to its end.")
-@click.option("--seed", default=42, show_default=True, help="Random seed of the search and of each trial.")
+@search_options
 @click.option("--record", metavar="FILE", help="Also write the search's record (JSON) to this file.")
 @set_option
-@data_dir_option
-@runs_option
-@device_options
-@mlflow_option
-@quiet_option
+@working_options
 @with_plugins
 def tune(
     plugins: Plugins, method: str, category: str, trials: int, space: str | None, no_prune: bool, seed: int,
@@ -50,7 +42,7 @@ def tune(
     The same command again goes on where it was, and counts the trials already done.
     """
     from harness import files
-    from harness.cli.tables import table
+    from harness.cli.tables import setting, table
     from harness.files import read_yaml
     from harness.progress import Progress
     from harness.runs import tuning
@@ -72,7 +64,7 @@ def tune(
 
     def report(entry: dict[str, Any]) -> None:
         valid = f"{value(entry):.4f}" if entry["valid"] else "—"
-        settings = " ".join(f"{k}={_short(v)}" for k, v in entry["settings"].items())
+        settings = " ".join(f"{k}={setting(v)}" for k, v in entry["settings"].items())
         why = f": {entry['error']}" if "error" in entry else ""
         progress.say(f"trial {entry['number']} {entry['state']} {valid} ({entry['seconds']} s) {settings}{why}")
 
@@ -89,22 +81,18 @@ def tune(
             t["number"],
             t["state"],
             value(t),
-            _short(t["seconds"]),
-            *(_short(t["settings"].get(k)) for k in keys),
+            setting(t["seconds"]),
+            *(setting(t["settings"].get(k)) for k in keys),
         ]
         for t in ranked[:10]
     ]
     click.echo(table(["trial", "state", f"valid {search.metric}", "s", *(k.split(".")[-1] for k in keys)], rows))
     best = outcome["best"]["settings"]
     silent = unread(search.config(best))
-    click.echo("\nbest: " + " ".join(f"--set {k}={_short(v)}" for k, v in best.items() if k not in silent))
+    click.echo("\nbest: " + " ".join(f"--set {k}={setting(v)}" for k, v in best.items() if k not in silent))
     brought = LazyPlugins.of(click.get_current_context()).files
     again = " ".join(["bench run --config …", *(f"--plugin {file}" for file in brought)])
     click.echo(f"record: {directory / tuning.RECORD}\nrecipe: {directory / 'tuned.yaml'} ({again})")
     if record:
         files.write_json(Path(record), outcome)
         click.echo(f"record: {record}")
-
-
-def _short(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from harness.data.ragged import taken
 from harness.data.rankings import Rankings
 from harness.data.semantic_ids import SemanticIds
 
@@ -47,11 +48,7 @@ class Bought:
 
     def take(self, rows: np.ndarray) -> Bought:
         """Those of some histories."""
-        rows = np.arange(len(self.starts) - 1)[rows]
-        sizes = np.diff(self.starts)[rows]
-        starts = np.r_[0, np.cumsum(sizes)]
-        inside = np.arange(starts[-1]) - np.repeat(starts[:-1], sizes)
-        return Bought(starts, self.items[np.repeat(self.starts[rows], sizes) + inside])
+        return Bought(*taken(self.starts, self.items, rows))
 
     def items_mask(self, n_items: int) -> np.ndarray:
         """``[n, n_items]`` booleans."""

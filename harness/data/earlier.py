@@ -5,7 +5,7 @@ Under ``protocol.seen: drop`` none of it may be recommended; decoders find it as
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
@@ -14,28 +14,21 @@ from harness.data.dataset import Bought, Dataset, Samples
 
 def without_bought(dataset: Dataset) -> Dataset:
     """The dataset with valid and test histories that say what was bought before, for decoders to leave out."""
-    known = _Purchases()
-    known.add(dataset.train)
+    known: dict[str, set[int]] = {}
+    _add(known, dataset.train)
     valid = _with(dataset.valid, known)
-    known.add(dataset.valid)
+    _add(known, dataset.valid)
     return replace(dataset, valid=valid, test=_with(dataset.test, known))
 
 
-@dataclass
-class _Purchases:
-    """Items by user name."""
-
-    def __post_init__(self) -> None:
-        self.of: dict[str, set[int]] = {}
-
-    def add(self, samples: Samples) -> None:
-        """All items of samples: histories and targets."""
-        rows = zip(samples.users.tolist(), samples.histories.lists(), samples.targets.tolist(), strict=True)
-        for user, history, target in rows:
-            self.of.setdefault(user, set()).update(history, (target,))
+def _add(known: dict[str, set[int]], samples: Samples) -> None:
+    """Add all items of samples, histories and targets, to those of their users."""
+    rows = zip(samples.users.tolist(), samples.histories.lists(), samples.targets.tolist(), strict=True)
+    for user, history, target in rows:
+        known.setdefault(user, set()).update(history, (target,))
 
 
-def _with(samples: Samples, known: _Purchases) -> Samples:
+def _with(samples: Samples, known: dict[str, set[int]]) -> Samples:
     """Samples of a split, each with what its user bought in the splits before, in its own history, and between them."""
     longest = samples.histories.items.shape[1]
     histories = [tuple(history) for history in samples.histories.lists()]
@@ -53,7 +46,7 @@ def _with(samples: Samples, known: _Purchases) -> Samples:
             trail.append(at)
             earlier = follow.get((users[at], histories[at]), [])
             at = next((one for one in earlier if len(histories[one]) <= len(histories[at])), None)
-        found = set(before[at]) if at is not None and at in before else set(known.of.get(users[row], ()))
+        found = set(before[at]) if at is not None and at in before else set(known.get(users[row], ()))
         for one in reversed(trail):
             found |= set(histories[one])
             before[one] = set(found)

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from harness.data.ragged import others, taken
 from harness.errors import ContractError
 
 UNKNOWN = 2**31 - 1
@@ -56,17 +57,14 @@ class Tied:
         rows = np.flatnonzero(tied.sum(axis=1) > (np.take_along_axis(scores, kept, 1) == last).sum(axis=1))
         if not len(rows):
             return cls.none(len(kept))
-        inside = np.zeros((len(rows), scores.shape[1]), dtype=bool)
-        np.put_along_axis(inside, kept[rows], True, axis=1)
-        return cls.of_members(tied[rows] & ~inside, ~inside, rows, len(kept))
+        open_ = others(kept[rows], scores.shape[1])
+        return cls.of_members(tied[rows] & open_, open_, rows, len(kept))
 
     @classmethod
     def of_cut(cls, cut: np.ndarray, kept: np.ndarray) -> Tied:
         """From who was cut ``[n, catalogue]``, and the ids of those kept ``[n, k]``, -1 for nobody."""
         rows = np.flatnonzero(cut.any(axis=1))
-        open_ = np.ones((len(rows), cut.shape[1] + 1), dtype=bool)
-        np.put_along_axis(open_, np.where(kept[rows] < 0, cut.shape[1], kept[rows]), False, axis=1)
-        return cls.of_members(cut[rows], open_[:, :-1], rows, len(kept))
+        return cls.of_members(cut[rows], others(kept[rows], cut.shape[1]), rows, len(kept))
 
     @classmethod
     def of_members(cls, tied: np.ndarray, open_: np.ndarray, rows: np.ndarray, n: int) -> Tied:
@@ -89,22 +87,14 @@ class Tied:
 
     def take(self, rows: np.ndarray) -> Tied:
         """Those of some rankings, in that order."""
-        rows = np.arange(len(self))[rows]
-        sizes = np.diff(self.starts)[rows]
-        starts = np.r_[0, np.cumsum(sizes)]
-        inside = np.arange(starts[-1]) - np.repeat(starts[:-1], sizes)
-        return Tied(
-            self.count[rows], self.inverse[rows], starts, self.ids[np.repeat(self.starts[rows], sizes) + inside]
-        )
+        return Tied(self.count[rows], self.inverse[rows], *taken(self.starts, self.ids, rows))
 
     def members(self, kept: np.ndarray, catalogue: int) -> np.ndarray:
         """Who is tied and was cut ``[n, catalogue]``, as booleans; `kept` are the ids of the rankings ``[n, k]``."""
         own = np.repeat(np.arange(len(self)), np.diff(self.starts))
         listed = np.zeros((len(self), catalogue), dtype=bool)
         listed[own, self.ids] = True
-        open_ = np.ones((len(self), catalogue + 1), dtype=bool)
-        np.put_along_axis(open_, np.where(kept < 0, catalogue, kept), False, axis=1)
-        found = np.where(self.inverse[:, None], open_[:, :catalogue] & ~listed, listed)
+        found = np.where(self.inverse[:, None], others(kept, catalogue) & ~listed, listed)
         found[self.count == 0] = False
         return found
 
@@ -124,12 +114,9 @@ class Tied:
         rows = np.flatnonzero((off >= 0).any(axis=1) | more)
         if not len(rows):
             return Tied.none(len(kept))
-        tied = np.zeros((len(rows), catalogue + 1), dtype=bool)
-        np.put_along_axis(tied, np.where(off[rows] < 0, catalogue, off[rows]), True, axis=1)
-        tied = tied[:, :catalogue] | (self.take(rows).members(kept[rows], catalogue) & more[rows][:, None])
-        open_ = np.ones((len(rows), catalogue), dtype=bool)
-        np.put_along_axis(open_, kept[rows, :width], False, axis=1)
-        return Tied.of_members(tied, open_, rows, len(kept))
+        tied = ~others(off[rows], catalogue)
+        tied |= self.take(rows).members(kept[rows], catalogue) & more[rows][:, None]
+        return Tied.of_members(tied, others(kept[rows, :width], catalogue), rows, len(kept))
 
     def check(self, kept: np.ndarray, catalogue: int) -> None:
         """Hold it to its contract.

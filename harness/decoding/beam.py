@@ -52,9 +52,7 @@ class Closed:
         """Which children of nodes ``[batch, n]`` lead to closed leaves alone ``[batch, n, width]``."""
         assert level.first is not None
         entries = level.entry(nodes[..., None], torch.arange(level.width, device=nodes.device))
-        begin, end = level.first[entries], level.first[entries + 1]
-        shut = self.sums.gather(1, end.flatten(1)) - self.sums.gather(1, begin.flatten(1))
-        return shut.view(entries.shape) == end - begin
+        return level.under(self.sums, entries) == level.first[entries + 1] - level.first[entries]
 
 
 Mix = Callable[[int, torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]

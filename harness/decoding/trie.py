@@ -63,6 +63,12 @@ class Level:
         """The `offset`-th child of each node; where there is none, some child that is."""
         return (self.starts[nodes] + offset).clamp(max=len(self.columns) - 1)
 
+    def under(self, sums: torch.Tensor, entries: torch.Tensor) -> torch.Tensor:
+        """What stands under children ``[batch, …]``, from running sums over the leaves ``[batch, leaves + 1]``."""
+        assert self.first is not None
+        begin, end = (sums.gather(1, self.first[entries + more].flatten(1)).view(entries.shape) for more in (0, 1))
+        return end - begin
+
     def child(self, nodes: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
         """The child of each node ``[...]`` along a token id ``[...]``, -1 where the catalogue has none."""
         columns, exists = self.children(nodes)

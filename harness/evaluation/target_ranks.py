@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from harness.data.ragged import others
 from harness.data.rankings import Rankings, repeated
 from harness.data.semantic_ids import SemanticIds
 from harness.errors import BenchError
@@ -129,8 +130,8 @@ class TargetRanks:
     def encode(self) -> dict[str, Any]:
         """The file form: a few kilobytes for thousands of samples."""
         before = np.where(np.isinf(self.before), NOWHERE, np.minimum(self.before, NOWHERE - 1)).astype("<u2")
-        content = {"most": self.most, "before": _pack(before)}
-        return content | ({"group": _pack(self.group.astype("<u4"))} if (self.group != 1).any() else {})
+        content = {"most": self.most, "before": pack(before)}
+        return content | ({"group": pack(self.group.astype("<u4"))} if (self.group != 1).any() else {})
 
     @classmethod
     def decode(cls, content: dict[str, Any]) -> TargetRanks:
@@ -140,10 +141,10 @@ class TargetRanks:
             BenchError: it is damaged.
         """
         try:
-            stored = np.frombuffer(_unpack(content["before"]), dtype="<u2")
+            stored = np.frombuffer(unpack(content["before"]), dtype="<u2")
             before = np.where(stored == NOWHERE, np.inf, stored.astype(np.float64))
             group = (
-                np.frombuffer(_unpack(content["group"]), dtype="<u4").astype(np.int64)
+                np.frombuffer(unpack(content["group"]), dtype="<u4").astype(np.int64)
                 if "group" in content
                 else np.ones(len(before), dtype=np.int64)
             )
@@ -205,10 +206,7 @@ def cut_members(
             assert semantic_ids is not None
             starts = np.r_[0, np.cumsum(semantic_ids.group_sizes)[:-1]]
             open_ = np.logical_or.reduceat(open_[:, by_sid], starts, axis=1)
-            there = np.where(kept < 0, open_.shape[1], semantic_ids.of_item[kept])
-            inside = np.zeros((len(some), open_.shape[1] + 1), dtype=bool)
-            np.put_along_axis(inside, there, True, axis=1)
-            open_ &= ~inside[:, :-1]
+            open_ &= others(np.where(kept < 0, -1, semantic_ids.of_item[kept]), open_.shape[1])
         yield some, open_
 
 
@@ -236,9 +234,15 @@ def _cut(
     return count, member
 
 
-def _pack(values: np.ndarray) -> str:
+def pack(values: np.ndarray) -> str:
+    """An array as text, for a file."""
     return base64.b64encode(zlib.compress(values.tobytes(), 9)).decode("ascii")
 
 
-def _unpack(text: str) -> bytes:
+def unpack(text: str) -> bytes:
+    """The bytes of what :func:`pack` wrote.
+
+    Raises:
+        ValueError, zlib.error: it is damaged.
+    """
     return zlib.decompress(base64.b64decode(text, validate=True))

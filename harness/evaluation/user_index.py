@@ -5,13 +5,13 @@ Numbers go from 0 in the canonical order of the samples, in which a user's sampl
 
 from __future__ import annotations
 
-import base64
 import zlib
 
 import numpy as np
 
 from harness.data.dataset import Samples
 from harness.errors import BenchError
+from harness.evaluation.target_ranks import pack, unpack
 
 KEY = "users"
 """Where it stands in ``metrics.json`` and in records."""
@@ -24,8 +24,7 @@ def of(samples: Samples) -> np.ndarray:
 
 def encode(users: np.ndarray) -> str:
     """The file form of such numbers ``[n]``: how many samples each user has."""
-    sizes = np.bincount(users).astype("<u4")
-    return base64.b64encode(zlib.compress(sizes.tobytes(), 9)).decode("ascii")
+    return pack(np.bincount(users).astype("<u4"))
 
 
 def decode(text: str, n: int) -> np.ndarray:
@@ -35,7 +34,7 @@ def decode(text: str, n: int) -> np.ndarray:
         BenchError: it is damaged, or of another number of samples.
     """
     try:
-        sizes = np.frombuffer(zlib.decompress(base64.b64decode(text, validate=True)), dtype="<u4")
+        sizes = np.frombuffer(unpack(text), dtype="<u4")
     except (ValueError, zlib.error, TypeError) as error:
         raise BenchError(f"the users of the samples are damaged ({error})") from None
     if int(sizes.sum(dtype=np.int64)) != n or (sizes < 1).any():

@@ -13,12 +13,11 @@ from harness.cli.common import (
     LazyPlugins,
     category_option,
     data_dir_option,
-    device_options,
-    mlflow_option,
-    quiet_option,
     resumable,
     runs_option,
+    search_options,
     with_plugins,
+    working_options,
 )
 
 if TYPE_CHECKING:
@@ -56,11 +55,7 @@ def list_() -> None:
 @seeds_option
 @click.option("--dry-run", is_flag=True, help="Print the plan with an estimate of time, and run nothing.")
 @output_option
-@data_dir_option
-@runs_option
-@device_options
-@mlflow_option
-@quiet_option
+@working_options
 @with_plugins
 def run(
     plugins: Plugins, name: str, category: str, only: tuple[str, ...], seeds: int | None, dry_run: bool,
@@ -114,14 +109,9 @@ def run(
 @only_option
 @click.option("--trials", type=click.IntRange(min=1), metavar="N", help="Trials of each row's search, in all.")
 @click.option("--minutes", type=click.FloatRange(min=0, min_open=True), metavar="M", help="Minutes of trials a row.")
-@click.option("--no-prune", is_flag=True, help="Train every trial to its end.")
-@click.option("--seed", default=42, show_default=True, help="Random seed of the searches and of each trial.")
+@search_options
 @click.option("--output", metavar="FILE", help="Also write the table to this file.")
-@data_dir_option
-@runs_option
-@device_options
-@mlflow_option
-@quiet_option
+@working_options
 @with_plugins
 def tune(
     plugins: Plugins, name: str, category: str, only: tuple[str, ...], trials: int | None, minutes: float | None,
@@ -135,7 +125,7 @@ def tune(
     """
     from harness import files
     from harness.cli.common import debug_mode
-    from harness.cli.tables import duration, table
+    from harness.cli.tables import duration, setting, table
     from harness.errors import BenchError
     from harness.progress import Progress
     from harness.runs import suite as suites
@@ -159,7 +149,7 @@ def tune(
     for row in found:
         gain = row.best - row.default if row.best is not None and row.default is not None else None
         best = (row.record.get("best") or {}).get("settings") or {}
-        said = row.problem or " ".join(f"{key}={_short(value)}" for key, value in best.items())
+        said = row.problem or " ".join(f"{key}={setting(value)}" for key, value in best.items())
         states = [row.count(state) if row.record else None for state in ("complete", "pruned", "failed")]
         shown = None if gain is None else f"{gain:+.4f}"
         lines.append([row.entry.label, *states, duration(row.seconds), row.default, row.best, shown, said])
@@ -174,10 +164,6 @@ def tune(
         files.write_text(Path(output), text)
     if any(row.problem and not row.problem.startswith("nothing to search") for row in found):
         sys.exit(1)
-
-
-def _short(value: object) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 @suite.command()

@@ -139,13 +139,10 @@ class Mixer:
     def __call__(self, step: int, nodes: Any, entries: Any, log_probs: Any) -> Any:
         """See :data:`harness.decoding.beam.Mix`."""
         level = self.trie.levels[step]
-        child = self._mass(level.first, entries)
-        parent = self.sums[:, -1:] if step == 0 else self._mass(self.trie.levels[step - 1].first, nodes)
+        child = self._mass(level, entries)
+        parent = self.sums[:, -1:] if step == 0 else self._mass(self.trie.levels[step - 1], nodes)
         stays = (child + LEAST).log() - (parent + LEAST).log()[..., None]
         return self.alpha * log_probs + (1 - self.alpha) * stays.float()
 
-    def _mass(self, first: Any, entries: Any) -> Any:
-        def at(places: Any) -> Any:
-            return self.sums.gather(1, places.flatten(1)).view(places.shape)
-
-        return (at(first[entries + 1]) - at(first[entries])).clamp(min=0)
+    def _mass(self, level: Any, entries: Any) -> Any:
+        return level.under(self.sums, entries).clamp(min=0)
