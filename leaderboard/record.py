@@ -31,6 +31,7 @@ from harness.runs.edits import KEPT
 from harness.runs.run_directory import RunDirectory
 from harness.text.plain import line
 
+from . import denied
 from .record_files import RecordFile
 
 FORMAT = 1
@@ -38,6 +39,8 @@ EXPECTED_RANKS = 3
 """The version of the measuring since which equal scores share their expected rank."""
 CHOSEN = "NDCG@10"
 OUT_OF_SAMPLE = "cross-validated valid NDCG@10"
+FITTED_ON_VALID = {"combine", "gamma", "alpha"}
+"""What a stage notes that was fitted on valid: the memory's weights, BIGRec's γ, D3's α."""
 MANIFEST_KEYS = ("caption", "fingerprints", "rows", "items", "semantic_ids", "revision", "versions", "hardware")
 MADE_AGAIN = "export it again from its run"
 
@@ -198,7 +201,7 @@ class Record:
     def valid(self) -> float | None:
         """NDCG@10 of the last stage on valid: under the SID protocol where there are semantic IDs.
 
-        A stage that was fitted on valid has it out of sample.
+        A stage that was fitted on valid has it out of sample, or not at all.
         """
         return self._valid(CHOSEN)
 
@@ -209,8 +212,10 @@ class Record:
 
     def _valid(self, name: str) -> float | None:
         stage = self.stages[self.last]
-        fitted = (stage.get("train") or {}).get(OUT_OF_SAMPLE)  # in older records it stands there alone
-        return fitted if fitted is not None and name == CHOSEN else (stage.get("valid") or {}).get(name)
+        train = stage.get("train") or {}
+        if OUT not in train and train.keys() & FITTED_ON_VALID:  # an older record: its valid is that of the fit
+            return train.get(OUT_OF_SAMPLE) if name == CHOSEN else None
+        return (stage.get("valid") or {}).get(name)
 
     @property
     def probe(self) -> str:
@@ -353,8 +358,14 @@ def trusted(record: Record) -> Record:
     """The record, if it agrees with itself.
 
     Raises:
-        BenchError: it does not: a file was changed by hand or half replaced.
+        BenchError: it does not: a file was changed by hand or half replaced; or the version that made it is known to
+            have made such rows wrong.
     """
+    wrong = denied.reason(record.content)
+    if wrong:
+        raise BenchError(
+            f"{record.place}: the version that made it made such rows wrong ({wrong}); run the method again"
+        )
     lines = contradictions(record)
     if lines:
         raise BenchError(f"{record.place}: {lines[0]}; bench results measure RUN computes it again")

@@ -25,6 +25,7 @@ from harness.plugins import Plugins
 from harness.runs import run_directory
 from harness.runs.config import hashed, identified
 
+from . import denied
 from .plausibility import problems
 from .record import EXPECTED_RANKS, Record, contradictions
 
@@ -159,7 +160,8 @@ def verify(record: Record, dataset: Dataset | None, plugins: Plugins, folder: Pa
 
 def _by_itself(record: Record) -> list[str]:
     """The metrics follow from the record's own target ranks, could be true, and lie in their intervals."""
-    lines = contradictions(record)
+    wrong = denied.reason(record.content)
+    lines = ([f"the version that made it made such rows wrong: {wrong}"] if wrong else []) + contradictions(record)
     n = record.content["rows"].get("test")
     for stage in record.stages:
         for protocol in record.protocols:

@@ -73,6 +73,25 @@ class VersionEntry(Closed):
     layout: str = ""
 
 
+class Wrong(Closed):
+    """Rows of a kind that some versions of the harness made wrong."""
+
+    why: Annotated[str, Len(1, 500)]
+    measured: Annotated[int, Ge(1)] | None = None
+    before: Annotated[str, Field(pattern=r"^\d+(\.\d+)*$")] | None = None
+    revisions: list[Annotated[str, Len(12, 12)]] = []
+    methods: list[Name] = []
+    decoders: list[Name] = []
+    settings: Settings = {}
+
+    @model_validator(mode="after")
+    def bounded(self) -> Wrong:
+        """It names versions: a kind is wrong up to some version, not for ever."""
+        if self.measured is None and self.before is None and not self.revisions:
+            raise fault("name the versions that made such rows: measured, before, or revisions")
+        return self
+
+
 Changelog = dict[str, Annotated[list[VersionEntry], Len(1)]]
 
 
@@ -82,6 +101,7 @@ class Versions(Closed):
     datasets: Changelog
     splits: Changelog
     protocols: Changelog
+    wrong: list[Wrong] = []
 
 
 class Recipe(Closed):

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 BAYES = "Bayes-optimal"
 MEASURED = "measured"
 """The key of the measuring's version in a stage's entry; without it, 1."""
+FIRST_MEASURED = "first measured"
+"""The key of the version that it was first measured at, where it was measured again since: near to when it was made."""
 VERSION = 3
 """3: equal scores share their expected rank, intervals are of users.
 2: segments count a user's first purchase too, intervals are free of the order of samples, and a candidate outside

@@ -9,7 +9,7 @@ from harness.data.rankings import Rankings
 from harness.data.semantic_ids import SemanticIds
 from harness.errors import BenchError
 from harness.evaluation import user_index
-from harness.evaluation.measure import BAYES, MEASURED, Evaluated, bayes_optimal, measure
+from harness.evaluation.measure import BAYES, FIRST_MEASURED, MEASURED, Evaluated, bayes_optimal, measure
 from harness.evaluation.target_ranks import TargetRanks
 from harness.files import read_json
 from harness.plugins import Plugins
@@ -83,6 +83,9 @@ def again(folder: RunDirectory, plugins: Plugins, data_dir: str | None) -> dict[
     result |= of_the_samples(dataset, semantic_ids)
     for name, entry in result["stages"].items():
         old = before.get(name, {})
+        first = old.get(FIRST_MEASURED, old.get(MEASURED, 1)) if old else entry[MEASURED]
+        if first != entry[MEASURED]:
+            entry[FIRST_MEASURED] = first
         if old.get(MEASURED, 1) > 1 and old.get("rankings") not in (None, entry["rankings"]):
             raise BenchError(
                 f"{folder.rankings(name)} does not hold the rankings that were measured before; run the method again, "

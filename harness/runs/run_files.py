@@ -183,6 +183,7 @@ class StageMetrics(Schema):
     levels: Levels | None = None
     segments: dict[str, dict[str, Segment]] | None = None
     measured: Annotated[int, Ge(1), Le(1000)] = 1
+    first_measured: Annotated[int, Ge(1), Le(1000)] | None = Field(None, alias="first measured")
 
 
 class Metrics(Schema):

@@ -11,7 +11,7 @@ from harness.cli import cli
 from harness.data import versions
 from harness.errors import BenchError
 from harness.evaluation import user_index
-from leaderboard import effort, formats
+from leaderboard import denied, effort, formats
 from leaderboard.board import build
 from leaderboard.migration import migrated
 from leaderboard.record import Record, load
@@ -52,6 +52,66 @@ def test_ties_of_item_scorers_move_and_beams_do_not():
     assert by_measuring == {"beam": 2, "rank": 1}
     with pytest.raises(BenchError, match="another version"):
         build([load(path) for path in KEPT], ["item"])
+
+
+def test_a_value_that_was_fitted_on_valid_is_not_chosen_by(tiny, tmp_path):
+    record = make_record(tmp_path, tiny)
+    stage = record.stages[record.last]
+    assert record.valid == stage["valid"]["NDCG@10"]
+    stage["train"] |= {"combine": "mixture", "best valid NDCG@10": 0.9}
+    assert record.valid is None and record.valid_by_item is None
+    stage["train"]["cross-validated valid NDCG@10"] = 0.25
+    assert record.valid == 0.25 and record.valid_by_item is None
+    stage["train"]["valid out of sample"] = stage["valid"]
+    assert record.valid == stage["valid"]["NDCG@10"]
+
+
+def told(measured=3, revision="0" * 12, method="bigrec", decoder="rank", release="0.1.0", **settings):
+    return {
+        "stages": {"sft": {"measured": measured}},
+        "settings": {"decoder": {"name": decoder}, "stages": [{"name": "sft", "eval_every": 0.5}], **settings},
+        "revision": revision, "method": method, "versions": {"genrec-bench": release},
+    }  # fmt: skip
+
+
+def test_the_list_of_wrong_rows_names_versions_and_kinds():
+    eager = {"backbone": {"name": "hf", "attention": "eager"}}
+    assert "masks" in denied.reason(told(1, decoder="beam", **eager))
+    assert not denied.reason(told(2, decoder="beam", **eager)) and not denied.reason(told(1, decoder="rank", **eager))
+    again = told(3, decoder="beam", **eager)
+    again["stages"]["sft"]["first measured"] = 1
+    assert "masks" in denied.reason(again)
+    assert "every step" in denied.reason(told(1, stages=[{"name": "sft", "eval_every": 1}]))
+    assert "tokens" in denied.reason(told(revision="a71fff628787-dirty"))
+    assert not denied.reason(told(revision="a71fff628787", method="sdpo"))
+    entry = denied.Denied("why", before="0.2.0")
+    assert entry.holds(told()) and entry.holds(told(release="odd")) and not entry.holds(told(release="0.2.0"))
+    assert all(entry.measured or entry.before or entry.revisions for entry in denied.listed())
+
+
+def test_a_row_that_is_known_to_be_wrong_is_refused_everywhere(tiny, tmp_path, monkeypatch):
+    record = make_record(tmp_path / "results", tiny)
+    path = tmp_path / "one.json"
+    record.write(path)
+    monkeypatch.setattr(denied, "listed", lambda: (denied.Denied("it counted twice", before="99"),))
+    for arguments in (["leaderboard", "--results", str(tmp_path)], ["compare", str(path), str(path)],
+                      ["report", str(path)], ["results", "verify", str(path)]):  # fmt: skip
+        done = CliRunner().invoke(cli, arguments)
+        assert done.exit_code and "it counted twice" in done.output and "Traceback" not in done.output, done.output
+
+
+def test_measuring_again_keeps_what_it_was_first_measured_at(tiny, tmp_path, plugins):
+    run = make_run(tmp_path, tiny)
+    path = run / "metrics.json"
+    content = json.loads(path.read_text())
+    for stage in content["stages"].values():
+        stage["measured"] = 2
+    path.write_text(json.dumps(content))
+    for _ in range(2):
+        done = CliRunner().invoke(cli, ["results", "measure", str(run), "--no-figures"])
+        assert done.exit_code == 0, done.output
+    for stage in json.loads(path.read_text())["stages"].values():
+        assert stage["first measured"] == 2 and stage["measured"] == 3
 
 
 def test_a_version_that_is_not_known_names_the_newest_known(tiny, tmp_path):
