@@ -314,11 +314,8 @@ def _older(rows: Sequence[Row], mixed: bool) -> dict[str, str]:
         named = [(name, ground[kind]) for name, ground in grounds if ground.get(kind)]
         newest: dict[str, Any] = max((own for _, own in named), key=lambda own: own["version"], default={})
         for name, own in named:
-            if own != newest and own["name"] == newest["name"]:
-                differs = ", ".join(
-                    f"{key} {own[key]}, not {newest.get(key)}" for key in own if own[key] != newest.get(key)
-                )
-                apart.setdefault(name, f"{kind} {own['name']}: {differs}")
+            if reason := versions.differs({kind: own}, {kind: newest}).get(kind):
+                apart.setdefault(name, reason)
     if apart and not mixed:
         lines = "; ".join(f"{name} ({reason})" for name, reason in apart.items())
         raise BenchError(

@@ -19,6 +19,7 @@ from harness.text.plain import Marked
 from . import effort
 from .board import COLUMNS, GROUP_TITLES, TESTED, Board, Row, Table, shown_value
 from .report.captions import caption, count, reported_table, title
+from .report.sections import SIZES, beyond_cells, beyond_names, quantity
 
 EARLIER = "floor"
 """What the counting baseline is called in CSV and JSON of older versions: the columns are there under both names."""
@@ -72,23 +73,14 @@ def effort_table(board: Board) -> list[str]:
 def beyond_table(board: Board) -> list[str]:
     """What the rows' lists are like beyond accuracy, and what decoding costs; others are named."""
     there = [row for row in board.rows if row.system.beyond]
-    names = list(dict.fromkeys(name for row in there for name in row.system.beyond))
+    names = beyond_names([row.system for row in there])
     if not names:
         return []
-    rows = [
-        [row.name, *(_shown_beyond(row.system.beyond.get(name)) for name in names),
-         _shown_beyond(row.cost("users per second")), _shown_beyond(row.cost("peak memory GiB")),
-         _shown_beyond(row.cost("device memory GiB"))]
-        for row in there
-    ]  # fmt: skip
-    headers = ["Method", *names, "Decoded users / s", "Memory (GiB)", "Device memory (GiB)"]
+    rows = [[row.name, *beyond_cells(row.system, names), *(quantity(row.cost(key)) for key in SIZES)] for row in there]
+    headers = ["Method", *names, *SIZES.values()]
     absent = [plain.markdown(row.name) for row in board.rows if row not in there]
     said = f" Not measured for it: {', '.join(absent)}." if absent else ""
     return ["### Beyond accuracy", table(headers, rows), f"Of the first ten items of each list; docs/reports.md.{said}"]
-
-
-def _shown_beyond(value: float | None) -> str | None:
-    return None if value is None else f"{value:.4f}" if value < 10 else f"{value:,.0f}"
 
 
 def _marked(row: Row) -> str:

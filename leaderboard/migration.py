@@ -13,7 +13,6 @@ from harness.data import versions
 from harness.data.dataset import Dataset
 from harness.errors import BenchError
 from harness.evaluation import statistics, user_index
-from harness.evaluation.statistics import Runs
 from harness.plugins import Plugins
 from harness.runs.config import ABOUT, resolve, told
 
@@ -45,14 +44,9 @@ def migrated(record: Record, dataset: Dataset | None, plugins: Plugins) -> Recor
         users = user_index.decode(content["users"], len(next(iter(known.values())))) if "users" in content else None
         if users is None:
             continue
-        found = {
-            protocol: statistics.intervals(Runs({m: v[None] for m, v in one.values().items()}, users, True))
-            for protocol, one in known.items()
-        }
-        stages[name] |= {
-            "intervals": {p: {m: [i.low, i.high] for m, i in each.items()} for p, each in found.items()},
-            "design effects": {p: {m: round(i.design, 4) for m, i in each.items()} for p, each in found.items()},
-        }
+        stages[name] |= statistics.recorded(
+            {protocol: statistics.of_one_run(one.values(), users) for protocol, one in known.items()}
+        )
     content["stages"] = stages
     if content == record.content:
         return record

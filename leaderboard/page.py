@@ -20,7 +20,7 @@ from .formats import SPREAD, mark, under
 from .record import Record
 from .report import figures
 from .report.captions import caption
-from .report.document import reported_pairs
+from .report.sections import beyond_cells, beyond_names, reported_pairs
 from .report.systems import System
 
 
@@ -66,7 +66,7 @@ def _category(board: Board, draw: bool) -> dict[str, Any]:
 
 
 def _row(row: Row, board: Board) -> dict[str, Any]:
-    first = row.records[0]
+    first, names = row.records[0], beyond_names([row.system])
     protocols = [table.protocol for table in board.tables if any(r.name == row.name for r in table.rows)]
     fields: dict[str, Any] = {
         "kind": "measured",
@@ -89,6 +89,7 @@ def _row(row: Row, board: Board) -> dict[str, Any]:
             if (levels := System(row.name, row.system.recipe, stage).levels)
         ],
         "segments": row.system.segments,
+        "beyond": list(zip(names, beyond_cells(row.system, names), strict=True)),
         "settings": _flat(first.settings),
     }
     for key in ("counting", "baseline"):

@@ -22,7 +22,7 @@ from harness.data import versions
 from harness.errors import BenchError
 from harness.evaluation import agreement, user_index
 from harness.evaluation.measure import BAYES, MEASURED
-from harness.evaluation.statistics import Runs, intervals
+from harness.evaluation.statistics import of_one_run
 from harness.evaluation.target_ranks import PROTOCOLS, TargetRanks
 from harness.evaluation.validation import BY_ITEM, OUT
 from harness.recipes import group_of
@@ -253,7 +253,7 @@ class Record:
         values = ranks.values((metric,)) if ranks is not None else {}
         if metric not in values:
             return None
-        found = intervals(Runs({metric: values[metric][None]}, self.users, deterministic=True))[metric]
+        found = of_one_run({metric: values[metric]}, self.users)[metric]
         return found.low, found.high
 
     @cached_property

@@ -142,6 +142,17 @@ def checked(ground: Ground) -> list[Version]:
     return [entry for entry in found if entry is not None]
 
 
+def differs(ground: Ground, other: Ground) -> dict[str, str]:
+    """Where two grounds are of one name and of other versions or settings: ``{kind: "split x: version 1, not 2"}``."""
+    found = {}
+    for kind in KINDS:
+        own, theirs = ground.get(kind) or {}, other.get(kind) or {}
+        keys = [key for key in own if own[key] != theirs.get(key)]
+        if own and own.get("name") == theirs.get("name") and keys:
+            found[kind] = f"{kind} {own['name']}: " + ", ".join(f"{k} {own[k]}, not {theirs.get(k)}" for k in keys)
+    return found
+
+
 def caption(ground: Ground) -> str:
     """``dataset minionerec 1, split industrial-reconstructed 1, protocol next-item 2 (bought items: keep)``."""
     parts = [f"{kind} {part['name']} {part['version']}" for kind in KINDS if (part := ground.get(kind)) and part != OWN]

@@ -14,6 +14,7 @@ from harness.data.dataset import Dataset, Items, Samples
 from harness.data.rankings import Rankings
 from harness.data.semantic_ids import SemanticIds
 from harness.errors import BenchError
+from harness.evaluation.statistics import Interval, of_one_run
 from harness.evaluation.target_ranks import Protocol, TargetRanks
 
 if TYPE_CHECKING:
@@ -55,6 +56,15 @@ class Evaluated:
     def ranks(self) -> Mapping[str, TargetRanks]:
         """Where the targets stand, by protocol; ``sid`` only where there are semantic IDs."""
         return TargetRanks.of_each(self.rankings, self.targets, self.semantic_ids)
+
+    @cached_property
+    def intervals(self) -> Mapping[str, Mapping[str, Interval]]:
+        """95 % intervals of this run, by protocol and metric; none where all samples are one user's."""
+        users = self.samples.user_numbers
+        if not users.max(initial=0):  # one user says nothing of others
+            return {}
+        each = {protocol: of_one_run(ranks.values(), users) for protocol, ranks in self.ranks.items()}
+        return {protocol: found for protocol, found in each.items() if found}
 
     @classmethod
     def test(cls, rankings: Rankings, dataset: Dataset, semantic_ids: SemanticIds | None) -> Evaluated:

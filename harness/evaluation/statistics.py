@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -249,6 +249,24 @@ def intervals(runs: Runs, top: float = 1.0) -> dict[str, Interval]:
         low, high = (float(np.clip(bound, 0.0, top)) for bound in (one.low, one.high))
         found[name] = Interval(one.mean, low, high, one.p, one.error, one.design)
     return found
+
+
+def of_one_run(values: Mapping[str, np.ndarray], users: np.ndarray | None) -> dict[str, Interval]:
+    """The intervals of one run's own numbers: users are drawn anew, the trained model is not.
+
+    Args:
+        values: ``{metric: [n]}`` of each sample.
+        users: ``[n]`` the user of each, or None.
+    """
+    return intervals(Runs({name: value[None] for name, value in values.items()}, users, deterministic=True))
+
+
+def recorded(found: Mapping[str, Mapping[str, Interval]]) -> dict[str, Any]:
+    """Intervals by protocol and metric in a record's form: ``intervals`` and ``design effects``."""
+    return {
+        "intervals": {p: {name: [one.low, one.high] for name, one in of.items()} for p, of in found.items()},
+        "design effects": {p: {name: round(one.design, 4) for name, one in of.items()} for p, of in found.items()},
+    }
 
 
 @dataclass(frozen=True)

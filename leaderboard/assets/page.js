@@ -31,6 +31,7 @@ function duration(seconds) {
   if (seconds < 100) return fixed(seconds, 0) + " s";
   return seconds < 5400 ? fixed(seconds / 60, 1) + " min" : fixed(seconds / 3600, 1) + " h";
 }
+const gib = (value) => (value ? fixed(value, 1) + " GiB" : "—");
 function count(value) {
   if (!value) return "—";
   return value >= 1e9 ? fixed(value / 1e9, 2) + " B" : fixed(value / 1e6, 2) + " M";
@@ -186,12 +187,12 @@ function measuredDetail(row) {
   const blocks = make("div", { class: "parts" });
   const block = (title, ...content) => blocks.append(make("div", {}, make("h3", {}, title), ...content));
   parts.push(make("h3", {}, "Runs"), grid(
-    ["Seed", "HR@10", "95 %", "NDCG@10", "95 %", "Train", "Decode", "Memory"],
+    ["Seed", "HR@10", "95 %", "NDCG@10", "95 %", "Train", "Decode", "Users / s", "Memory", "Device memory"],
     row.runs.map((run) => {
       const metrics = run.metrics[state.protocol] || {};
       const bounds = (name) => { const b = run.intervals[state.protocol]?.[name]; return b ? `${number(b[0])}–${number(b[1])}` : "—"; };
       return [run.seed, number(metrics["HR@10"]), bounds("HR@10"), number(metrics["NDCG@10"]), bounds("NDCG@10"),
-        duration(run.cost["train seconds"]), duration(run.cost["decode seconds"]), run.cost["peak memory GiB"] ? fixed(run.cost["peak memory GiB"], 1) + " GiB" : "—"];
+        duration(run.cost["train seconds"]), duration(run.cost["decode seconds"]), number(run.cost["users per second"], 0), gib(run.cost["peak memory GiB"]), gib(run.cost["device memory GiB"])];
     })));
   for (const stage of row.stages) {
     for (const [kind, title] of [["cumulative", "Cumulative level accuracy"], ["independent", "Independent hit rate"]]) {
@@ -201,6 +202,7 @@ function measuredDetail(row) {
       block(`${title}, ${stage.name}`, grid(["K", ...names], rows), kind === "cumulative" ? make("p", { class: "tag" }, "Top 1: " + steps) : null);
     }
   }
+  if (row.beyond.length) block("Beyond accuracy, first ten items", grid(["Measure", "Value"], row.beyond.map(([name, value]) => [name, value ?? "—"])));
   const parted = Object.entries(row.segments || {}).flatMap(([name, labels]) => Object.entries(labels).map(([label, part]) => [name, label, part]));
   if (parted.length) block(`Segments, ${PROTOCOLS[state.protocol]} protocol`, grid(["Segment", "", "n", "HR@10", "NDCG@10"],
     parted.map(([name, label, part]) => [name, label, Math.round(part.n), number(part[state.protocol]?.["HR@10"]), number(part[state.protocol]?.["NDCG@10"])])));

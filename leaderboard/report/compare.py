@@ -24,7 +24,7 @@ from harness.evaluation.target_ranks import METRICS
 from ..collected import finished_below
 from ..record import Record, load
 from .captions import caption, title
-from .systems import System, recipes
+from .systems import System, recipes, same_versions
 
 PAIRED = ("Difference", "95 %", "p", "p (Holm)", "Wins", "Losses", "Ties")
 HOW = "paired over test samples; intervals and p over {}; Holm's correction over the metrics"
@@ -132,7 +132,7 @@ def compare(
         only: the metrics that are compared, and corrected, together; without any, all of them.
 
     Raises:
-        BenchError: they were run on different data, share no protocol, or a metric is unknown.
+        BenchError: they were run on different data or versions, share no protocol, or a metric is unknown.
     """
     for name in only:
         if name not in METRICS:
@@ -148,6 +148,7 @@ def compare(
             f"{a.place} ({a.category}, data {a.data[:12]}) and {b.place} ({b.category}, data {b.data[:12]}) were run "
             "on different data; their samples do not pair"
         )
+    same_versions(everyone)
     sids = [{record.seed: record.sids for record in system.recipe.records} for system in (first, second)]
     same_sids = len({record.sids for record in everyone}) == 1 or sids[0] == sids[1]
     left_out = []

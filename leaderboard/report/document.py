@@ -23,7 +23,7 @@ from ..record import Record
 from . import figures, sections
 from .captions import caption
 from .sections import FIGURES, Pairs, reported_pairs
-from .systems import Recipe, recipes, systems
+from .systems import Recipe, recipes, same_versions, systems
 
 
 def write(records: Sequence[Record], folder: Path, draw: bool = True) -> list[Path]:
@@ -69,12 +69,13 @@ def passed_over(what: str) -> Iterator[None]:
 
 
 def same_ground(records: Sequence[Record]) -> None:
-    """Records that share a table must be of one category, one split and one set of SIDs.
+    """Records that share a table must be of one category, one split, one protocol and one set of SIDs.
 
     Raises:
         BenchError: they are not; it names two that differ.
     """
     first = records[0]
+    same_versions(records)
     for record in records:
         for what, a, b in (
             ("categories", first.category, record.category),
@@ -116,6 +117,7 @@ def markdown(found: Sequence[Recipe], pairs: Pairs, drawn: set[str]) -> str:
         "Discrepancy analysis": lambda: sections.discrepancy(pairs, records, drawn),
         "Per-level analysis": lambda: sections.per_level(shown, records, pairs, drawn),
         "Segments": lambda: sections.by_segment(shown, records, drawn),
+        "Beyond accuracy": lambda: sections.beyond(shown, records),
         "Cost": lambda: sections.costs(found, records, drawn),
         "Key observations": lambda: sections.key_observations(shown, pairs),
     }

@@ -20,6 +20,11 @@ from .observations import observations
 from .systems import Recipe, System
 
 FIGURES = "figures"
+SIZES = {
+    "users per second": "Decoded users / s", "peak memory GiB": "Memory (GiB)",
+    "device memory GiB": "Device memory (GiB)",
+}  # fmt: skip
+"""What decoding takes, as a record names it and as tables do."""
 
 
 Pairs = list[tuple[System, Reported]]
@@ -289,6 +294,36 @@ def by_segment(shown: Sequence[System], records: Sequence[Record], drawn: set[st
     return parts
 
 
+def beyond_names(shown: Sequence[System]) -> list[str]:
+    """What was measured beyond accuracy of any of them."""
+    return list(dict.fromkeys(name for system in shown for name in system.beyond))
+
+
+def beyond_cells(system: System, names: Sequence[str]) -> list[str | None]:
+    """A system's values of these names, as cells."""
+    return [quantity(system.beyond.get(name)) for name in names]
+
+
+def quantity(value: float | None) -> str | None:
+    """A share with four digits, a count or rate without."""
+    return None if value is None else f"{value:.4f}" if value < 10 else f"{value:,.0f}"
+
+
+def beyond(shown: Sequence[System], records: Sequence[Record]) -> list[str]:
+    """What the lists are like beyond accuracy, a row a stage."""
+    there = [system for system in shown if system.beyond]
+    if not there:
+        return []
+    names = beyond_names(there)
+    rows = [[system.name, *beyond_cells(system, names)] for system in there]
+    return [
+        "## Beyond accuracy",
+        "Of the first ten items of each list; docs/reports.md has the formulas.",
+        table(["Stage", *names], rows),
+        caption(records),
+    ]
+
+
 def costs(found: Sequence[Recipe], records: Sequence[Record], drawn: set[str]) -> list[str]:
     """Seconds, memory and parameters of each recipe, where several are compared."""
     if len(found) < 2:
@@ -299,8 +334,10 @@ def costs(found: Sequence[Recipe], records: Sequence[Record], drawn: set[str]) -
         rows.append(
             [recipe.name, duration(sum(c["train seconds"] for c in cost) / len(cost)),
              duration(sum(c.get("decode seconds") or 0.0 for c in cost) / len(cost)),
-             max((c.get("peak memory GiB") or 0.0 for c in cost), default=0.0), count(cost[0].get("parameters") or 0)]
+             *(quantity(max((c[key] for c in cost if c.get(key) is not None), default=None)) for key in SIZES),
+             count(cost[0].get("parameters") or 0)]
         )  # fmt: skip
-    parts = ["## Cost", table(["Run", "Train", "Decode", "Peak memory (GiB)", "Parameters"], rows), caption(records)]
+    headers = ["Run", "Train", "Decode", *SIZES.values(), "Parameters"]
+    parts = ["## Cost", table(headers, rows), caption(records)]
     protocol = "sid" if records[0].metrics("sid") else "item"
     return parts + image(f"cost-{protocol}", "HR@10 over minutes of training", drawn)

@@ -15,6 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from harness.data import versions
+from harness.errors import BenchError
 from harness.evaluation.measure import MEASURED
 from harness.evaluation.segments import BOUGHT
 from harness.evaluation.statistics import Interval, Runs
@@ -190,6 +192,22 @@ def recipes(records: Sequence[Record]) -> list[Recipe]:
         ordered = tuple(record for _, record in sorted(by_seed.items()))
         told_apart.append(Recipe(name if variants[label, variant] == 1 else f"{name} ({ordered[0].place})", ordered))
     return told_apart
+
+
+def same_versions(records: Sequence[Record]) -> None:
+    """Records that share a table must stand on one version of data, split and protocol.
+
+    Raises:
+        BenchError: they do not, or a version is not known.
+    """
+    first = records[0]
+    for record in records:
+        versions.checked(record.ground)
+        for reason in versions.differs(record.ground, first.ground).values():
+            raise BenchError(
+                f"{record.place} stands on another version than {first.place} ({reason}); their numbers do not compare "
+                "(bench results measure RUN brings a run to the newest version)"
+            )
 
 
 def systems(found: Sequence[Recipe]) -> list[System]:

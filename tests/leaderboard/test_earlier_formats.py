@@ -114,6 +114,17 @@ def test_measuring_again_keeps_what_it_was_first_measured_at(tiny, tmp_path, plu
         assert stage["first measured"] == 2 and stage["measured"] == 3
 
 
+def test_a_report_and_a_comparison_mix_no_versions(tiny, tmp_path):
+    kept, dropped = make_record(tmp_path, tiny), make_record(tmp_path, tiny, seed=2)
+    dropped.content["settings"] = dropped.settings | {"protocol": {"seen": "drop"}}
+    paths = [str(tmp_path / name) for name in ("a.json", "b.json")]
+    for record, path in zip((kept, dropped), paths, strict=True):
+        record.write(Path(path))
+    for command in ("report", "compare"):
+        done = CliRunner().invoke(cli, [command, *paths])
+        assert done.exit_code == 2 and "seen drop, not keep" in done.output, done.output
+
+
 def test_a_version_that_is_not_known_names_the_newest_known(tiny, tmp_path):
     record = make_record(tmp_path, tiny)
     ground = {"dataset": {"name": "synthetic", "version": 9}, "split": {"name": "generated", "version": 1}}
