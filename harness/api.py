@@ -33,12 +33,13 @@ from harness.evaluation.target_ranks import PROTOCOLS
 from harness.plugins import Plugins
 from harness.plugins import load as load_plugins
 from harness.progress import Progress
-from harness.recipes import INHERITED, read_recipe, tuned, with_base
+from harness.recipes import INHERITED, read_recipe, with_base
 from harness.runs import finished, pipeline
-from harness.runs.config import RunConfig, resolve
+from harness.runs.config import RunConfig
 from harness.runs.continuation import Origin
 from harness.runs.edits import Edits
 from harness.runs.machine import prepare_device
+from harness.runs.on_data import resolve_on
 from harness.runs.run import Run
 from harness.runs.run_directory import RunDirectory
 from harness.runs.tracking import Tracker
@@ -135,11 +136,10 @@ def planned(
         own = {k: v for k, v in content.items() if k not in ("category", "seed") and (k in kept or v not in (None, ""))}
         recipe = with_base(read_recipe(own), lambda name: plugins.get("method", name))
     chosen = next(value for value in (seed, known, SEED) if value is not None)
-    config = resolve(recipe, category, chosen, _overrides(settings), plugins)
-    dataset = categories.read(plugins, category, data_dir, config.dataset)
-    before = tuned(method, category, dataset.fingerprint) if isinstance(method, str) else ()
-    if before:
-        config = resolve(recipe, category, chosen, _overrides(settings), plugins, tuned=before)
+    config, dataset = resolve_on(
+        recipe, category, chosen, _overrides(settings), plugins,
+        lambda given: categories.read(plugins, category, data_dir, given), method if isinstance(method, str) else "",
+    )  # fmt: skip
     return config, dataset, plugins
 
 

@@ -12,22 +12,29 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-from harness.cli.tables import PROTOCOLS, duration, table
+from harness.cli.tables import duration, summary, table
+from harness.evaluation.measure import BAYES
 from harness.evaluation.statistics import paired
 from harness.runs import suite
 from harness.text.plain import Marked
 
-from . import reported
+from . import reported, sentences
 from .board import Row, build
 from .collected import read_all
 from .record import Record
 from .report.captions import caption
+from .report.compare import compare, paired_table
+from .report.observations import observations
+from .report.systems import Recipe, System, systems
 
 ROOT = Path(__file__).parents[1]
 SPEED = ROOT / "docs" / "benchmarks.json"
 SPEED_REAL = ROOT / "docs" / "benchmarks-industrial.json"
 RESULTS = ROOT / "leaderboard/results/Industrial_and_Scientific"
-STAGES = ROOT / "docs" / "grpo-over-sft.json"
+REPEATS = ROOT / "docs" / "repeats.json"
+MAKE_RUN = ROOT / "docs" / "make-run"
+"""Records of ``make run``."""
+RUN_COLUMNS = ("HR@1", "HR@10", "NDCG@10")
 TITLES = ROOT / "docs" / "benchmarks-titles.json"
 REPORTING = ROOT / "docs" / "benchmarks-reporting.json"
 SEARCHES = ROOT / "leaderboard/searches"
@@ -68,8 +75,9 @@ def quality_table() -> str:
     rows = suite_rows("quality")
     lines = []
     for row in rows:
-        valid = statistics.fmean(record.valid or 0.0 for record in row.records)
-        line = [row.name, str(len(row.records)), f"{valid:.4f}"]
+        valid = [record.valid for record in row.records if record.valid is not None]
+        shown = f"{statistics.fmean(valid):.4f}" if len(valid) == len(row.records) else None
+        line: list[Any] = [row.name, str(len(row.records)), shown]
         for protocol in ("sid", "item"):
             for metric in ("HR@10", "NDCG@10"):
                 spread = row.spread(protocol, metric)
@@ -83,55 +91,10 @@ def quality_table() -> str:
     return table(headers, lines) + "\n\n" + caption(_ground(rows), "", [note])
 
 
-def what_it_says(name: str) -> str:
-    """What a suite's board bears, a sentence a line: nothing here is typed, and no sentence goes beyond the tests."""
-    labels = [entry.label for entry in suite.read(name).entries]
-    board = build([r for r in read_all(RESULTS) if r.label in labels], ["sid", "item"])
-    lines: list[str] = []
-    for one in board.tables:
-        where = f"{PROTOCOLS[one.protocol]}, NDCG@10"
-        groups: dict[str, list[str]] = {"above": [], "below": [], "not told apart from": []}
-        open_rows = []
-        for row, found in one.versus_counting.items():
-            if found.p is None:
-                open_rows.append(row)
-            else:
-                side = "above" if found.difference > 0 else "below"
-                groups[side if found.significant else "not told apart from"].append(row)
-        for side, rows in groups.items():
-            if rows:
-                verb = "is" if len(rows) == 1 else "are"
-                lines.append(f"{where}: {_listed(rows)} {verb} {side} the counting baseline {one.counting}.")
-        if open_rows:
-            lines.append(f"{where}: no claim is made of {_listed(open_rows)}: one seed.")
-        trained = [row for row in one.rows if row.group != "counting"]
-        for metric in ("HR@10", "NDCG@10"):
-            best = max(trained, key=lambda row: row.system.metric(one.protocol, metric) or 0.0)
-            lines.append(
-                f"{PROTOCOLS[one.protocol]}: the highest {metric} of a trained row is {best.name}'s, "
-                f"{best.system.metric(one.protocol, metric):.4f}."
-            )
-    early = [row.name for row in board.rows if row.effort.converged is False]
-    if early:
-        lines.append(f"Training had not ended (the best step is the last): {_listed(early)}.")
-    plain = {row.name: row for row in board.rows}
-    ours, without = plain.get("minionerec"), plain.get("minionerec without the category's tasks")
-    if ours and without:
-        for protocol in PROTOCOLS:
-            first, second = without.system.runs(protocol, ("NDCG@10",)), ours.system.runs(protocol, ("NDCG@10",))
-            if first is not None and second is not None:
-                found_pair = paired(first, second)["NDCG@10"]
-                verdict = "beyond chance" if found_pair.significant else "within chance"
-                lines.append(
-                    f"{PROTOCOLS[protocol]}: the category's own tasks (`alike`, `again`, item tokens) give MiniOneRec "
-                    f"{found_pair.difference:+.4f} NDCG@10 (95 % {found_pair.low:+.4f} to {found_pair.high:+.4f}), "
-                    f"{verdict}."
-                )
-    return "\n".join(f"- {line}" for line in lines)
-
-
-def _listed(names: list[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+def table1_says() -> str:
+    """What table 1 bears."""
+    labels = [entry.label for entry in suite.read("table1").entries]
+    return sentences.table1(build([r for r in read_all(RESULTS) if r.label in labels], ["sid", "item"]))
 
 
 def coverage_table(record: dict[str, Any]) -> str:
@@ -193,25 +156,56 @@ def main_table(only: tuple[str, ...] = ()) -> str:
     return table(headers, lines) + "\n\n" + caption(_ground(rows))
 
 
-def stages_table(record: dict[str, Any]) -> str:
+def stages_table(row: Row) -> str:
     """GRPO against the SFT model that it started from, seed by seed and paired over test samples (SID protocol)."""
-    by_seed = {f"seed {seed}": found["sid"] for seed, found in record["by seed"].items()}
-    by_seed[f"mean of {len(by_seed)}"] = record["protocols"]["sid"]
-    lines = [
-        [name, metric, f"{r['first']:.4f}", f"{r['second']:.4f}", f"{r['difference']:+.4f}",
-         f"{r['low']:+.4f} to {r['high']:+.4f}", f"{r['p']:.2g}"]
-        for metric in ("HR@10", "NDCG@10", "HR@50")
-        for name, found in by_seed.items()
-        for r in [found[metric]]
-    ]  # fmt: skip
-    headers = ["", "metric (SID protocol)", "SFT", "GRPO", "difference", "95 %, paired over samples", "p"]
-    prints = record["fingerprints"]
-    ground = (
-        f"SID protocol; {record['category']}: {record['caption']}; data {prints['data'][:12]}; SIDs "
-        f"{prints['semantic_ids'][:12]}; seeds {', '.join(map(str, record['seeds of the first']))}; code "
-        f"{', '.join(record['revisions'])}; p: randomisation test, not corrected"
-    )
-    return table(headers, lines) + f"\n\n*{ground}.*"
+    recipe, metrics = row.system.recipe, ("HR@10", "NDCG@10", "HR@50")
+    each = [(f"seed {record.seed}", Recipe(recipe.name, (record,))) for record in recipe.records]
+    lines: list[list[Any]] = []
+    for metric in metrics:
+        for name, one in [*each, (f"mean of {len(each)}", recipe)]:
+            first, second = (System(stage, one, stage).runs("sid", (metric,)) for stage in ("sft", "grpo"))
+            if first is not None and second is not None:
+                r = paired(first, second, together=True)[metric]
+                lines.append(
+                    [name, metric, f"{r.first:.4f}", f"{r.second:.4f}", f"{r.difference:+.4f}",
+                     f"{r.low:+.4f} to {r.high:+.4f}", f"{r.p:.2g}"]
+                )  # fmt: skip
+    headers = ["", "metric", "SFT", "GRPO", "difference", "95 %, paired", "p"]
+    note = "one seed's line is of users alone, the mean's of users and seeds; p is not corrected"
+    return table(headers, lines) + "\n\n" + caption(list(recipe.records), "sid", [note])
+
+
+def printed(name: str) -> str:
+    """What ``bench run`` prints of a row's first seed."""
+    first = next(row for row in suite_rows("table1") if row.name == name).records[0]
+    return f"{summary({'stages': first.stages})}\n\n{caption([first])}"
+
+
+def observed(row: Row) -> str:
+    """Two of the observations that the report of a run's first seed has, as a quotation."""
+    of_first = systems([Recipe(row.name, row.records[:1])])
+    lines = [line for line in observations(of_first, ()) if line.startswith(("**Bottleneck", "**GRPO over SFT"))]
+    return "\n>\n".join(f"> {line}" for line in lines)
+
+
+def run_table() -> str:
+    """Some columns of the table that ``make run`` ends with, from its records."""
+    (one,) = build(read_all(MAKE_RUN), ["sid"], stages=True).tables
+    lines: list[list[Any]] = []
+    for row in one.rows:
+        bounds = row.system.interval("sid", "HR@10")
+        shown = f"{bounds.low:.3f}–{bounds.high:.3f}" if bounds else None
+        train = duration(row.cost("train seconds") or 0.0)
+        lines.append([row.name, *(row.system.metric("sid", metric) for metric in RUN_COLUMNS), shown, train])
+    lines.append([Marked(f"*{BAYES}*"), *(one.optimal.get(metric) for metric in RUN_COLUMNS)])
+    return table(["Method", *RUN_COLUMNS, "95 % of HR@10", "Train"], lines)
+
+
+def comparison_table() -> str:
+    """The head of what ``bench compare`` prints of hybrid and MiniOneRec (item protocol)."""
+    rows = {row.name: row.system for row in suite_rows("table1")}
+    found = compare(rows["hybrid"], rows["minionerec"], None, 0, ("HR@10", "NDCG@10"))
+    return paired_table("hybrid", "minionerec", found.protocols["item"])
 
 
 def reporting_table(record: dict[str, Any]) -> str:
@@ -254,17 +248,31 @@ def tables() -> dict[str, str]:
     def read(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
 
+    ours = next(row for row in suite_rows("quality") if row.name == "minionerec")
     return {
         "speed": speed_table(read(SPEED)),
         "speed-real": speed_table(read(SPEED_REAL)),
         "reporting": reporting_table(read(REPORTING)),
         "table1": main_table(),
         "readme": readme_table(),
-        "table1-says": what_it_says("table1"),
+        "table1-says": table1_says(),
+        "language-says": sentences.language(suite_rows("table1")),
+        "quality-says": sentences.quality(suite_rows("quality"), RESULTS.name),
+        "grpo-says": sentences.grpo(ours),
+        "exploration-says": sentences.exploration(read(EXPLORATION)),
+        "d3-says": sentences.d3(read(SEARCHES / "d3.json")),
+        "sdpo-says": sentences.sdpo(read(SEARCHES / "sdpo.json")),
+        "repeats": sentences.repeats(read(REPEATS)),
+        "make-run": run_table(),
+        "minionerec-run": printed("minionerec"),
+        "memory-run": printed("minionerec-memory"),
+        "observed": observed(ours),
+        "compare": comparison_table(),
+        "findings": sentences.findings(suite_rows("table1")),
         "coverage": coverage_table(read(ROOT / "docs" / "coverage.json")),
         "language": main_table(LANGUAGE),
         "quality": quality_table(),
-        "grpo": stages_table(read(STAGES)),
+        "grpo": stages_table(ours),
         "d3": trials_table(read(SEARCHES / "d3.json")),
         "sdpo": trials_table(read(SEARCHES / "sdpo.json")),
         "speed-titles": speed_table(read(TITLES)),

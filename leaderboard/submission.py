@@ -12,6 +12,7 @@ from pathlib import Path
 from harness import files
 from harness.data import categories
 from harness.data.dataset import Dataset
+from harness.data.earlier import under
 from harness.data.rankings import Rankings
 from harness.errors import BenchError
 from harness.plugins import Plugins
@@ -71,11 +72,12 @@ class _Datasets:
         self.known: dict[str, Dataset | None] = {}
 
     def of(self, record: Record) -> Dataset | None:
-        """The record's category as it is here."""
-        settings = record.settings.get("dataset") or {}
-        key = f"{record.category} {sorted(settings.items())}"
+        """The record's category as it is here, under the record's protocol."""
+        settings, protocol = record.settings.get("dataset") or {}, record.settings.get("protocol") or {}
+        key = f"{record.category} {sorted(settings.items())} {sorted(protocol.items())}"
         if key not in self.known:
-            self.known[key] = categories.read_if_here(self.plugins, record.category, self.data_dir, settings)
+            here = categories.read_if_here(self.plugins, record.category, self.data_dir, settings)
+            self.known[key] = under(here, protocol) if here is not None else None
         return self.known[key]
 
 

@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
+from scipy.sparse import csr_array
 
 from harness.data.ragged import taken
 from harness.data.rankings import Rankings
@@ -49,6 +50,19 @@ class Bought:
     def take(self, rows: np.ndarray) -> Bought:
         """Those of some histories."""
         return Bought(*taken(self.starts, self.items, rows))
+
+    def has(self, items: np.ndarray) -> np.ndarray:
+        """``[n]``: whether each history's item of `items` ``[n]`` is one of them."""
+        rows = np.repeat(np.arange(len(self.starts) - 1), np.diff(self.starts))
+        found = np.zeros(len(items), dtype=bool)
+        found[rows[self.items == items[rows]]] = True
+        return found
+
+    def counts(self, of_item: np.ndarray, n_groups: int) -> csr_array:
+        """``[n, n_groups]``, sparse: how many items of each SID were bought."""
+        ones = np.ones(len(self.items), dtype=np.int64)
+        n = len(self.starts) - 1
+        return csr_array((ones, (np.repeat(np.arange(n), np.diff(self.starts)), of_item[self.items])), (n, n_groups))
 
     def items_mask(self, n_items: int) -> np.ndarray:
         """``[n, n_items]`` booleans."""

@@ -5,11 +5,19 @@ Under ``protocol.seen: drop`` none of it may be recommended; decoders find it as
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
 from harness.data.dataset import Bought, Dataset, Samples
+
+
+def under(dataset: Dataset, protocol: Mapping[str, Any]) -> Dataset:
+    """The dataset as a protocol's settings have it: under ``seen: drop`` histories say what was bought before."""
+    drop = protocol.get("seen") == "drop" and dataset.test.histories.bought is None
+    return without_bought(dataset) if drop else dataset
 
 
 def without_bought(dataset: Dataset) -> Dataset:

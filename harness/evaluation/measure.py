@@ -55,7 +55,7 @@ class Evaluated:
     @cached_property
     def ranks(self) -> Mapping[str, TargetRanks]:
         """Where the targets stand, by protocol; ``sid`` only where there are semantic IDs."""
-        return TargetRanks.of_each(self.rankings, self.targets, self.semantic_ids)
+        return TargetRanks.of_each(self.rankings, self.targets, self.semantic_ids, self.samples.histories.bought)
 
     @cached_property
     def intervals(self) -> Mapping[str, Mapping[str, Interval]]:

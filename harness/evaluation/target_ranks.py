@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from harness.data.dataset import Bought
 from harness.data.ragged import others
 from harness.data.rankings import Rankings, repeated
 from harness.data.semantic_ids import SemanticIds
@@ -25,6 +26,8 @@ CUTOFFS = (1, 3, 5, 10, 20, 50)
 Protocol = Literal["sid", "item"]
 PROTOCOLS: tuple[Protocol, ...] = ("sid", "item")
 METRICS = (*(f"HR@{k}" for k in CUTOFFS), *(f"NDCG@{k}" for k in CUTOFFS), "MRR")
+NOBODY = -2
+"""No candidate's id, and not that of what is outside the catalogue."""
 NOWHERE = 2**16 - 1  # stored for a target that is not among the candidates
 
 
@@ -47,13 +50,17 @@ class TargetRanks:
 
     @classmethod
     def of(
-        cls, rankings: Rankings, targets: np.ndarray, semantic_ids: SemanticIds | None, protocol: Protocol
-    ) -> TargetRanks:
+        cls, rankings: Rankings, targets: np.ndarray, semantic_ids: SemanticIds | None, protocol: Protocol,
+        bought: Bought | None = None,
+    ) -> TargetRanks:  # fmt: skip
         """The ranks of targets ``[n]`` (item ids) in rankings; the SID protocol needs semantic IDs.
 
         A ranking by item is mapped to SIDs for the SID protocol: a SID scores as the best of its items, and later
         occurrences of it are dropped. Equal scores are a group, with what was cut of it
         (:class:`harness.data.ties.Tied`).
+
+        Args:
+            bought: items that must not be recommended: a SID stands for its other items alone.
         """
         ids, scores, own = rankings.ids, rankings.scores, targets
         sizes: np.ndarray | None = None  # of candidates that stand for several
@@ -68,13 +75,17 @@ class TargetRanks:
             assert semantic_ids is not None
             own = semantic_ids.of_item[targets]
             sizes = np.where(ids < 0, 1, semantic_ids.group_sizes[ids])  # nothing known takes its rank too
+            if bought is not None:
+                gone = bought.counts(semantic_ids.of_item, len(semantic_ids.group_sizes))
+                sizes = sizes - np.where(ids < 0, 0, gone[np.arange(len(ids))[:, None], np.maximum(ids, 0)].toarray())
+                own = np.where(bought.has(targets), NOBODY, own)  # its SID is there for others
         weights = counted.astype(np.int64) if sizes is None else sizes * counted
         hit = (ids == own[:, None]) & counted
         column = hit.argmax(axis=1)
         found = hit.any(axis=1)
         rows = np.arange(len(ids))
         score = scores[rows, column]
-        cut, member = _cut(rankings, own, semantic_ids, protocol)
+        cut, member = _cut(rankings, own, semantic_ids, protocol, bought)
         last = scores[:, -1]
         score = np.where(found, score, last)
         same = scores == score[:, None]
@@ -86,11 +97,11 @@ class TargetRanks:
 
     @classmethod
     def of_each(
-        cls, rankings: Rankings, targets: np.ndarray, semantic_ids: SemanticIds | None
+        cls, rankings: Rankings, targets: np.ndarray, semantic_ids: SemanticIds | None, bought: Bought | None = None
     ) -> dict[str, TargetRanks]:
         """The ranks under each protocol that there is: the SID protocol needs semantic IDs."""
         return {
-            protocol: cls.of(rankings, targets, semantic_ids, protocol)
+            protocol: cls.of(rankings, targets, semantic_ids, protocol, bought)
             for protocol in PROTOCOLS
             if protocol == "item" or semantic_ids is not None
         }
@@ -211,12 +222,12 @@ def cut_members(
 
 
 def _cut(
-    rankings: Rankings, own: np.ndarray, semantic_ids: SemanticIds | None, protocol: Protocol
+    rankings: Rankings, own: np.ndarray, semantic_ids: SemanticIds | None, protocol: Protocol, bought: Bought | None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Of each sample how many candidates of the protocol were cut from its last group, and whether the target was.
 
     Args:
-        own: ``[n]`` the targets, as SIDs or items.
+        own: ``[n]`` the targets, as SIDs or items; :data:`NOBODY` where the target must not be recommended.
     """
     n, tied = len(rankings.ids), rankings.tied
     count, member = np.zeros(n, dtype=np.int64), np.zeros(n, dtype=bool)
@@ -228,9 +239,12 @@ def _cut(
         if protocol == "item" and rankings.kind == "sid":
             assert semantic_ids is not None
             count[rows] = open_ @ semantic_ids.group_sizes.astype(np.int64)
+            if bought is not None:
+                gone = bought.take(rows).counts(semantic_ids.of_item, open_.shape[1])
+                count[rows] -= np.asarray(gone.multiply(open_).sum(axis=1)).ravel()
         else:
             count[rows] = open_.sum(axis=1)
-        member[rows] = open_[np.arange(len(rows)), own[rows]]
+        member[rows] = open_[np.arange(len(rows)), own[rows]] & (own[rows] >= 0)
     return count, member
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from harness.data.dataset import Bought
 from harness.data.rankings import Rankings
 from harness.data.semantic_ids import SemanticIds
 from harness.errors import BenchError
@@ -18,9 +19,15 @@ OUT = "valid out of sample"
 """Under this name a stage that is fitted on valid gives its valid metrics; see :class:`harness.components.Trainer`."""
 
 
-def validation_score(rankings: Rankings, targets: Any, semantic_ids: SemanticIds | None) -> dict[str, float]:
-    """The valid metrics of rankings: SID protocol where there are SIDs, and beside it by item."""
-    ranks = TargetRanks.of_each(rankings, targets, semantic_ids)
+def validation_score(
+    rankings: Rankings, targets: Any, semantic_ids: SemanticIds | None, bought: Bought | None = None
+) -> dict[str, float]:
+    """The valid metrics of rankings: SID protocol where there are SIDs, and beside it by item.
+
+    Args:
+        bought: items that must not be recommended, where there are some.
+    """
+    ranks = TargetRanks.of_each(rankings, targets, semantic_ids, bought)
     main = ranks["sid" if semantic_ids is not None else "item"].means()
     score = {name: main[name] for name in PROBED if name in main}
     if semantic_ids is not None:  # what runs of other semantic IDs are compared by

@@ -26,8 +26,6 @@ LATER = {"backbone": {"revision": ""}}
 """Settings that came into being after runs were recorded, with the value that means what was before them."""
 ABOUT = ("deterministic", "settings_from", "searched", "tuned")
 """Keys of a configuration that change no result: they say where its settings are from, and what its seeds do."""
-KEPT = {"seen": "keep"}
-"""The protocol's settings where nothing is declared; it is written where it is another."""
 MOST_SEED = 2**32 - 1
 """Seeds lie in 0 … 2³² − 1: NumPy, scikit-learn and torch all take those."""
 
@@ -154,7 +152,7 @@ class RunConfig:
             "decoder": self.decoder.as_dict(),
             "dataset": self.dataset,
             "probe": dataclasses.asdict(self.probe),
-            **({"protocol": self.protocol} if self.protocol != KEPT else {}),
+            **({"protocol": self.protocol} if self.protocol != dataclasses.asdict(ProtocolSettings()) else {}),
             **self.about,
         }
 

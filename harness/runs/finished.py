@@ -11,6 +11,7 @@ from harness.checks.schemas import check as checked
 from harness.components import RunInfo
 from harness.data import categories
 from harness.data.dataset import Dataset
+from harness.data.earlier import under
 from harness.data.semantic_ids import SemanticIds
 from harness.errors import BenchError
 from harness.files import read_json, read_yaml
@@ -105,7 +106,7 @@ def semantic_ids(folder: RunDirectory) -> SemanticIds | None:
 
 
 def read_dataset(folder: RunDirectory, plugins: Plugins, data_dir: str | None) -> Dataset:
-    """The category that a run was made on, as it is now.
+    """The category that a run was made on, as it is now, under the run's protocol.
 
     Raises:
         BenchError: it cannot be found, or its content is not what the run saw.
@@ -117,7 +118,7 @@ def read_dataset(folder: RunDirectory, plugins: Plugins, data_dir: str | None) -
             f"{folder.path} was run on {config['category']} with fingerprint "
             f"{manifest['fingerprints']['data'][:12]}; what is found there now has {dataset.fingerprint[:12]}"
         )
-    return dataset
+    return under(dataset, config.get("protocol") or {})
 
 
 def info(folder: RunDirectory, manifest: dict[str, Any], recipe: dict[str, Any], figures: bool = True) -> RunInfo:

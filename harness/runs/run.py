@@ -12,7 +12,7 @@ import numpy as np
 
 from harness.components import Context, RunInfo
 from harness.data.dataset import Dataset
-from harness.data.earlier import without_bought
+from harness.data.earlier import under
 from harness.data.rankings import Rankings
 from harness.data.semantic_ids import SemanticIds
 from harness.errors import BenchError, ContractError
@@ -43,8 +43,7 @@ class Run:
 
     def __post_init__(self) -> None:
         """Where bought items are to be left out, valid and test histories say which they are."""
-        if self.config.protocol.get("seen") == "drop" and self.dataset.valid.histories.bought is None:
-            object.__setattr__(self, "dataset", without_bought(self.dataset))
+        self.dataset = under(self.dataset, self.config.protocol)
 
     @property
     def store(self) -> RunDirectory:
@@ -175,7 +174,7 @@ class Prepared:
         def probe(model: Any) -> dict[str, float]:
             probed = dataclasses.replace(decoder, settings=narrow)
             rankings = self.decode(probed.make(run.plugins), model, valid.histories, quiet, narrow)
-            return validation_score(rankings, valid.targets, self.semantic_ids)
+            return validation_score(rankings, valid.targets, self.semantic_ids, valid.histories.bought)
 
         probe.gives = {name for name in PROBED if width >= int(name.partition("@")[2])}  # type: ignore[attr-defined]
         return probe

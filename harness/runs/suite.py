@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from harness import files, recipes
 from harness.checks import names, outlines, schemas
@@ -24,9 +25,10 @@ from harness.errors import BenchError, unknown
 from harness.plugins import Plugins
 from harness.progress import Progress
 from harness.runs import finished, pipeline, run_directory
-from harness.runs.config import RunConfig, resolve
+from harness.runs.config import RunConfig
 from harness.runs.continuation import Origin
 from harness.runs.edits import Edits
+from harness.runs.on_data import resolve_on
 from harness.runs.run import Run
 from harness.runs.run_directory import RunDirectory
 from harness.runs.run_files import BegunManifest
@@ -149,20 +151,20 @@ def plan(suite: Suite, category: str, data_dir: str | None, runs: Path, plugins:
     """
     # read first of all: a missing category is one error, not one a method
     datasets: dict[str, Dataset] = {repr([]): categories.read(plugins, category, data_dir, {})}
+
+    def read(given: dict[str, Any]) -> Dataset:
+        key = repr(sorted(given.items()))
+        if key not in datasets:
+            datasets[key] = categories.read(plugins, category, data_dir, given)
+        return datasets[key]
+
     planned: list[Planned] = []
     for entry in suite.entries:
         known: dict[int, float | None] = {}
         for seed in suite.seeds[: entry.seeds]:
             try:
                 recipe = plugins.get("method", entry.method)
-                resolved = resolve(recipe, category, seed, entry.overrides, plugins)
-                key = repr(sorted(resolved.dataset.items()))
-                if key not in datasets:
-                    datasets[key] = categories.read(plugins, category, data_dir, resolved.dataset)
-                dataset = datasets[key]
-                before = recipes.tuned(entry.method, category, dataset.fingerprint)
-                if before:
-                    resolved = resolve(recipe, category, seed, entry.overrides, plugins, tuned=before)
+                resolved, dataset = resolve_on(recipe, category, seed, entry.overrides, plugins, read, entry.method)
                 source = next((p.directory for p in planned if (p.entry.label, p.seed) == (entry.source, seed)), None)
                 directory = pipeline.directory(
                     runs, resolved, dataset, Origin(source, anew=True) if source else None, plugins

@@ -20,7 +20,7 @@ import yaml
 from harness import files
 from harness.data import categories
 from harness.data.dataset import Dataset
-from harness.data.earlier import without_bought
+from harness.data.earlier import under
 from harness.errors import BenchError, NotFinite
 from harness.evaluation.validation import BY_ITEM
 from harness.plugins import Plugins
@@ -93,9 +93,7 @@ def prepared(
     """The search of a method on a category; settings that were found on this data before stay fixed."""
     recipe = plugins.get("method", method)
     config = resolve(recipe, category, seed, overrides, plugins)
-    dataset = categories.read(plugins, category, data_dir, config.dataset)
-    if config.protocol["seen"] == "drop":
-        dataset = without_bought(dataset)
+    dataset = under(categories.read(plugins, category, data_dir, config.dataset), config.protocol)
     fixed = (*tuned(method, category, dataset.fingerprint), *overrides)
     return Search(
         recipe, category, seed, fixed, space, dataset, plugins, runs / category / method / folder, device, mlflow

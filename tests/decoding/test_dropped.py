@@ -6,8 +6,12 @@ from click.testing import CliRunner
 
 from harness import api
 from harness.cli import cli
-from harness.data.dataset import Dataset, Items, Samples
+from harness.data.dataset import Bought, Dataset, Items, Samples
 from harness.data.earlier import without_bought
+from harness.data.rankings import Rankings
+from harness.data.semantic_ids import SemanticIds
+from harness.data.ties import Tied
+from harness.evaluation.target_ranks import TargetRanks
 from tests.commands import bench_run, run_whole
 
 SIZES = ["dataset.items=60", "dataset.users=80"]
@@ -71,6 +75,23 @@ def test_a_sid_goes_when_all_its_items_were_bought(long_histories):
     assert mask.any()
     for row in range(len(mask)):
         assert mask[row].tolist() == [items[row, of_item == sid].all() for sid in range(10)]
+
+
+def test_a_sid_stands_for_those_of_its_items_alone_that_may_be_recommended():
+    sids = SemanticIds(np.array([[0], [0], [1], [2], [2], [3]]))  # items 0 and 1 share one, 3 and 4 another
+    ids = np.tile(np.array([[0, 1, 2]], np.int32), (4, 1))
+    targets = np.array([4, 1, 0, 2])
+    bought = Bought(np.array([0, 2, 4, 6, 6]), np.array([0, 3, 0, 3, 0, 3], np.int32))
+    rankings = Rankings("sid", ids, np.tile(-np.arange(3.0), (4, 1)))
+    found = TargetRanks.of(rankings, targets, sids, "item", bought)
+    assert found.before.tolist() == [2, 0, np.inf, 2] and found.group.tolist() == [1, 1, 1, 1]
+    whole = TargetRanks.of(rankings, targets, sids, "item")
+    assert whole.before.tolist() == [3, 0, 0, 2] and whole.group.tolist() == [2, 2, 2, 1]
+    assert TargetRanks.of(rankings, targets, sids, "sid", bought).before.tolist() == [2, 0, 0, 1]
+    cut = Tied.of_cut(np.array([[False, False, True, True]]), ids[:1, :2])  # SIDs 2 and 3 score as the last one
+    short = Rankings("sid", ids[:1, :2], np.array([[0.0, -1.0]]), tied=cut)
+    one = TargetRanks.of(short, targets[:1], sids, "item", bought.take(np.array([0])))
+    assert one.before.tolist() == [1] and one.group.tolist() == [3]  # items 2, 4, 5: 3 was bought
 
 
 @pytest.mark.parametrize(
