@@ -15,7 +15,7 @@ from tests.recorded import make_record
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 MADE = re.compile(r"<!-- ([\w-]+) -->.*?<!-- /\1 -->|```.*?```|`[^`\n]*`", re.DOTALL)
 METRIC = re.compile(r"(?<![\d.])0\.\d{3,}")
-NO_RESULT = {"backbones.md": {"0.001"}}  # a tolerance
+NO_RESULT = {"backbones.md": {"0.001"}, "integrity.md": {"0.999"}}  # a tolerance, a setting
 
 
 def test_the_documentation_holds_the_recorded_tables():
