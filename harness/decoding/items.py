@@ -39,7 +39,7 @@ def rank_items(
             scores = scores.astype(np.float64 if exact(scores) else np.float32, copy=False)
             if part.bought is not None:
                 scores = np.where(part.bought.items_mask(scores.shape[1]), -np.inf, scores)
-            ids, best = _top(scores, _enough(k, semantic_ids))
+            ids, best = top_items(scores, _enough(k, semantic_ids))
             ids = np.where(np.isneginf(best), -1, ids) if part.bought is not None else ids
             parts.append((ids, best, Tied.of(scores, ids)))
             bar.update(len(scores))
@@ -90,7 +90,7 @@ def _needed(ids: np.ndarray, k: int, semantic_ids: SemanticIds | None) -> int:
     return max(k, int((distinct < wanted).sum(axis=1).max()) + 1)
 
 
-def _top(scores: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+def top_items(scores: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     """Ids and scores ``[n, k]`` of the best items, equal scores in the order of item ids; float64 stays float64."""
     import torch
 

@@ -305,8 +305,8 @@ def beyond_cells(system: System, names: Sequence[str]) -> list[str | None]:
 
 
 def quantity(value: float | None) -> str | None:
-    """A share with four digits, a count or rate without."""
-    return None if value is None else f"{value:.4f}" if value < 10 else f"{value:,.0f}"
+    """A share with four digits, a size with one, a large one with none."""
+    return None if value is None else f"{value:.4f}" if value < 10 else f"{value:,.{1 if value < 1000 else 0}f}"
 
 
 def beyond(shown: Sequence[System], records: Sequence[Record]) -> list[str]:

@@ -16,12 +16,12 @@ from harness.decoding import trial
 from harness.decoding.beam import beam_search
 from harness.decoding.free import write
 from harness.decoding.generator import GenerativeModel
+from harness.decoding.items import top_items
 from harness.decoding.padding import pad_left
 from harness.decoding.trie import Trie
 from harness.item_models import loop
 from harness.progress import Progress
 from plugins.decoders.generate import GenerateDecoder, continuations
-from plugins.decoders.rank import _top
 from tests.benchmarks.timing import ROUNDS, paired, parameters, row, some
 
 BEAMS = 50
@@ -72,8 +72,8 @@ def rank_row(items: int = 12_000, users: int = 512) -> dict[str, object]:
     """The top 50 of scores as they come in float64, and of the same in float32."""
     scores = np.random.default_rng(0).random((users, items))
     half = scores.astype(np.float32)
-    fast, usual = paired(lambda: _top(scores, 50), lambda: _top(half, 50), rounds=9)
-    same = float((_top(scores, 50)[0] == _top(half, 50)[0]).mean())
+    fast, usual = paired(lambda: top_items(scores, 50), lambda: top_items(half, 50), rounds=9)
+    same = float((top_items(scores, 50)[0] == top_items(half, 50)[0]).mean())
     label = f"rank {items:,} items, float64 / float32"
     return row(label, users / fast, users / usual, "users/s", usual / fast, f"{same:.2%} in place")
 
