@@ -115,8 +115,15 @@ def tuned(method: str, category: str, data: str) -> tuple[str, ...]:
     Args:
         data: the fingerprint of the data as it is here.
     """
+    return tuple(_tuned_on(category, data).get("methods", {}).get(method, []))
+
+
+def tuned_trials(category: str, data: str) -> int:
+    """How many trainings on that data the settings of :func:`tuned` are from; 0 where there are none."""
+    return int(_tuned_on(category, data).get("trials", 0))
+
+
+def _tuned_on(category: str, data: str) -> dict[str, Any]:
     path = shipped("datasets", f"{category}.yaml")
-    found = (read_yaml(path).get("tuned") or {}) if path.is_file() else {}
-    if not found or found["data"] != data:
-        return ()
-    return tuple(found["methods"].get(method, []))
+    found: dict[str, Any] = (read_yaml(path).get("tuned") or {}) if path.is_file() else {}
+    return found if found and found["data"] == data else {}

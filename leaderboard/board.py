@@ -44,10 +44,12 @@ class Against:
 
     Attributes:
         p: None where the records bear no claim: one seed of a method that is not deterministic, or unknown users.
+        scope: what the test accounts for.
     """
 
     difference: float
     p: float | None
+    scope: str = ""
 
     @property
     def significant(self) -> bool:
@@ -301,7 +303,10 @@ def _comparable(protocol: str, rows: Sequence[Row], mixed: bool) -> tuple[list[R
 
 
 def _older(rows: Sequence[Row], mixed: bool) -> dict[str, str]:
-    """Rows that stand on another version of one thing than the newest here: what sets each apart, by name.
+    """Rows that stand on another version of one thing than the newest here, or on other declared settings.
+
+    Returns:
+        What sets each apart, by name.
 
     Raises:
         BenchError: there are some, and `mixed` is not set; a version that is not known.
@@ -312,15 +317,17 @@ def _older(rows: Sequence[Row], mixed: bool) -> dict[str, str]:
     apart: dict[str, str] = {}
     for kind in versions.KINDS:
         named = [(name, ground[kind]) for name, ground in grounds if ground.get(kind)]
-        newest: dict[str, Any] = max((own for _, own in named), key=lambda own: own["version"], default={})
+        latest = max((own["version"] for _, own in named), default=0)
+        there = [own for _, own in named if own["version"] == latest]
+        newest: dict[str, Any] = max(there, key=there.count, default={})  # of one version the settings that most have
         for name, own in named:
-            if reason := versions.differs({kind: own}, {kind: newest}).get(kind):
+            if reason := versions.differs({kind: own}, {kind: newest}).get(kind, ""):
                 apart.setdefault(name, reason)
     if apart and not mixed:
         lines = "; ".join(f"{name} ({reason})" for name, reason in apart.items())
         raise BenchError(
-            f"{rows[0].records[0].category}: {len(apart)} of {len(rows)} rows stand on another version than the newest "
-            f"here: {lines} (bench results measure RUN brings a run to this version, --allow-mixed marks them)"
+            f"{rows[0].records[0].category}: {len(apart)} of {len(rows)} rows stand on another version or setting than "
+            f"the others: {lines} ({versions.MEND}, --allow-mixed marks them)"
         )
     return apart
 
@@ -338,4 +345,4 @@ def _against(name: str, systems: dict[str, System], protocol: str) -> dict[str, 
     }
     claims = [other for other, test in tests.items() if test.scope in CLAIMS]
     corrected = dict(zip(claims, holm(np.array([tests[other].p for other in claims])).tolist(), strict=True))
-    return {other: Against(test.difference, corrected.get(other)) for other, test in tests.items()}
+    return {other: Against(test.difference, corrected.get(other), test.scope) for other, test in tests.items()}

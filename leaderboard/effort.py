@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.cli.tables import duration
+from harness.recipes import tuned, tuned_trials
 
 from .record import Record
 
@@ -24,7 +25,7 @@ class Effort:
     """The effort behind a row.
 
     Attributes:
-        trials: of a search on valid that were trained to their end; None where the record does not say.
+        trials: of searches on valid that were trained to their end; None where the record does not say.
         tuned_here: whether that search, or settings that a category has of its own, are of this very data; None where
             the record does not say.
         own: settings that were taken from a search on this data.
@@ -70,7 +71,7 @@ def of(records: Sequence[Record]) -> Effort:
     here = bool(searched) and first.data.startswith(str(searched.get("data", ""))[:12])
     shares = [share for record in records for share in _shares(record)]
     return Effort(
-        trials=int(searched.get("trials", 0)) if known else None,
+        trials=_trials(first, int(searched.get("trials", 0)), own) if known else None,
         tuned_here=(here or bool(own)) if known else None,
         own=own,
         source=source,
@@ -78,6 +79,14 @@ def of(records: Sequence[Record]) -> Effort:
         best=max(shares, default=None),
         seconds=statistics.fmean(record.cost.get("train seconds") or 0.0 for record in records),
     )
+
+
+def _trials(record: Record, searched: int, own: tuple[str, ...]) -> int | None:
+    """Trials of the recipe's search and of the one that `own` settings are from; None where that is not known."""
+    if not own:
+        return searched
+    listed = own == tuned(record.method, record.category, record.data)
+    return searched + tuned_trials(record.category, record.data) if listed else None
 
 
 def _steps(record: Record) -> float:

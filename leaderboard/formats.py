@@ -130,7 +130,7 @@ def _against(row: str, versus: dict[str, Any], name: str) -> str | None:
     if row not in versus:
         return None
     result = versus[row]
-    return f"{result.difference:+.4f}{'*' if result.significant else ' ¹' if result.p is None else ''}"
+    return f"{result.difference:+.4f}{'*' if result.significant else SCOPES.get(result.scope, '')}"
 
 
 def mark(value: float, column: str, row: Row, found: Table) -> str:
@@ -241,12 +241,7 @@ def comma_separated(boards: Sequence[Board]) -> str:
     writer = csv.DictWriter(out, columns, restval="", lineterminator="\n")
     writer.writeheader()
     for line in lines:
-        writer.writerow(
-            {
-                k: "'" + v if isinstance(v, str) and v.lstrip()[:1] in tuple("=+-@＝＋－＠") else v
-                for k, v in line.items()
-            }
-        )
+        writer.writerow({key: _inert(value) for key, value in line.items()})
     return out.getvalue()
 
 
@@ -277,15 +272,28 @@ def latex(boards: Sequence[Board]) -> str:
             lines += [
                 "\\bottomrule",
                 "\\end{tabular}}",
-                f"\\caption{{{_tex(under(board, one).strip('*'))}}}",
+                f"\\caption{{{_tex(under(board, one).strip('*') + _above(one))}}}",
                 "\\end{table*}",
             ]
             parts.append("\n".join(lines))
     return "\n\n".join(parts) + "\n"
 
 
+def _above(found: Table) -> str:
+    """What the marks at NDCG@10 say."""
+    marks = [
+        f"{mark} above {name} beyond chance"
+        for mark, name, versus in (
+            ("*", found.counting, found.versus_counting),
+            ("‡", found.baseline, found.versus_baseline),
+        )
+        if versus
+    ]
+    return f" Behind {TESTED}: {', '.join(marks)}." if marks else ""
+
+
 def _latex_row(row: Row, found: Table, columns: Sequence[str]) -> str:
-    cells = [_tex(row.name)]
+    cells = [_tex(_marked(row))]
     for column in columns:
         value = row.system.metric(found.protocol, column)
         text = "--" if value is None else f"{value:.4f}"
@@ -296,7 +304,7 @@ def _latex_row(row: Row, found: Table, columns: Sequence[str]) -> str:
         if column == TESTED:
             counting, rival = found.versus_counting.get(row.name), found.versus_baseline.get(row.name)
             above = ("*" if counting and counting.significant and counting.difference > 0 else "") + (
-                "\\dagger" if rival and rival.significant and rival.difference > 0 else ""
+                "\\ddagger" if rival and rival.significant and rival.difference > 0 else ""
             )
             text += f"$^{{{above}}}$" if above else ""
         cells.append(text)
@@ -308,7 +316,8 @@ def _tex(text: str) -> str:
     escapes = {
         "\\": "\\textbackslash{}", "&": "\\&", "%": "\\%", "$": "\\$", "#": "\\#", "_": "\\_", "{": "\\{", "}": "\\}",
         "~": "\\textasciitilde{}", "^": "\\textasciicircum{}", "–": "--", "±": "$\\pm$", "Δ": "$\\Delta$",
-        "−": "$-$", "⚠": "!", "<": "$<$", ">": "$>$",
+        "−": "$-$", "⚠": "!", "†": "$\\dagger$", "‡": "$\\ddagger$", "¹": "$^1$", "²": "$^2$",
+        "<": "$<$", ">": "$>$",
     }  # fmt: skip
     escaped = "".join(escapes.get(c, c) for c in text)
     return f"{{}}{escaped}" if escaped[:1] in ("[", "*") else escaped  # else it belongs to the line break before

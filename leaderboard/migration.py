@@ -6,6 +6,7 @@ its canonical order; where the settings are from is known where they are those o
 
 from __future__ import annotations
 
+import math
 import time
 from typing import Any
 
@@ -14,6 +15,7 @@ from harness.data.dataset import Dataset
 from harness.errors import BenchError
 from harness.evaluation import statistics, user_index
 from harness.plugins import Plugins
+from harness.recipes import tuned
 from harness.runs.config import ABOUT, resolve, told
 
 from .record import Record
@@ -40,26 +42,31 @@ def migrated(record: Record, dataset: Dataset | None, plugins: Plugins) -> Recor
     for name, stage in record.stages.items():
         ranks = {protocol: record.ranks(protocol, name) for protocol in ("sid", "item")}
         known = {protocol: one for protocol, one in ranks.items() if one is not None}
-        stages[name] = stage | {protocol: one.means() for protocol, one in known.items()}
+        found: dict[str, Any] = {protocol: one.means() for protocol, one in known.items()}
         users = user_index.decode(content["users"], len(next(iter(known.values())))) if "users" in content else None
-        if users is None:
-            continue
-        stages[name] |= statistics.recorded(
-            {protocol: statistics.of_one_run(one.values(), users) for protocol, one in known.items()}
-        )
+        if users is not None:
+            found |= statistics.recorded({p: statistics.of_one_run(one.values(), users) for p, one in known.items()})
+        stages[name] = stage | {key: value for key, value in found.items() if not _close(stage.get(key), value)}
     content["stages"] = stages
     if content == record.content:
         return record
     return Record(content | {"migrated": time.strftime("%F")}, record.place)
 
 
+def _close(before: Any, now: Any) -> bool:
+    """Whether numbers differ by rounding alone: such a difference is no reason to write a file."""
+    if isinstance(now, dict):
+        return isinstance(before, dict) and before.keys() == now.keys() and all(_close(before[k], now[k]) for k in now)
+    if isinstance(now, list):
+        return isinstance(before, list) and len(before) == len(now) and all(map(_close, before, now))
+    return isinstance(before, float) and math.isclose(before, now, rel_tol=1e-9, abs_tol=1e-12)
+
+
 def _about(record: Record, plugins: Plugins) -> dict[str, Any]:
     """The settings, with what the shipped recipe says of them where they are the recipe's."""
     settings = dict(record.settings)
-    if "settings_from" in settings or record.method not in plugins.registry("method"):
+    if record.method not in plugins.registry("method"):
         return settings
-    from harness.recipes import tuned
-
     recipe = plugins.get("method", record.method)
     for taken in {(), tuned(record.method, record.category, record.data)}:
         try:
@@ -68,6 +75,8 @@ def _about(record: Record, plugins: Plugins) -> dict[str, Any]:
             continue
         if _same(told(config), told(settings)):
             return settings | {key: config[key] for key in ABOUT if key in config}
+    if "settings_from" in settings:
+        return settings
     said = {"deterministic": recipe["deterministic"]} if recipe.get("deterministic") is not None else {}
     return settings | said
 

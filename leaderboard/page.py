@@ -15,6 +15,7 @@ from typing import Any
 
 from harness.cli.tables import PROTOCOLS
 
+from . import effort
 from .board import COLUMNS, GROUP_TITLES, Board, Row
 from .formats import SPREAD, mark, under
 from .record import Record
@@ -71,6 +72,8 @@ def _row(row: Row, board: Board) -> dict[str, Any]:
     fields: dict[str, Any] = {
         "kind": "measured",
         "name": row.name,
+        "mark": "†" if row.effort.converged is False else "",
+        "effort": list(zip(effort.HEADERS, row.effort.cells(), strict=True)),
         "group": row.group,
         "groupTitle": GROUP_TITLES[row.group],
         "summary": first.settings.get("summary") or "",

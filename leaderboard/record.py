@@ -39,7 +39,7 @@ EXPECTED_RANKS = 3
 """The version of the measuring since which equal scores share their expected rank."""
 CHOSEN = "NDCG@10"
 OUT_OF_SAMPLE = "cross-validated valid NDCG@10"
-FITTED_ON_VALID = {"combine", "gamma", "alpha"}
+FITTED_ON_VALID = {"combine", "gamma", "alpha", OUT_OF_SAMPLE}
 """What a stage notes that was fitted on valid: the memory's weights, BIGRec's γ, D3's α."""
 MANIFEST_KEYS = ("caption", "fingerprints", "rows", "items", "semantic_ids", "revision", "versions", "hardware")
 MADE_AGAIN = "export it again from its run"
@@ -268,7 +268,7 @@ class Record:
 
         The protocol's follows from how each stage was measured, not from what stands in the file.
         """
-        said = versions.of_data(self.data) | (self.content.get("ground") or {})
+        said = (self.content.get("ground") or {}) | versions.of_data(self.data)  # what is known of the data wins
         oldest = min(stage.get(MEASURED, 1) for stage in self.stages.values())
         declared = {"seen": (self.settings.get("protocol") or {}).get("seen", "keep")}
         own = (said.get("protocol") or {}).get("version", 0)

@@ -5,12 +5,15 @@ The documentation holds them between marks (:mod:`leaderboard.docs`).
 
 from __future__ import annotations
 
+import dataclasses
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from harness.cli.tables import PROTOCOLS
-from harness.evaluation.statistics import CLAIMS, Paired, of_one_run, paired
+from harness.evaluation.statistics import CLAIMS, Paired, holm, of_one_run, paired
 
 from . import reported
 from .board import Board, Row
@@ -18,6 +21,8 @@ from .report.compare import same_seeds
 from .report.systems import System
 
 MAIN = ("HR@10", "NDCG@10")
+WHY = {"users, one seed": "one seed", "rows only": "the users of its samples are not recorded"}
+"""Why nothing is claimed, by what a test accounts for."""
 WITHOUT = "minionerec without the category's tasks"
 
 
@@ -27,10 +32,10 @@ def table1(board: Board) -> str:
     for one in board.tables:
         where = f"{PROTOCOLS[one.protocol]}, NDCG@10"
         groups: dict[str, list[str]] = {"above": [], "below": [], "not told apart from": []}
-        open_rows = []
+        unclaimed: dict[str, list[str]] = {}
         for row, found in one.versus_counting.items():
             if found.p is None:
-                open_rows.append(row)
+                unclaimed.setdefault(WHY.get(found.scope, found.scope), []).append(row)
             else:
                 side = "above" if found.difference > 0 else "below"
                 groups[side if found.significant else "not told apart from"].append(row)
@@ -38,10 +43,9 @@ def table1(board: Board) -> str:
             if rows:
                 verb = "is" if len(rows) == 1 else "are"
                 lines.append(f"{where}: {_listed(rows)} {verb} {side} the counting baseline {one.counting}.")
-        if open_rows:
-            lines.append(f"{where}: no claim is made of {_listed(open_rows)}: one seed.")
+        lines += [f"{where}: no claim is made of {_listed(rows)}: {why}." for why, rows in unclaimed.items()]
         trained = [row for row in one.rows if row.group != "counting"]
-        for metric in MAIN:
+        for metric in MAIN if trained else ():
             best = max(trained, key=lambda row: row.system.metric(one.protocol, metric) or 0.0)
             lines.append(
                 f"{PROTOCOLS[one.protocol]}: the highest {metric} of a trained row is {best.name}'s, "
@@ -49,14 +53,12 @@ def table1(board: Board) -> str:
             )
     lines += _early(board.rows)
     rows = {row.name: row for row in board.rows}
-    for protocol in PROTOCOLS:
-        found = _pair(rows, WITHOUT, "minionerec", protocol)
-        if found is not None:
-            lines.append(
-                f"{PROTOCOLS[protocol]}: the category's own tasks (`alike`, `again`, item tokens) give MiniOneRec "
-                f"{_difference(found)}."
-            )
-    return _bullets(lines)
+    pairs = {
+        f"{label}, the category's own tasks (`alike`, `again`, item tokens) in MiniOneRec": pair
+        for protocol, label in PROTOCOLS.items()
+        if (pair := _pair(rows, WITHOUT, "minionerec", protocol)) is not None
+    }
+    return _bullets([*lines, *_together(pairs)])
 
 
 def language(found: Sequence[Row]) -> str:
@@ -91,17 +93,18 @@ def quality(found: Sequence[Row], category: str) -> str:
     ]
     at_one = [f"{name} {rows[name].system.metric('sid', 'HR@1'):.4f}" for name in ("minionerec", "hybrid")]
     lines.append(f"What is missing is the top, SID HR@1: {', '.join(at_one)}.")
-    for first, second in (
-        ("hybrid", "minionerec"),
-        ("hybrid", "minionerec-memory"),
-        ("memory without the model", "minionerec-memory"),
-        ("hybrid", "kNN-LM mixture"),
-    ):
-        for protocol, label in PROTOCOLS.items():
-            pair = _pair(rows, first, second, protocol)
-            if pair is not None:
-                lines.append(f"{second} against {first}, {label}: {_difference(pair)}.")
-    return _bullets(lines)
+    found_pairs = {
+        f"{second} against {first}, {label}": pair
+        for first, second in (
+            ("hybrid", "minionerec"),
+            ("hybrid", "minionerec-memory"),
+            ("memory without the model", "minionerec-memory"),
+            ("hybrid", "kNN-LM mixture"),
+        )
+        for protocol, label in PROTOCOLS.items()
+        if (pair := _pair(rows, first, second, protocol)) is not None
+    }
+    return _bullets([*lines, *_together(found_pairs)])
 
 
 def grpo(row: Row) -> str:
@@ -129,8 +132,12 @@ def exploration(record: Mapping[str, Any]) -> str:
     return _bullets(lines)
 
 
-def d3(record: Mapping[str, Any]) -> str:
-    """What the ablation of title decoding says: differences of single runs, no claim of a method."""
+def d3(record: Mapping[str, Any], board: Sequence[Row]) -> str:
+    """What the ablation of title decoding says: differences of single runs, no claim of a method.
+
+    Args:
+        board: rows of the tables, for what the recorded run chose.
+    """
     at = {trial["decoding"].split(" (")[0]: trial["SID NDCG@10"] for trial in record["trials"]}
     mixed = {key.split(",")[1].strip(): value for key, value in at.items() if "assistant" in key}
     alone = {key.split(",")[1].strip(): value for key, value in at.items() if "trie" in key and "assistant" not in key}
@@ -145,7 +152,10 @@ def d3(record: Mapping[str, Any]) -> str:
     valid = record["valid NDCG@10 by item, by α"]
     best = max(valid, key=lambda alpha: valid[alpha])
     shown = ", ".join(f"{value:.4f} at {alpha}" for alpha, value in sorted(valid.items(), reverse=True))
-    lines.append(f"The writer's weight α on valid (NDCG@10 by item): {shown}; {best} is chosen.")
+    lines.append(f"The writer's weight α on valid (NDCG@10 by item), in that search: {shown}; the best was {best}.")
+    chosen = [stage["train"]["alpha"] for row in board if row.name == "d3" for stage in row.records[0].stages.values()
+              if "alpha" in (stage.get("train") or {})]  # fmt: skip
+    lines += [f"The row of the tables, trained and decoded anew, chose α = {alpha:g}." for alpha in chosen]
     return _bullets(lines)
 
 
@@ -155,7 +165,7 @@ def sdpo(record: Mapping[str, Any]) -> str:
     last = [trial["Δ last valid NDCG@10"] for trial in record["trials"]]
     return _bullets(
         [
-            f"Best probe over the SFT model, valid NDCG@10: {min(best):+.5f} to {max(best):+.5f} over the trials.",
+            f"Best probe over the SFT model of that search, valid NDCG@10: {min(best):+.5f} to {max(best):+.5f}.",
             f"Last probe: {min(last):+.5f} to {max(last):+.5f}.",
         ]
     )
@@ -180,9 +190,10 @@ def findings(found: Sequence[Row]) -> str:
             f"`hybrid`, SID HR@10: {by_row.low:.3f}–{by_row.high:.3f} if every sample were a user of its own, "
             f"{by_user.low:.3f}–{by_user.high:.3f} over users (design effect {by_user.design:.2f})."
         )
-    memory = rows["minionerec-memory"].records
-    valid = statistics.fmean(record.valid or 0.0 for record in memory)
-    lines.append(f"The memory's valid NDCG@10, cross-validated: {valid:.4f}, the mean of {len(memory)} seeds.")
+    valid = [record.valid for record in rows["minionerec-memory"].records if record.valid is not None]
+    if valid:
+        mean = statistics.fmean(valid)
+        lines.append(f"The memory's valid NDCG@10, cross-validated: {mean:.4f}, the mean of {len(valid)} seeds.")
     pair = _pair(rows, WITHOUT, "minionerec", "sid")
     if pair is not None:
         lines.append(f"The category's own tasks give MiniOneRec {_difference(pair)} (SID protocol).")
@@ -216,6 +227,15 @@ def _stage_over(row: Row, before: str, what: str, metric: str = "NDCG@10") -> li
     if first is None or second is None:
         return []
     return [f"{what}: {_difference(paired(first, second, together=True)[metric], metric)} (SID protocol)."]
+
+
+def _together(pairs: Mapping[str, Paired]) -> list[str]:
+    """A line each, p corrected over all of them (Holm)."""
+    corrected = holm(np.array([pair.p for pair in pairs.values()]))
+    return [
+        f"{what}: {_difference(dataclasses.replace(pair, corrected=float(p)))}."
+        for (what, pair), p in zip(pairs.items(), corrected, strict=True)
+    ]
 
 
 def _difference(found: Paired, metric: str = "NDCG@10") -> str:

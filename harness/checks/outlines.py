@@ -70,6 +70,7 @@ class VersionEntry(Closed):
     unmoved: list[str] = []
     data: list[str] = []
     family: str = ""
+    family_version: Annotated[int, Ge(1)] | None = None
     layout: str = ""
 
 

@@ -20,6 +20,8 @@ KINDS = {"dataset": "datasets", "split": "splits", "protocol": "protocols"}
 PROTOCOL = "next-item"
 OWN = {"name": "own", "version": 1}
 """Of data that a plugin's reader brings: it is told apart by its fingerprint alone."""
+MEND = "bench results measure RUN brings a run to the newest version; another seen takes another run"
+"""What to do where two things stand on different grounds."""
 Ground = dict[str, Any]
 """``{"dataset": {"name": …, "version": …}, "split": …, "protocol": …}``."""
 
@@ -103,7 +105,8 @@ def of_data(fingerprint: str, layout: str = "") -> Ground:
     for name, entries in _listed()["splits"].items():
         for entry in entries:
             if fingerprint in entry.get("data", ()):
-                return {"dataset": _own_or("dataset", entry.get("family") or layout), "split": _numbered(name, entry)}
+                family = {"name": entry["family"], "version": entry["family_version"]} if entry.get("family") else {}
+                return {"dataset": family or _own_or("dataset", layout), "split": _numbered(name, entry)}
             if layout and entry.get("layout") == layout:
                 split = _numbered(name, entry)
     return {"dataset": _own_or("dataset", layout), "split": split or dict(OWN)} if layout else {}

@@ -36,10 +36,11 @@ def chosen_by_others(values: np.ndarray, fold: np.ndarray) -> np.ndarray:
 
 
 def measured(
-    options: Sequence[Rankings], targets: np.ndarray, semantic_ids: SemanticIds | None
+    options: Sequence[Rankings], samples: Samples, semantic_ids: SemanticIds | None
 ) -> dict[str, dict[str, np.ndarray]]:
     """``{protocol: {metric: [options, n]}}`` of rankings of the same samples, one for each option."""
-    each = [TargetRanks.of_each(rankings, targets, semantic_ids) for rankings in options]
+    bought = samples.histories.bought
+    each = [TargetRanks.of_each(rankings, samples.targets, semantic_ids, bought) for rankings in options]
     by_protocol: dict[str, dict[str, np.ndarray]] = {}
     for protocol in each[0]:
         values = [ranks[protocol].values(PROBED) for ranks in each]

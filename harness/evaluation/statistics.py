@@ -7,8 +7,8 @@ mean + seed effect + user effect + rest. A mean over S seeds has the variance
 
 V_users is the cluster-robust one: residuals, averaged over seeds, are summed within each user (Liang and Zeger 1986).
 V_seeds is the variance between the seeds' means, less what users' own noise alone gives them. Student's t stands for
-what few seeds leave unknown: a mean's interval weighs the critical values of users and of seeds by their variances
-(Cochran 1964), a comparison takes Satterthwaite's degrees of freedom for all variances together (1946).
+what few seeds leave unknown: the critical values of users and of seeds are weighed by their shares of V (Cochran 1964),
+the seeds' share being all that their means vary; the seeds of two sides have one freedom together (Satterthwaite 1946).
 :mod:`tests.core.simulated` holds intervals and tests to what they promise.
 """
 
@@ -24,6 +24,8 @@ import numpy as np
 ROUNDING = 1e-12  # per-sample values are rational numbers far apart, or equal
 LEVEL = 0.95
 ALPHA = 0.05
+SMALLEST = -230.0
+"""The logarithm of the least p that is told from nothing."""
 Scope = Literal["users and seeds", "users", "users, one seed", "rows only"]
 
 
@@ -198,24 +200,23 @@ class Interval:
     design: float
 
 
-def _interval(
-    mean: float, by_user: np.ndarray, n: int, sides: Sequence[_Parts], independent: float, weighed: bool = False
-) -> Interval:
+def _interval(mean: float, by_user: np.ndarray, n: int, sides: Sequence[_Parts], independent: float) -> Interval:
     """Put a mean's variances together.
+
+    Users and seeds each have a t of their own freedom, weighed by their variances (Cochran 1964): it holds what it
+    promises also where nearly all of the variance is that of three seeds. Two sides' seeds have one freedom together
+    (Satterthwaite 1946).
 
     Args:
         by_user: ``[U]`` sums of residuals.
         sides: whose seeds add to the variance.
         independent: the variance that n independent samples would give.
-        weighed: bounds by the weighed critical value, in place of Satterthwaite's: it holds what it promises also
-            where nearly all of the variance is that of three seeds.
     """
-    from scipy.special import stdtr, stdtrit
-
     users = len(by_user)
     squares = float((by_user**2).sum())
     of_users = _per_user(users, n) * squares
-    variance = of_users + sum(side.of_seeds for side in sides)
+    of_seeds = sum(side.of_seeds for side in sides)
+    variance = of_users + of_seeds
     design = of_users / independent if independent > 0 else 1.0
     if np.isnan(variance):
         return Interval(mean, np.nan, np.nan, np.nan, np.nan, np.nan)
@@ -223,20 +224,32 @@ def _interval(
         return Interval(mean, mean, mean, 1.0 if mean == 0 else 0.0, 0.0, 1.0)
     # few users that carry the variance count as few (Carter, Schnepel and Steigerwald 2017)
     effective = min(users - 1.0, squares**2 / float((by_user**4).sum())) if squares > 0 else users - 1.0
-    spread = of_users**2 / max(1.0, effective) + sum(side.spread for side in sides)
-    freedom = variance**2 / spread
     error = float(np.sqrt(variance))
-    critical = float(stdtrit(freedom, 0.5 + LEVEL / 2))
-    if weighed:
-        terms = [
-            (of_users, max(1.0, effective)),
-            *((side.of_seeds, side.seeds - 1) for side in sides if side.seeds > 1),
-        ]
-        critical = sum(part * float(stdtrit(df, 0.5 + LEVEL / 2)) for part, df in terms) / variance
-    reach = critical * error
-    return Interval(
-        mean, mean - reach, mean + reach, float(2 * stdtr(freedom, -abs(mean) / error)), error, float(design)
-    )
+    spread = sum(side.spread for side in sides)
+    together = sum(side.between / side.seeds for side in sides) ** 2 / spread if spread > 0 else 1.0
+    told = sum(side.between / side.seeds for side in sides if side.seeds > 1) if of_seeds > 0 else 0.0
+    share = min(1.0, told / variance)  # of the variance, what only the few seeds tell: their means' own
+    terms = ((1 - share, max(1.0, effective)), (share, together))
+    reach = _critical(terms, 1 - LEVEL) * error
+    return Interval(mean, mean - reach, mean + reach, _p(terms, abs(mean) / error), error, float(design))
+
+
+def _critical(terms: Sequence[tuple[float, float]], alpha: float) -> float:
+    """The two-sided critical value at a level: those of `terms` (share of the variance, freedom), weighed."""
+    from scipy.special import stdtrit
+
+    return float(sum(share * -stdtrit(freedom, alpha / 2) for share, freedom in terms if share > 0))
+
+
+def _p(terms: Sequence[tuple[float, float]], t: float) -> float:
+    """The level whose critical value is `t`: two-sided p."""
+    from scipy.optimize import brentq
+
+    if t <= 0:
+        return 1.0
+    if _critical(terms, float(np.exp(SMALLEST))) <= t:
+        return float(np.exp(SMALLEST))
+    return float(np.exp(brentq(lambda log: _critical(terms, np.exp(log)) - t, SMALLEST, 0.0)))
 
 
 def intervals(runs: Runs, top: float = 1.0) -> dict[str, Interval]:
@@ -245,7 +258,7 @@ def intervals(runs: Runs, top: float = 1.0) -> dict[str, Interval]:
     for name, values in runs.values.items():
         parts = _Parts.of(values, runs.clusters, runs.deterministic)
         independent = float(values.mean(axis=0).var()) / runs.n if runs.n else 0.0
-        one = _interval(parts.mean, parts.by_user, runs.n, [parts], independent, weighed=True)
+        one = _interval(parts.mean, parts.by_user, runs.n, [parts], independent)
         low, high = (float(np.clip(bound, 0.0, top)) for bound in (one.low, one.high))
         found[name] = Interval(one.mean, low, high, one.p, one.error, one.design)
     return found
@@ -334,7 +347,7 @@ def paired(first: Runs, second: Runs, together: bool = False) -> dict[str, Paire
         a, b = first.values[name], second.values[name]
         change = changes(a.mean(axis=0), b.mean(axis=0))
         if together:
-            within = changes(a.copy(), b)
+            within = changes(a, b)
             sides = [_Parts.of(within, clusters, first.deterministic and second.deterministic)]
             by_user = sides[0].by_user
         else:

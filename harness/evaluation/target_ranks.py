@@ -74,10 +74,8 @@ class TargetRanks:
         elif rankings.kind == "sid":
             assert semantic_ids is not None
             own = semantic_ids.of_item[targets]
-            sizes = np.where(ids < 0, 1, semantic_ids.group_sizes[ids])  # nothing known takes its rank too
+            sizes = sizes_left(ids, semantic_ids, bought)
             if bought is not None:
-                gone = bought.counts(semantic_ids.of_item, len(semantic_ids.group_sizes))
-                sizes = sizes - np.where(ids < 0, 0, gone[np.arange(len(ids))[:, None], np.maximum(ids, 0)].toarray())
                 own = np.where(bought.has(targets), NOBODY, own)  # its SID is there for others
         weights = counted.astype(np.int64) if sizes is None else sizes * counted
         hit = (ids == own[:, None]) & counted
@@ -184,6 +182,17 @@ def scored_sids(rankings: Rankings, semantic_ids: SemanticIds) -> tuple[np.ndarr
 
 
 AT_ONCE = 2**26
+
+
+def sizes_left(ids: np.ndarray, semantic_ids: SemanticIds, bought: Bought | None) -> np.ndarray:
+    """How many items each SID of ``[n, k]`` stands for, less those that must not be recommended; nothing known: 1."""
+    sizes = np.where(ids < 0, 1, semantic_ids.group_sizes[ids])  # nothing known takes its rank too
+    if bought is None:
+        return sizes
+    gone = bought.counts(semantic_ids.of_item, len(semantic_ids.group_sizes))
+    return sizes - np.where(ids < 0, 0, gone[np.arange(len(ids))[:, None], np.maximum(ids, 0)].toarray())
+
+
 """Samples × candidates of the catalogue that are looked at together for ties: bounds memory."""
 
 

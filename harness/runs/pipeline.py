@@ -28,7 +28,7 @@ from harness.runs.config import RunConfig, identified
 from harness.runs.continuation import Origin, take_over
 from harness.runs.contract import checked_facts, checked_sids
 from harness.runs.edits import Edits
-from harness.runs.provenance import device_memory_gib, peak_memory_gib, provenance
+from harness.runs.provenance import device_memory_gib, forget_device_peak, peak_memory_gib, provenance
 from harness.runs.run import Made, Prepared, Run, StageOf, without_test
 from harness.runs.run_directory import CONFIG, LOCK, METRICS, SEMANTIC_IDS, Clock, RunDirectory
 
@@ -244,6 +244,7 @@ def _tested(prepared: Prepared, stage: StageOf) -> dict[str, Any]:
         model = stage.trainer.load(stage.context)
         histories = run.dataset.test.histories  # histories only: the decoder sees no target
         run.progress.say(f"{name}: decode {len(histories):,} test histories")
+        forget_device_peak(run.device)
         started = time.monotonic()
         rankings = prepared.decode(prepared.made.decoder, model, histories, run.progress)
         seconds = time.monotonic() - started

@@ -74,8 +74,19 @@ def peak_memory_gib() -> float:
     return peak / (2**30 if sys.platform == "darwin" else 2**20)
 
 
+def forget_device_peak(device: str) -> None:
+    """Begin anew what :func:`device_memory_gib` tells."""
+    import torch
+
+    if device.startswith("cuda"):
+        torch.cuda.reset_peak_memory_stats(device)
+
+
 def device_memory_gib(device: str) -> float | None:
-    """The most memory that this process has held on an accelerator, in GiB; None on a CPU."""
+    """The most memory that this process has held on an accelerator since it was last forgotten, in GiB.
+
+    None on a CPU.
+    """
     import torch
 
     return torch.cuda.max_memory_allocated(device) / 2**30 if device.startswith("cuda") else None

@@ -97,12 +97,14 @@ def tune(
         try:
             search = _search(entry, category, seed, plugins, data_dir, runs, device, mlflow)
             if search is None:
-                found.append(Tuned(entry, {}, "nothing to search: its recipe has no space"))
+                found.append(Tuned(entry, {}, "nothing to search: its recipe has no space, or its row sets all of it"))
             else:
                 record = tuning.run(search, budget.trials, prune, _reporter(title, search, say), budget.seconds)
                 found.append(Tuned(entry, record))
         except BenchError as error:
             found.append(Tuned(entry, {}, error.format_message()))
+        except Exception as error:  # out of memory, a plugin's own: the rows after it have their budget too
+            found.append(Tuned(entry, {}, " ".join(f"{type(error).__name__}: {error}".split())[:300]))
         last = found[-1]
         said = last.problem
         if not said:
@@ -121,6 +123,8 @@ def _search(
     space = tuning.check_space(recipe["search"], f"method {entry.method}")
     fixed = {override.partition("=")[0].strip() for override in entry.overrides}
     space = {key: ranges for key, ranges in space.items() if key not in fixed}
+    if not space:
+        return None
     folder = "tuning" if entry.label == entry.method else f"tuning-{slug(entry.label)}"
     return tuning.prepared(
         plugins, entry.method, category, seed, entry.overrides, space, data_dir, runs, device, mlflow, folder
@@ -136,15 +140,19 @@ def _reporter(title: str, search: tuning.Search, say: Callable[[str], None]) -> 
 
 
 def kept(suite: Suite, category: str, found: list[Tuned], budget: Budget, runs: Path) -> Path:
-    """Write what was found beside the suite's logs."""
+    """Write what was found beside the suite's logs; rows of an earlier call that this one left out stay."""
     path = runs / category / "suites" / suite.name / "tuning.json"
+    before = files.read_json(path) if path.is_file() else {}
+    same = isinstance(before, dict) and before.get("budget") == budget.shown
+    rows = before.get("rows") if same else None
     files.write_json(
         path,
         {
             "suite": suite.name,
             "category": category,
             "budget": budget.shown,
-            "rows": {row.entry.label: row.record or {"problem": row.problem} for row in found},
+            "rows": (rows if isinstance(rows, dict) else {})
+            | {row.entry.label: row.record or {"problem": row.problem} for row in found},
         },
     )
     return path

@@ -89,6 +89,7 @@ function rowNodes(row) {
     name.addEventListener("click", () => toggle(row));
     const first = make("td", {}, name);
     if (row.problems?.length) first.append(make("span", { class: "mark", title: row.problems.join("; ") }, " ‡"));
+    if (row.mark) first.append(make("span", { class: "mark", title: "not converged: its best step is its last" }, " " + row.mark));
     if (row.note) first.append(make("span", { class: "mark", title: row.note }, " ⚠"));
     const line = make("tr", { class: row.kind, "data-row": key }, first);
     for (const column of shown.slice(1)) line.append(make("td", { class: column.kind || false }, column.cell(row)));
@@ -202,6 +203,7 @@ function measuredDetail(row) {
       block(`${title}, ${stage.name}`, grid(["K", ...names], rows), kind === "cumulative" ? make("p", { class: "tag" }, "Top 1: " + steps) : null);
     }
   }
+  block("Effort", grid(["What", "Value"], row.effort.map(([name, value]) => [name, value ?? "—"])));
   if (row.beyond.length) block("Beyond accuracy, first ten items", grid(["Measure", "Value"], row.beyond.map(([name, value]) => [name, value ?? "—"])));
   const parted = Object.entries(row.segments || {}).flatMap(([name, labels]) => Object.entries(labels).map(([label, part]) => [name, label, part]));
   if (parted.length) block(`Segments, ${PROTOCOLS[state.protocol]} protocol`, grid(["Segment", "", "n", "HR@10", "NDCG@10"],

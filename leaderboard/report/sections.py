@@ -21,7 +21,7 @@ from .systems import Recipe, System
 
 FIGURES = "figures"
 SIZES = {
-    "users per second": "Decoded users / s", "peak memory GiB": "Memory (GiB)",
+    "users per second": "Decoded users / s", "peak memory GiB": "Memory of the process (GiB)",
     "device memory GiB": "Device memory (GiB)",
 }  # fmt: skip
 """What decoding takes, as a record names it and as tables do."""

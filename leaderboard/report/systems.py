@@ -121,7 +121,8 @@ class System:
     def interval(self, protocol: str, metric: str) -> Interval | None:
         """A metric's 95 % interval over users and seeds, as far as the records tell them apart."""
         runs = self.runs(protocol, (metric,))
-        return statistics_of(runs)[metric] if runs is not None and metric in runs.values else None
+        found = statistics_of(runs)[metric] if runs is not None and metric in runs.values else None
+        return None if found is None or np.isnan(found.low) else found  # one user says nothing of others
 
     @property
     def scope(self) -> str:
@@ -205,8 +206,8 @@ def same_versions(records: Sequence[Record]) -> None:
         versions.checked(record.ground)
         for reason in versions.differs(record.ground, first.ground).values():
             raise BenchError(
-                f"{record.place} stands on another version than {first.place} ({reason}); their numbers do not compare "
-                "(bench results measure RUN brings a run to the newest version)"
+                f"{record.place} stands on another version or setting than {first.place} ({reason}); their numbers do "
+                f"not compare ({versions.MEND})"
             )
 
 

@@ -89,9 +89,14 @@ class GroundingTrainer:
         tried = []
         for gamma in settings.gammas:
             scores = grounded(distances, model.titles, popularity, gamma)
+            closed = valid.histories.bought
+            if closed is not None:
+                scores = np.where(closed.items_mask(scores.shape[1]), -np.inf, scores)
             order = np.argsort(-scores, axis=1, kind="stable")[:, :50].astype(np.int32)
-            tried.append(Rankings("item", order, np.take_along_axis(scores, order, axis=1)))
-        values = measured(tried, valid.targets, context.semantic_ids)
+            kept = np.take_along_axis(scores, order, axis=1)
+            order = order if closed is None else np.where(np.isneginf(kept), -1, order)
+            tried.append(Rankings("item", order, kept))
+        values = measured(tried, valid, context.semantic_ids)
         means = dict(zip(settings.gammas, values["item"][settings.select].mean(axis=1).tolist(), strict=True))
         best = max(means, key=lambda gamma: means[gamma])
         files.write_json(context.directory / FOUND, {"gamma": best, "tried": {str(g): v for g, v in means.items()}})

@@ -112,7 +112,7 @@ class AssistantTrainer:
             rankings.append(decoder.decode(model, valid.histories, None, context.device, Progress(quiet=True)))
             number = TargetRanks.of(rankings[-1], valid.targets, None, "item").means()[settings.select]
             context.log({f"eval_{settings.select}": number, "alpha": alpha}, len(rankings))
-        values = measured(rankings, valid.targets, context.semantic_ids)
+        values = measured(rankings, valid, context.semantic_ids)
         means = values["item"][settings.select].mean(axis=1).tolist()
         best = settings.alphas[int(np.argmax(means))]
         tried = {str(alpha): mean for alpha, mean in zip(settings.alphas, means, strict=True)}

@@ -31,7 +31,7 @@ from harness.decoding.search import MixtureSettings, proposals
 from harness.decoding.trie import Trie
 from harness.errors import BenchError
 from harness.evaluation.folds import FOLDS, folds, out_of_sample
-from harness.evaluation.target_ranks import TargetRanks
+from harness.evaluation.target_ranks import TargetRanks, sizes_left
 from harness.evaluation.validation import OUT, PROBED
 from harness.language import models
 from harness.language.prompts import Prompts
@@ -254,10 +254,12 @@ class MemoryTrainer:
     ) -> dict[str, dict[str, np.ndarray]]:
         """``{protocol: {metric: [options, n]}}`` of candidates scored in several ways ``[options, n, candidates]``."""
         sids = context.needs_semantic_ids("memory")
-        sizes = sids.group_sizes[leaves]
+        bought = context.valid.histories.bought
+        sizes = sizes_left(leaves, sids, bought)
+        by_item = wanted if bought is None else wanted & ~bought.has(context.valid.targets)[:, None]
         by_protocol: dict[str, dict[str, list[np.ndarray]]] = {"sid": {}, "item": {}}
         for option in scores:
-            ranks = {"sid": ranks_of(option, wanted), "item": ranks_of(option, wanted, sizes)}
+            ranks = {"sid": ranks_of(option, wanted), "item": ranks_of(option, by_item, sizes)}
             for protocol, (before, group) in ranks.items():
                 values = TargetRanks(before, group, max(50, scores.shape[2])).values(PROBED)
                 for name in PROBED:

@@ -5,12 +5,11 @@ A ranking of SIDs stands for items: those of a SID in the order of their ids, un
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from scipy.sparse import csr_matrix
 
 from harness.components import Evaluated
+from harness.data.dataset import Bought
 from harness.data.rankings import Rankings
 from harness.data.semantic_ids import SemanticIds
 from harness.evaluation.segments import bought
@@ -21,7 +20,7 @@ K = 10
 def beyond_accuracy(evaluated: Evaluated) -> dict[str, float | None]:
     """Coverage, Gini, popularity, novelty, diversity and repeats of the first ten items; see each function."""
     n_items = len(evaluated.items) or int(evaluated.rankings.ids.max(initial=0)) + 1
-    lists = top_items(evaluated.rankings, evaluated.semantic_ids, K)
+    lists = top_items(evaluated.rankings, evaluated.semantic_ids, K, evaluated.samples.histories.bought)
     shown = lists[lists >= 0]
     if not len(shown):
         return {}
@@ -41,22 +40,34 @@ def beyond_accuracy(evaluated: Evaluated) -> dict[str, float | None]:
     return found
 
 
-def top_items(rankings: Rankings, semantic_ids: SemanticIds | None, k: int) -> np.ndarray:
-    """The first k items of each ranking ``[n, k]``, -1 where there are fewer."""
-    ids = rankings.ids[:, :k]
+def top_items(rankings: Rankings, semantic_ids: SemanticIds | None, k: int, bought: Bought | None = None) -> np.ndarray:
+    """The first k items of each ranking ``[n, k]``, -1 where there are fewer.
+
+    Args:
+        bought: what must not be recommended: a SID stands for its other items alone.
+    """
     if rankings.kind == "item" or semantic_ids is None:
+        ids = rankings.ids[:, :k]
         return np.pad(ids, ((0, 0), (0, k - ids.shape[1])), constant_values=-1)
+    ids = rankings.ids
     order = np.argsort(semantic_ids.of_item, kind="stable")
     sizes = semantic_ids.group_sizes
     starts = np.r_[0, np.cumsum(sizes)[:-1]]
-    taken = np.where(ids < 0, 1, sizes[ids])  # what is nothing takes a place
-    before = np.cumsum(taken, axis=1) - taken
+    gone = bought.items_mask(len(semantic_ids.of_item)) if bought is not None else None
     found = np.full((len(ids), k), -1, dtype=np.int64)
+    place = np.zeros(len(ids), dtype=np.int64)
     for column in range(ids.shape[1]):
-        for inside in range(int(taken[:, column].max(initial=0))):
-            place = before[:, column] + inside
-            rows = np.flatnonzero((place < k) & (inside < taken[:, column]) & (ids[:, column] >= 0))
-            found[rows, place[rows]] = order[starts[ids[rows, column]] + inside]
+        if (place >= k).all():
+            break
+        of = ids[:, column]
+        for inside in range(int(np.where(of < 0, 1, sizes[of]).max(initial=0))):
+            rows = np.flatnonzero((of >= 0) & (inside < sizes[of]) & (place < k))
+            items = order[starts[of[rows]] + inside]
+            if gone is not None:
+                rows, items = rows[~gone[rows, items]], items[~gone[rows, items]]
+            found[rows, place[rows]] = items
+            place[rows] += 1
+        place[of < 0] += 1  # what is nothing takes a place
     return found
 
 
@@ -133,8 +144,3 @@ def title_vectors(titles: list[str]) -> csr_matrix:
         return csr_matrix(TfidfVectorizer(token_pattern=r"(?u)\b\w+\b").fit_transform(titles))
     except ValueError:  # no word in any title
         return csr_matrix((len(titles), 1))
-
-
-def summary(values: dict[str, Any]) -> str:
-    """A line of the values, for a terminal."""
-    return ", ".join(f"{name} {value:.4g}" for name, value in values.items() if value is not None)

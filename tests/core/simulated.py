@@ -62,7 +62,11 @@ def errors(world: World, rounds: int = 60) -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class Found:
-    """Shares of rounds: intervals that hold the truth, tests that claim a difference where there is none, and is."""
+    """Shares of rounds: intervals that hold the truth, tests that claim a difference where there is none, and is.
+
+    Attributes:
+        against_counting: false positives against a deterministic method.
+    """
 
     correlation: str
     design: float
@@ -70,6 +74,7 @@ class Found:
     spread: int
     coverage: float
     false_positives: float
+    against_counting: float
     power: float
 
 
@@ -78,19 +83,21 @@ def simulate(correlation: str, seeds: int, spread: int, rounds: int, number: int
     rng = np.random.default_rng([number, seeds, spread, len(correlation)])
     world = World(rng, CORRELATIONS[correlation])
     error, design = errors(world)
-    held = claimed = seen = 0
+    held = claimed = counted = seen = 0
     for _ in range(rounds):
         users = world.users()
         shift = [spread * error * rng.normal(size=seeds) for _ in range(3)]
         shift[2] = shift[2] + EFFECT * error
-        first, same, better = world.methods(users, shift)
+        first, same, better, counting = world.methods(users, [*shift, np.zeros(1)])
+        counting = Runs(counting.values, users, deterministic=True)
         if seeds == 1 and not spread:  # nothing that a seed moves: deterministic methods
             first, same, better = (Runs(one.values, users, deterministic=True) for one in (first, same, better))
         one = intervals(first)["HR@10"]
         held += one.low <= RATE <= one.high
         claimed += paired(first, same)["HR@10"].significant
+        counted += paired(counting, first)["HR@10"].significant
         seen += paired(first, better)["HR@10"].significant
-    return Found(correlation, design, seeds, spread, held / rounds, claimed / rounds, seen / rounds)
+    return Found(correlation, design, seeds, spread, held / rounds, claimed / rounds, counted / rounds, seen / rounds)
 
 
 def cells() -> list[tuple[str, int, int]]:
@@ -106,7 +113,8 @@ if __name__ == "__main__":
         kept.append(asdict(one))
         print(
             f"{one.correlation:<5} design {one.design:.2f} seeds {one.seeds} spread {one.spread}: coverage "
-            f"{one.coverage:.3f} false positives {one.false_positives:.3f} power {one.power:.2f}",
+            f"{one.coverage:.3f} false positives {one.false_positives:.3f} "
+            f"against counting {one.against_counting:.3f} power {one.power:.2f}",
             flush=True,
         )
     if len(sys.argv) > 2:

@@ -7,7 +7,7 @@ from click.testing import CliRunner
 from harness import api
 from harness.cli import cli
 from harness.data.dataset import Bought, Dataset, Items, Samples
-from harness.data.earlier import without_bought
+from harness.data.earlier import with_bought, without_bought
 from harness.data.rankings import Rankings
 from harness.data.semantic_ids import SemanticIds
 from harness.data.ties import Tied
@@ -66,6 +66,40 @@ def test_all_earlier_purchases_count_not_only_those_that_the_history_shows(long_
     assert mask.sum(axis=1).max() > 10
     taken = test.take(np.array([4, 1])).histories.bought.items_mask(30)
     np.testing.assert_array_equal(taken, mask[[4, 1]])
+
+
+def samples_of(sequence, window, order=None):
+    """A split of one user a sequence: every purchase but the first, its history cut to a window, in a file's order."""
+    users, histories, targets, wanted = [], [], [], []
+    for user, whole in enumerate(sequence):
+        for i in range(1, len(whole)):
+            for column, value in zip((users, histories, targets, wanted), (f"u{user}", whole[max(0, i - window) : i],
+                                     whole[i], set(whole[:i])), strict=True):  # fmt: skip
+                column.append(value)
+    order = np.arange(len(users)) if order is None else order
+    picked = [[column[i] for i in order] for column in (users, histories, targets, wanted)]
+    return Samples.build(*picked[:3], window).in_order(), picked[3]
+
+
+@pytest.mark.parametrize("window", [1, 2, 3, 8])
+def test_purchases_that_recur_are_told_in_the_order_of_the_file(window):
+    rng = np.random.default_rng(window)
+    sequence = [[0, 1, 0, 2], [0, 0, 0, 0, 1, 0, 0, 0, 2], *(rng.integers(0, 3, 12).tolist() for _ in range(30))]
+    samples, wanted = samples_of(sequence, window)
+    found = with_bought(samples, {}).histories.bought
+    for row in range(len(samples)):
+        items = found.items[found.starts[row] : found.starts[row + 1]]
+        assert set(items.tolist()) == wanted[samples.rows[row]], row
+
+
+def test_where_the_histories_say_the_order_the_file_may_be_in_any():
+    rng = np.random.default_rng(0)
+    sequence = [rng.permutation(40)[:20].tolist() for _ in range(10)]
+    samples, wanted = samples_of(sequence, 3, rng.permutation(190))
+    found = with_bought(samples, {}).histories.bought
+    for row in range(len(samples)):
+        items = found.items[found.starts[row] : found.starts[row + 1]]
+        assert set(items.tolist()) == wanted[samples.rows[row]]
 
 
 def test_a_sid_goes_when_all_its_items_were_bought(long_histories):

@@ -148,7 +148,7 @@ def test_a_name_is_no_formula_markup_or_command(tiny, tmp_path):
 def test_latex_is_a_booktabs_table(records):
     text = formats.latex([build(records, ["item"])])
     assert text.count("\\toprule") == text.count("\\bottomrule") == 1
-    assert "\\textbf{" in text and "\\underline{" in text and "$^{*\\dagger}$" in text
+    assert "\\textbf{" in text and "\\underline{" in text and "$^{*\\ddagger}$" in text
     assert text.count("{") == text.count("}")
     assert "\\textit{Traditional}" in text and "\\caption{item protocol" in text
 

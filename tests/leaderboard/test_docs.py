@@ -6,7 +6,6 @@ import re
 import numpy as np
 import pytest
 
-from harness import api
 from leaderboard import sentences
 from leaderboard.board import build
 from leaderboard.docs import REPEATS, ROOT, filled, tables
@@ -42,9 +41,9 @@ def test_what_is_made_is_not_looked_at_and_what_is_typed_is():
 
 
 @pytest.mark.data
-def test_the_shares_of_repeats_are_those_of_the_data(real_data):
+def test_the_shares_of_repeats_are_those_of_the_data(industrial):
     recorded = json.loads(REPEATS.read_text(encoding="utf-8"))
-    dataset = api.load_dataset(recorded["category"], data_dir=real_data)
+    dataset = industrial
     assert dataset.fingerprint == recorded["data"]
     for name, samples in dataset.splits.items():
         last = [history[-1] for history in samples.histories.lists()]

@@ -155,7 +155,7 @@ def test_a_long_table_is_sorted_whole_and_shown_as_it_is_scrolled_to(browser, ti
     shown = names(tab)
     assert 50 < len(shown) < 150 and shown[:3] == ["m149", "m148", "m147"]
     assert "150 of 150 rows" in tab.locator("#count").inner_text()
-    tab.get_by_role("button", name="Show all").click()
+    tab.locator("#more").dispatch_event("click")  # a mouse would scroll to it, which shows more rows by itself
     assert names(tab) == [f"m{number:03d}" for number in reversed(range(150))]
     assert tab.locator("#more").is_hidden()
     tab.close()
