@@ -16,6 +16,7 @@ from harness.cli.tables import duration, summary, table
 from harness.evaluation.measure import BAYES
 from harness.evaluation.statistics import paired
 from harness.runs import suite
+from harness.runs.suite_tuning import Tuned
 from harness.text.plain import Marked
 
 from . import reported, sentences
@@ -29,6 +30,7 @@ from .report.systems import Recipe, System, systems
 
 ROOT = Path(__file__).parents[1]
 SPEED = ROOT / "docs" / "benchmarks.json"
+SPEED_GPU = ROOT / "docs" / "benchmarks-gpu.json"
 SPEED_REAL = ROOT / "docs" / "benchmarks-industrial.json"
 RESULTS = ROOT / "leaderboard/results/Industrial_and_Scientific"
 REPEATS = ROOT / "docs" / "repeats.json"
@@ -38,6 +40,7 @@ RUN_COLUMNS = ("HR@1", "HR@10", "NDCG@10")
 TITLES = ROOT / "docs" / "benchmarks-titles.json"
 REPORTING = ROOT / "docs" / "benchmarks-reporting.json"
 SEARCHES = ROOT / "leaderboard/searches"
+BUDGET = SEARCHES / "table1-8-trials.json"
 EXPLORATION = SEARCHES / "minionerec.json"
 
 
@@ -53,7 +56,8 @@ def speed_table(record: dict[str, Any]) -> str:
     ]
     hardware = record["hardware"]
     caption = (
-        f"{hardware['processor']}, {record['threads']} threads, {record['category']}, {record['date']}, revision "
+        f"{hardware.get('accelerator', hardware['processor'])}, {record['threads']} threads, {record['category']}, "
+        f"{record['date']}, revision "
         f"{record['revision']}, peak memory of the whole process {record['peak memory GiB']:g} GiB."
     )
     return table(["what", "fast", "usual", "unit", "ratio", "same result"], lines) + "\n\n" + caption
@@ -230,6 +234,22 @@ def exploration_table(record: dict[str, Any]) -> str:
     return table(["SFT with", "best epoch", "valid HR@1", "HR@10", "NDCG@10"], lines) + f"\n\n*{record['note']}.*"
 
 
+def budget_table(record: dict[str, Any]) -> str:
+    """What the same budget found for each row of a suite, on valid."""
+    entries = {entry.label: entry for entry in suite.read(record["suite"]).entries}
+    rows = [Tuned(entries[label], {} if "problem" in found else found) for label, found in record["rows"].items()]
+    lines = [
+        [row.entry.label, *(row.count(state) if row.record else None for state in ("complete", "pruned")),
+         duration(row.seconds) if row.record else None, row.default, row.best,
+         f"{row.best - row.default:+.4f}" if row.best is not None and row.default is not None else None]
+        for row in rows
+    ]  # fmt: skip
+    data = next(row.record["data"] for row in rows if row.record)
+    note = f"{record['category']}; {record['budget']} a row, the recipe's own settings among them; data {data[:12]}"
+    headers = ["row", "complete", "pruned", "time", "recipe's settings", "best found", "gain"]
+    return table(headers, lines) + f"\n\n*{note}; valid NDCG@10, and test was not read.*"
+
+
 def trials_table(record: dict[str, Any]) -> str:
     """The trials of a recorded ablation, a column a key; what begins with Δ is a difference."""
 
@@ -253,6 +273,7 @@ def tables() -> dict[str, str]:
     return {
         "speed": speed_table(read(SPEED)),
         "speed-real": speed_table(read(SPEED_REAL)),
+        "speed-gpu": speed_table(read(SPEED_GPU)),
         "reporting": reporting_table(read(REPORTING)),
         "table1": main_table(),
         "readme": readme_table(),
@@ -276,6 +297,7 @@ def tables() -> dict[str, str]:
         "grpo": stages_table(ours),
         "d3": trials_table(read(SEARCHES / "d3.json")),
         "sdpo": trials_table(read(SEARCHES / "sdpo.json")),
+        "budget": budget_table(read(BUDGET)),
         "speed-titles": speed_table(read(TITLES)),
         "exploration": exploration_table(read(EXPLORATION)),
     }

@@ -89,7 +89,7 @@ def grpo_row(
         )
     ]
     best = beam_search(
-        generative.model, *pad_left([r["prompt_ids"] for r in rows], 0, device), Trie(generative.sid_tokens), 1
+        generative.model, *pad_left([r["prompt_ids"] for r in rows], 0, device), Trie(generative.sid_tokens, device), 1
     )
     for number in range(0, len(rows), 3):  # a third of the groups hold their target: published runs have 30 %
         rows[number]["target"] = int(best.leaves[number, 0])
