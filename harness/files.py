@@ -47,9 +47,18 @@ def check_output(path: str | None) -> None:
         BenchError: it is a folder, or its own folder cannot be written in.
     """
     if path:
-        if Path(path).is_dir():
-            raise BenchError(f"{path} is a folder; name a file")
+        _replaceable(Path(path))
         make_folder(Path(path).parent)
+
+
+def _replaceable(path: Path) -> None:
+    try:
+        if path.is_dir():
+            raise BenchError(f"{path} is a folder; name a file")
+        if path.exists() and not path.is_file():  # a device, a pipe: it would be gone
+            raise BenchError(f"{path} is no regular file; name one, or a new one")
+    except OSError as error:
+        raise BenchError(f"{str(path)[:80]} cannot be written ({error.strerror}); name a place that can be") from None
 
 
 @contextlib.contextmanager
@@ -57,8 +66,7 @@ def replace_file(path: Path) -> Iterator[Path]:
     """Yields a temporary path beside `path`; on success it is synced and takes its place."""
     make_folder(path.parent)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    if path.is_dir():
-        raise BenchError(f"{path} is a folder; name a file")
+    _replaceable(path)
     try:
         yield temporary
         with open(temporary, "rb+") as file:
@@ -80,7 +88,7 @@ def replace_folder(path: Path) -> Iterator[Path]:
     """Yields a temporary folder beside `path`; on success it takes its place."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
+    make_folder(temporary)
     try:
         yield temporary
         for file in temporary.rglob("*"):

@@ -124,6 +124,15 @@ def tuned_trials(category: str, data: str) -> int:
 
 
 def _tuned_on(category: str, data: str) -> dict[str, Any]:
+    found: dict[str, Any] = facts(category).get("tuned") or {}
+    return found if found and data.startswith(found["data"]) else {}
+
+
+def facts(category: str) -> dict[str, Any]:
+    """What ``configs/datasets/<category>.yaml`` says of a category; nothing where there is none.
+
+    Raises:
+        BenchError: the file is damaged.
+    """
     path = shipped("datasets", f"{category}.yaml")
-    found: dict[str, Any] = (read_yaml(path).get("tuned") or {}) if path.is_file() else {}
-    return found if found and found["data"] == data else {}
+    return read_yaml(path, outlines.DatasetFacts, "restore it from the package") if path.is_file() else {}

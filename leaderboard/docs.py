@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.cli.tables import duration, summary, table
+from harness.errors import BenchError
 from harness.evaluation.measure import BAYES
 from harness.evaluation.statistics import paired
 from harness.runs import suite
@@ -316,15 +317,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="change nothing; fail where a document differs")
     options = parser.parse_args()
-    found = tables()
+    try:
+        found = tables()
+    except (OSError, ValueError, LookupError, StopIteration, BenchError) as error:
+        shown = error.message if isinstance(error, BenchError) else f"{type(error).__name__}: {error}"
+        raise SystemExit(f"a recorded file is missing or damaged ({shown}); git checkout brings it back") from None
+    shown: set[str] = set()
     for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
         text = path.read_text(encoding="utf-8")
+        shown |= {name for name in found if f"<!-- {name} -->\n" in text and f"<!-- /{name} -->" in text}
         new = filled(text, found)
         if new != text and options.check:
             raise SystemExit(f"{path.name} does not hold the recorded tables; run make docs")
         if new != text:
             path.write_text(new, encoding="utf-8")
             print(f"wrote {path.name}")
+    if missing := sorted(set(found) - shown):
+        raise SystemExit(
+            f"no page holds {', '.join(f'<!-- {name} -->' for name in missing)}; a mark is misspelt or gone"
+        )
 
 
 if __name__ == "__main__":

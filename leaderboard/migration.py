@@ -43,7 +43,9 @@ def migrated(record: Record, dataset: Dataset | None, plugins: Plugins) -> Recor
         ranks = {protocol: record.ranks(protocol, name) for protocol in ("sid", "item")}
         known = {protocol: one for protocol, one in ranks.items() if one is not None}
         found: dict[str, Any] = {protocol: one.means() for protocol, one in known.items()}
-        users = user_index.decode(content["users"], len(next(iter(known.values())))) if "users" in content else None
+        users = None
+        if "users" in content and known:
+            users = user_index.decode(content["users"], len(next(iter(known.values()))))
         if users is not None:
             found |= statistics.recorded({p: statistics.of_one_run(one.values(), users) for p, one in known.items()})
         stages[name] = stage | {key: value for key, value in found.items() if not _close(stage.get(key), value)}

@@ -253,8 +253,8 @@ class Record:
         values = ranks.values((metric,)) if ranks is not None else {}
         if metric not in values:
             return None
-        found = of_one_run({metric: values[metric]}, self.users)[metric]
-        return found.low, found.high
+        found = of_one_run({metric: values[metric]}, self.users).get(metric)
+        return (found.low, found.high) if found is not None else None
 
     @cached_property
     def users(self) -> np.ndarray | None:
@@ -358,9 +358,13 @@ def trusted(record: Record) -> Record:
     """The record, if it agrees with itself.
 
     Raises:
-        BenchError: it does not: a file was changed by hand or half replaced; or the version that made it is known to
-            have made such rows wrong.
+        BenchError: it does not: a file was changed by hand or half replaced; or it stands on a version that is not
+            known here; or the version that made it is known to have made such rows wrong.
     """
+    try:
+        versions.checked(record.ground)
+    except BenchError as error:
+        raise BenchError(f"{record.place}: {error.message}") from None
     wrong = denied.reason(record.content)
     if wrong:
         raise BenchError(

@@ -59,6 +59,7 @@ class RecordFile(Schema):
     stages: Annotated[dict[Name, StageMetrics], Len(1)]
     cost: Cost
     users: UserIndex | None = None
+    origin: dict[str, object] = {}
     ground: Ground = Ground()
     migrated: Text | None = None
     optimum: Optimum = Field(Optimum(), alias="Bayes-optimal")

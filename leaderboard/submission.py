@@ -21,7 +21,7 @@ from harness.runs.run_directory import RunDirectory
 
 from .collected import read_all
 from .migration import migrated
-from .record import Record
+from .record import Record, trusted
 from .verify import Verdict, evidence_folder, verify
 
 
@@ -49,9 +49,9 @@ def migrate_all(paths: Sequence[str], plugins: Plugins, data_dir: str | None) ->
     """Bring the records of files and folders to the newest format, in place; a line each.
 
     Raises:
-        BenchError: a path holds no record, or one is damaged; nothing is written then.
+        BenchError: a path holds no record, or one is damaged or contradicts itself; nothing is written then.
     """
-    records, here = _records(paths), _Datasets(plugins, data_dir)
+    records, here = [trusted(record) for record in _records(paths)], _Datasets(plugins, data_dir)
     found = [(record, migrated(record, here.of(record), plugins)) for record in records]
     lines = []
     for record, new in found:

@@ -21,6 +21,7 @@ from harness.errors import BenchError
 from harness.evaluation import measure, user_index
 from harness.evaluation.agreement import TOLERANCE
 from harness.evaluation.segments import BOUGHT
+from harness.evaluation.statistics import of_one_run, recorded
 from harness.plugins import Plugins
 from harness.runs import run_directory
 from harness.runs.config import hashed, identified
@@ -94,8 +95,7 @@ def verify(record: Record, dataset: Dataset | None, plugins: Plugins, folder: Pa
         dataset: the category as it is found here; None where it is not: then only target ranks are looked at.
         folder: holds the rankings files (a run directory, or what was exported); beside the record by default.
 
-    Raises:
-        BenchError: a rankings or SID file is there and damaged.
+    A rankings or SID file that is there and damaged makes the record false.
     """
     verdict = Verdict(record)
     try:
@@ -118,17 +118,21 @@ def verify(record: Record, dataset: Dataset | None, plugins: Plugins, folder: Pa
     if not present:
         verdict.open = f"no rankings file in {folder}"
         return verdict
-    semantic_ids = _semantic_ids(record, dataset, folder)
+    try:
+        semantic_ids = _semantic_ids(record, dataset, folder)
+    except BenchError as error:
+        verdict.false.append(error.format_message())
+        return verdict
     verdict.false += _derived(record, dataset, plugins, semantic_ids)
     for stage, path in present.items():
-        in_file = Rankings.read(path, semantic_ids)
         try:
-            rankings = in_file.of(dataset.test, path)
+            rankings = Rankings.read(path, semantic_ids, items=len(dataset.items)).of(dataset.test, path)
         except BenchError as error:
             verdict.false.append(error.format_message())
             continue
         here = measure.measure(plugins, measure.Evaluated.test(rankings, dataset, semantic_ids)) | {
-            "rankings": rankings.fingerprint
+            "rankings": rankings.fingerprint,
+            "ties": rankings.order,
         }
         measured = record.stages[stage].get(measure.MEASURED, 1)
         older = measured < 2
@@ -161,13 +165,14 @@ def _by_itself(record: Record) -> list[str]:
     """The metrics follow from the record's own target ranks, could be true, and lie in their intervals."""
     wrong = denied.reason(record.content)
     lines = ([f"the version that made it made such rows wrong: {wrong}"] if wrong else []) + contradictions(record)
-    n = record.content["rows"].get("test")
+    contradicted, n = bool(lines), record.content["rows"].get("test")
     for stage in record.stages:
         for protocol in record.protocols:
             where = f"{stage}, {protocol} protocol"
             said, ranks = record.metrics(protocol, stage), record.ranks(protocol, stage)
             whole = ranks is not None and bool((ranks.group == 1).all())
             lines += [f"{where}: {line}" for line in problems(said, samples=n, whole=whole)]
+            lines += [] if contradicted else _intervals(record, stage, protocol)
             valid = (record.stages[stage].get("valid") or {}).items()
             lines += [
                 f"{stage}: valid {name} = {value!r} lies outside 0–1"
@@ -175,6 +180,16 @@ def _by_itself(record: Record) -> list[str]:
                 if not (isinstance(value, (int, float)) and 0 <= value <= 1)
             ]
     return lines
+
+
+def _intervals(record: Record, stage: str, protocol: str) -> list[str]:
+    """Where a stage's intervals and design effects are not those of its ranks and users."""
+    entry, ranks = record.stages[stage], record.ranks(protocol, stage)
+    if entry.get(measure.MEASURED, 1) < EXPECTED_RANKS or record.users is None or ranks is None:
+        return []
+    found = recorded({protocol: of_one_run(ranks.values(), record.users)})
+    said = {key: {protocol: (entry.get(key) or {}).get(protocol, {})} for key in found if entry.get(key)}
+    return [f"{stage}: {line}" for line in _differences(said, found)]
 
 
 def _of_the_data(record: Record, dataset: Dataset) -> list[str]:

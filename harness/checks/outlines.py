@@ -51,6 +51,29 @@ class Searches(Closed):
     data: Annotated[str, Len(12, 64)]
 
 
+def _of_the_run(given: str) -> str:
+    key = given.partition("=")[0].strip()
+    if "=" not in given or key.split(".")[0] in ("dataset", "probe", "protocol"):
+        raise fault("must be key=value, of what a method does: data, probe and protocol are the same for all")
+    return given
+
+
+class Tuned(Closed):
+    """Settings that were found on one version of a category's data."""
+
+    data: Annotated[str, Len(12, 64)]
+    trials: Annotated[int, Ge(0)] = 0
+    methods: dict[Name, list[Annotated[Text, AfterValidator(_of_the_run)]]]
+
+
+class DatasetFacts(Closed):
+    """What is known of a category (``configs/datasets/*.yaml``)."""
+
+    layout: Name
+    published_rows: dict[Literal["train", "valid", "test"], Annotated[int, Ge(0)]] = {}
+    tuned: Tuned | None = None
+
+
 class Protocol(Closed):
     """What an evaluation declares beside the split."""
 
@@ -93,7 +116,17 @@ class Wrong(Closed):
         return self
 
 
-Changelog = dict[str, Annotated[list[VersionEntry], Len(1)]]
+def _in_order(entries: list[VersionEntry]) -> list[VersionEntry]:
+    numbers = [entry.version for entry in entries]
+    if numbers != list(range(1, len(numbers) + 1)):
+        raise fault(f"has versions {numbers}; number them 1, 2, … in order")
+    for entry in entries:
+        if entry.superseded_by is not None and not entry.version < entry.superseded_by <= len(numbers):
+            raise fault(f"version {entry.version} is superseded by {entry.superseded_by}, which does not follow it")
+    return entries
+
+
+Changelog = dict[str, Annotated[list[VersionEntry], Len(1), AfterValidator(_in_order)]]
 
 
 class Versions(Closed):
@@ -123,6 +156,7 @@ class Recipe(Closed):
     deterministic: bool | None = None
     settings_from: Literal["paper", "search", "choice"] | None = None
     searched: Searches | None = None
+    tuned: list[Text] | None = None
     protocol: Protocol | None = None
     tokenizer: Component = None
     backbone: Component = None

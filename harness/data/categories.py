@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness import files, recipes
+from harness import recipes
 from harness.checks import names
 from harness.data.dataset import Dataset
 from harness.data.problems import Problems
@@ -107,14 +107,11 @@ def read_if_here(plugins: Plugins, name: str, data_dir: str | None, settings: di
 
 def _published(dataset: Dataset) -> str:
     """How the rows compare with the published split, where one is known (``configs/datasets``)."""
-    path = recipes.shipped("datasets", f"{dataset.category}.yaml")
-    if not path.exists():
-        return ""
-    facts = files.read_yaml(path)
+    facts = recipes.facts(dataset.category)
     if dataset.layout != facts.get("layout"):
         return ""
     notes = []
-    for split, rows in facts["published_rows"].items():
+    for split, rows in facts.get("published_rows", {}).items():
         here = len(dataset.splits[split])
         if here != rows:
             notes.append(f"{split}: reconstructed ({here:,}/{rows:,} rows)")

@@ -77,6 +77,13 @@ class Rankings:
         header = f"{self.kind};{'x'.join(map(str, self.ids.shape))};".encode()
         return hashlib.sha256(header + np.ascontiguousarray(self.ids, dtype="<i4").tobytes()).hexdigest()
 
+    @property
+    def order(self) -> str:
+        """sha256 of which candidates are tied: where a score falls, and who was cut; not of the scores' digits."""
+        falls = self.scores[:, 1:] < self.scores[:, :-1]
+        parts = [falls.tobytes(), *([self.tied.count.tobytes(), self.tied.ids.tobytes()] if self.tied else [])]
+        return hashlib.sha256(b";".join(parts)).hexdigest()
+
     def check(self, catalogue: int, k: int = 0, more: bool = False) -> None:
         """Hold a decoder to its contract: k distinct candidates of the catalogue, finite scores that do not rise.
 

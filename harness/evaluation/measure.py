@@ -154,6 +154,8 @@ def bayes_optimal(dataset: Dataset, semantic_ids: SemanticIds | None) -> dict[st
     assert dataset.oracle is not None
     shipped = dataset.given
     own = semantic_ids is not None and shipped is not None and semantic_ids.fingerprint == shipped.fingerprint
+    if dataset.test.histories.bought is not None:  # the generator knows nothing of a protocol that leaves items out
+        return {}
     result: dict[str, Any] = {}
     kinds: tuple[Protocol, ...] = ("item", "sid") if own else ("item",)
     for kind in kinds:

@@ -14,6 +14,7 @@ the seeds' share being all that their means vary; the seeds of two sides have on
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -270,8 +271,12 @@ def of_one_run(values: Mapping[str, np.ndarray], users: np.ndarray | None) -> di
     Args:
         values: ``{metric: [n]}`` of each sample.
         users: ``[n]`` the user of each, or None.
+
+    Returns:
+        Those that there are: one user says nothing of others.
     """
-    return intervals(Runs({name: value[None] for name, value in values.items()}, users, deterministic=True))
+    found = intervals(Runs({name: value[None] for name, value in values.items()}, users, deterministic=True))
+    return {name: one for name, one in found.items() if not np.isnan(one.low)}
 
 
 def recorded(found: Mapping[str, Mapping[str, Interval]]) -> dict[str, Any]:
@@ -354,6 +359,8 @@ def paired(first: Runs, second: Runs, together: bool = False) -> dict[str, Paire
             sides = [_Parts.of(a, clusters, first.deterministic), _Parts.of(b, clusters, second.deterministic)]
             by_user = clusters.sums(change - change.mean())
         one = _interval(float(change.mean()), by_user, first.n, sides, float(change.var()) / max(1, first.n))
+        if np.isnan(one.p):  # one user says nothing of others: no claim
+            one = dataclasses.replace(one, p=1.0)
         results.append((name, float(a.mean()), float(b.mean()), one, change))
     corrected = holm(np.array([one.p for _, _, _, one, _ in results]))
     return {

@@ -47,6 +47,10 @@ def begun(folder: RunDirectory) -> dict[str, Any]:
                 f"{folder.path}: {key} is {content[key]!r:.60} in {MANIFEST}, {settings[name]!r:.60} in {CONFIG}; "
                 f"{DAMAGED}"
             )
+    began = ((content.get("ground") or {}).get("protocol") or {}).get("seen", "keep")
+    now = (settings.get("protocol") or {}).get("seen", "keep")
+    if began != now:
+        raise BenchError(f"{folder.path}: protocol.seen is {began} in {MANIFEST}, {now} in {CONFIG}; {DAMAGED}")
     return content
 
 
@@ -101,6 +105,8 @@ def semantic_ids(folder: RunDirectory) -> SemanticIds | None:
     """
     expected = folder.manifest["fingerprints"]["semantic_ids"]
     if expected is None:
+        if (folder.path / SEMANTIC_IDS).exists():
+            raise BenchError(f"{folder.path} has {SEMANTIC_IDS}, and {MANIFEST} knows of none; {DAMAGED}")
         return None
     return SemanticIds.read(folder.path / SEMANTIC_IDS, "run the method again", expected)
 

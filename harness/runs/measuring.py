@@ -28,7 +28,7 @@ def stage(
     """
     rankings = rankings_of(folder, name, dataset.test, semantic_ids)
     metrics = measure(plugins, Evaluated.test(rankings, dataset, semantic_ids))
-    metrics["rankings"] = rankings.fingerprint
+    metrics["rankings"], metrics["ties"] = rankings.fingerprint, rankings.order
     metrics["train"] = folder.finished(f"{name}/fit")
     metrics["decode"] = dict(folder.finished(f"{name}/decode") or {})
     metrics["valid"] = metrics["decode"].pop("valid", None)
@@ -83,10 +83,12 @@ def again(folder: RunDirectory, plugins: Plugins, data_dir: str | None) -> dict[
     result |= of_the_samples(dataset, semantic_ids)
     for name, entry in result["stages"].items():
         old = before.get(name, {})
-        first = old.get(FIRST_MEASURED, old.get(MEASURED, 1)) if old else entry[MEASURED]
+        made = entry[MEASURED] if folder.manifest.get("ground") else 1  # grounds came with version 3
+        first = old.get(FIRST_MEASURED, old.get(MEASURED, 1)) if old else made
         if first != entry[MEASURED]:
             entry[FIRST_MEASURED] = first
-        if old.get(MEASURED, 1) > 1 and old.get("rankings") not in (None, entry["rankings"]):
+        same = all(old.get(key) in (None, entry[key]) for key in ("rankings", "ties"))
+        if old.get(MEASURED, 1) > 1 and not same:
             raise BenchError(
                 f"{folder.rankings(name)} does not hold the rankings that were measured before; run the method again, "
                 f"or delete {folder.path / METRICS} to measure the file as it is"
@@ -99,4 +101,5 @@ def again(folder: RunDirectory, plugins: Plugins, data_dir: str | None) -> dict[
 def of_the_samples(dataset: Dataset, semantic_ids: SemanticIds | None) -> dict[str, Any]:
     """What stands in ``metrics.json`` beside the stages: users of the samples, and what could be reached at best."""
     beside: dict[str, Any] = {user_index.KEY: user_index.encode(user_index.of(dataset.test))}
-    return beside | ({BAYES: bayes_optimal(dataset, semantic_ids)} if dataset.oracle is not None else {})
+    optimal = bayes_optimal(dataset, semantic_ids) if dataset.oracle is not None else {}
+    return beside | ({BAYES: optimal} if optimal else {})

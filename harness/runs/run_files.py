@@ -11,6 +11,7 @@ from typing import Annotated, Any
 from annotated_types import Ge, Le, Len
 from pydantic import AfterValidator, Field, model_validator
 
+from harness.checks.outlines import Protocol, Searches
 from harness.checks.schemas import CategoryName, Count, Finite, Name, Schema, Seconds, Seed, Share, fault
 from harness.recipes import GROUPS, group_of
 
@@ -25,6 +26,7 @@ def _group(name: str) -> str:
 
 Group = Annotated[str, AfterValidator(_group)]
 Values = dict[str, Share]
+Amount = Annotated[float, Ge(0), Le(1e12)]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{8,64}$")]
 
 
@@ -60,6 +62,10 @@ class Done(Schema):
     parameters: Count | None = None
     trained: Trained | None = None
     run: str | None = None
+    steps: Amount = 0
+    epochs: Amount = 0
+    best_step: Amount = Field(0, alias="best step")
+    best_epoch: Amount = Field(0, alias="best epoch")
 
     @model_validator(mode="after")
     def metrics_are_shares(self) -> Done:
@@ -85,12 +91,19 @@ class ComponentCode(Schema):
     distribution: str | None = None
 
 
+class Kept(Schema):
+    """A step that other code made and that was kept."""
+
+    changed: list[str]
+
+
 class Manifest(Schema):
     """``manifest.json``. A run that has not begun has few of these; see :class:`BegunManifest`."""
 
     done: dict[str, Done] = {}
     code: dict[str, dict[str, str]] = {}
     mlflow: dict[str, Any] = {}
+    kept: dict[str, Kept] = {}
 
 
 class NamedVersion(Schema):
@@ -103,9 +116,9 @@ class NamedVersion(Schema):
 class Ground(Schema):
     """What numbers stand on (:mod:`harness.data.versions`)."""
 
-    dataset: NamedVersion | None = None
-    split: NamedVersion | None = None
-    protocol: NamedVersion | None = None
+    dataset: NamedVersion = NamedVersion(name="-", version=1)
+    split: NamedVersion = NamedVersion(name="-", version=1)
+    protocol: NamedVersion = NamedVersion(name="-", version=1)
 
 
 class BegunManifest(Manifest):
@@ -174,8 +187,9 @@ class StageMetrics(Schema):
     ranks: dict[str, Ranks] | None = None
     intervals: dict[str, dict[str, Annotated[list[Share], Len(2, 2)]]] | None = None
     rankings: str | None = None
+    ties: str | None = None
     design_effects: dict[str, dict[str, Annotated[float, Ge(0), Le(1e9)]]] | None = Field(None, alias="design effects")
-    beyond_accuracy: dict[str, float | None] | None = Field(None, alias="beyond accuracy")
+    beyond_accuracy: dict[str, Annotated[float, Ge(0), Le(1e9)] | None] | None = Field(None, alias="beyond accuracy")
     invalid: Count | None = None
     train: Done | None = None
     decode: Done
@@ -183,7 +197,7 @@ class StageMetrics(Schema):
     levels: Levels | None = None
     segments: dict[str, dict[str, Segment]] | None = None
     measured: Annotated[int, Ge(1), Le(1000)] = 1
-    first_measured: Annotated[int, Ge(1), Le(1000)] | None = Field(None, alias="first measured")
+    first_measured: Annotated[int, Ge(1), Le(1000)] = Field(1, alias="first measured")
 
 
 class Metrics(Schema):
@@ -229,3 +243,8 @@ class Config(Schema):
     summary: str | None = None
     group: str | None = None
     reported: str | None = None
+    protocol: Protocol = Protocol()
+    deterministic: bool = False
+    settings_from: str = ""
+    searched: Searches = Searches(trials=0, category="-", data="0" * 12)
+    tuned: list[str] = []

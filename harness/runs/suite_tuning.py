@@ -12,6 +12,7 @@ from typing import Any
 
 from harness import files
 from harness.checks.names import slug
+from harness.data import categories
 from harness.errors import BenchError
 from harness.plugins import Plugins
 from harness.runs import tuning
@@ -68,8 +69,11 @@ class Tuned:
 
     @property
     def default(self) -> float | None:
-        """The valid metric of the recipe's own settings, the first trial."""
-        return self.value(next((t for t in self.record.get("trials", ()) if t["number"] == 0), None))
+        """The valid metric of the recipe's own settings, which are the first trial (again, where it was killed)."""
+        trials = self.record.get("trials", ())
+        first = next((trial["settings"] for trial in trials if trial["number"] == 0), None)
+        known = (self.value(trial) for trial in trials if trial["settings"] == first)
+        return next((value for value in known if value is not None), None)
 
     @property
     def best(self) -> float | None:
@@ -89,8 +93,13 @@ def tune(
     suite: Suite, category: str, budget: Budget, seed: int, plugins: Plugins, data_dir: str | None, runs: Path,
     device: str, mlflow: bool, prune: bool, say: Callable[[str], None],
 ) -> list[Tuned]:  # fmt: skip
-    """Search the settings of every row within the budget."""
-    found = []
+    """Search the settings of every row within the budget.
+
+    Raises:
+        BenchError: the category cannot be read.
+    """
+    categories.read(plugins, category, data_dir, {})
+    found: list[Tuned] = []
     chosen = rows(suite)
     for number, entry in enumerate(chosen, start=1):
         title = f"[{number}/{len(chosen)}] {entry.label}"
@@ -142,7 +151,10 @@ def _reporter(title: str, search: tuning.Search, say: Callable[[str], None]) -> 
 def kept(suite: Suite, category: str, found: list[Tuned], budget: Budget, runs: Path) -> Path:
     """Write what was found beside the suite's logs; rows of an earlier call that this one left out stay."""
     path = runs / category / "suites" / suite.name / "tuning.json"
-    before = files.read_json(path) if path.is_file() else {}
+    try:
+        before = files.read_json(path)
+    except BenchError:  # none yet, or damaged: it is written anew
+        before = None
     same = isinstance(before, dict) and before.get("budget") == budget.shown
     rows = before.get("rows") if same else None
     files.write_json(
@@ -152,7 +164,11 @@ def kept(suite: Suite, category: str, found: list[Tuned], budget: Budget, runs: 
             "category": category,
             "budget": budget.shown,
             "rows": (rows if isinstance(rows, dict) else {})
-            | {row.entry.label: row.record or {"problem": row.problem} for row in found},
+            | {
+                row.entry.label: row.record or {"problem": row.problem}
+                for row in found
+                if row.record or not isinstance(rows, dict) or row.entry.label not in rows
+            },
         },
     )
     return path

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from functools import partial
 from pathlib import Path
@@ -132,6 +133,8 @@ def tune(
     from harness.runs import suite_tuning
     from harness.runs.machine import prepare_device, quieten
 
+    if minutes is not None and not math.isfinite(minutes):
+        raise BenchError(f"--minutes {minutes}: give a number of minutes")
     if (trials is None) == (minutes is None):
         raise BenchError("give --trials N or --minutes M: the budget that each row has")
     files.check_output(output)
@@ -162,7 +165,10 @@ def tune(
     click.echo(text + f"\nrecord: {kept}")
     if output:
         files.write_text(Path(output), text)
-    if any(row.problem and not row.problem.startswith("nothing to search") for row in found):
+    failed = [row for row in found if row.problem and not row.problem.startswith("nothing to search")]
+    for row in failed:
+        click.echo(f"failed: {row.entry.label}: {row.problem}", err=True)
+    if failed:
         sys.exit(1)
 
 

@@ -71,7 +71,10 @@ class Comparison:
         """The comparison as plain values, with what it rests on; without samples, which are the data's own."""
 
         def plain(tests: dict[str, Paired]) -> dict[str, Any]:
-            return {name: dataclasses.asdict(result) for name, result in tests.items()}
+            def known(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+                return {key: None if isinstance(value, float) and np.isnan(value) else value for key, value in pairs}
+
+            return {name: dataclasses.asdict(result, dict_factory=known) for name, result in tests.items()}
 
         records = [*self.first.recipe.records, *self.second.recipe.records]
         content = records[0].content
@@ -236,7 +239,10 @@ def paired_table(first: str, second: str, results: dict[str, Paired]) -> str:
     return table(["Metric", first, second, *PAIRED], rows)
 
 
-def _interval(result: Paired) -> str:
+def _interval(result: Paired) -> str | None:
+    """The bounds of the difference; None where one user says nothing of others."""
+    if np.isnan(result.low):
+        return None
     return f"{result.low:+.4f} to {result.high:+.4f}"
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from harness.components import Evaluated
 from harness.evaluation.statistics import recorded
 
@@ -22,5 +24,5 @@ def design_effects(evaluated: Evaluated) -> Any:
 
 
 def invalid(evaluated: Evaluated) -> int:
-    """CC: predictions (not rows) that are nothing in the catalogue."""
-    return int((evaluated.rankings.ids < 0).sum())
+    """CC: predictions (not rows) that are nothing in the catalogue; a place that nobody is left for is none."""
+    return int(((evaluated.rankings.ids < 0) & np.isfinite(evaluated.rankings.scores)).sum())
