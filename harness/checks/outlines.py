@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Len
-from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
+from pydantic import AfterValidator, Discriminator, Field, RootModel, Tag, model_validator
 
 from harness.checks.schemas import FAULT, UNNAMED, Closed, Name, Schema, Seed, fault
 
@@ -136,6 +136,34 @@ class Versions(Closed):
     splits: Changelog
     protocols: Changelog
     wrong: list[Wrong] = []
+
+
+Hex40 = Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
+
+
+class PinnedFile(Closed):
+    """A file of a published split."""
+
+    role: Annotated[str, Field(pattern=r"^[\w.-]+(/[\w.-]+)?$")]
+    repository: Annotated[str, Field(pattern=r"^[\w.-]+/[\w.-]+$")]
+    commit: Hex40
+    path: Annotated[str, Field(pattern=r"^[\w.-]+(/[\w.-]+)*$")]
+    blob: Hex40
+    bytes: Annotated[int, Ge(1)] = 1
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] = "0" * 64
+
+
+class CatalogueEntry(Closed):
+    """A published split that can be fetched."""
+
+    layout: Name
+    make: Literal["s3rec", "movielens", "lcrec", ""] = ""
+    licence: Annotated[str, Len(1, 1_000)]
+    files: Annotated[list[PinnedFile], Len(1)]
+
+
+class Catalogue(RootModel[dict[Name, CatalogueEntry]]):
+    """``configs/catalogue.yaml``."""
 
 
 class Recipe(Closed):

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness.cli.common import data_dir_option, set_option, with_plugins
+from harness.cli.common import data_dir_option, quiet_option, set_option, with_plugins
 
 if TYPE_CHECKING:
     from harness.plugins import Plugins
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @click.group()
 def data() -> None:
-    """List, show and validate categories."""
+    """List, fetch, show and validate categories."""
 
 
 @data.command("list")
@@ -27,6 +27,36 @@ def list_(plugins: Plugins, data_dir: str | None) -> None:
 
     for category in categories.find(plugins, data_dir):
         click.echo(line(f"{category.name:<32} {category.layout:<12} {category.root or 'embedded (generated)'}"))
+
+
+@data.command()
+@click.argument("category", nargs=-1, metavar="[CATEGORY]…")
+@click.option("--output", metavar="DIR", help="A data directory.  [default: the user's cache, which is looked in last]")
+@click.option("--force", is_flag=True, help="In place of a folder that is there.")
+@quiet_option
+@with_plugins
+def fetch(plugins: Plugins, category: tuple[str, ...], output: str | None, force: bool, quiet: bool) -> None:
+    """Download published splits, check each file against its pinned content, and put them where runs find them.
+
+    Without a name: the list of what can be fetched. BENCH_MIRROR names another host or a folder that holds the files.
+    """
+    from pathlib import Path
+
+    from harness.cli.tables import table
+    from harness.data import categories, fetching, published
+    from harness.progress import Progress
+
+    if not category:
+        listed = [[e.name, e.layout, e.size, e.licence] for e in map(published.get, published.known())]
+        click.echo(table(["category", "layout", "size", "licence"], listed))
+        return
+    entries = [published.get(name) for name in category]  # all are known before one is fetched
+    root = Path(output) if output else categories.roots(None)[-1]
+    for entry in entries:
+        folder = fetching.fetch(entry, root, Progress(quiet), force)
+        dataset = categories.read(plugins, entry.name, str(root), {})
+        rows = ", ".join(f"{name} {len(samples):,}" for name, samples in dataset.splits.items())
+        click.echo(f"{folder}: {len(dataset.items):,} items; {rows}; fingerprint {dataset.fingerprint[:12]}")
 
 
 @data.command()

@@ -9,10 +9,12 @@ from typing import Any
 
 from harness import recipes
 from harness.checks import names
+from harness.data import fetching, published
 from harness.data.dataset import Dataset
 from harness.data.problems import Problems
 from harness.errors import BenchError, unknown
 from harness.plugins import Plugins
+from harness.progress import Progress
 from harness.settings import settings as validated
 
 ENVIRONMENT_VARIABLE = "BENCH_DATA"
@@ -81,11 +83,18 @@ def read(
         settings: of the reader, from the recipe's or ``--set``'s ``dataset``.
         problems: collects what is wrong; without it the first error is raised.
 
+    A category that is not here and can be fetched is fetched where ``BENCH_FETCH`` is 1.
+
     Raises:
-        BenchError: no such category (with where it was looked for), or the data is unusable.
+        BenchError: no such category (with where it was looked for, or how it is fetched), or the data is unusable.
     """
     names.checked_category(name)
     categories = {c.name: c for c in find(plugins, data_dir)}
+    if name not in categories and (entry := published.find(name)) is not None:
+        if os.environ.get(fetching.FETCH) != "1":
+            raise BenchError(entry.offer)
+        fetching.fetch(entry, roots(data_dir)[-1], Progress())
+        categories = {c.name: c for c in find(plugins, data_dir)}
     if name not in categories:
         looked = ", ".join(str(r) for r in roots(data_dir))
         mend = f"(looked in {looked}; give --data-dir or set {ENVIRONMENT_VARIABLE}, or use the embedded Synthetic)"
