@@ -139,7 +139,7 @@ class Board:
     reported: tuple[reported.Reported, ...]
     passed_over: list[str]
 
-    @property
+    @cached_property
     def rows(self) -> list[Row]:
         """Every row, once."""
         return list({row.name: row for table in self.tables for row in table.rows}.values())

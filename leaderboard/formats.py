@@ -60,7 +60,9 @@ def effort_table(board: Board) -> list[str]:
         "Settings: from a search on valid, from the paper, or chosen by hand; trials that were trained to their end; "
         "whether the search was on this very data; — where an older record does not say"
     ]
-    own = {row.effort.own: [r.name for r in board.rows if r.effort.own == row.effort.own] for row in board.rows}
+    own: dict[tuple[str, ...], list[str]] = {}
+    for row in board.rows:
+        own.setdefault(row.effort.own, []).append(row.name)
     said += [
         f"{', '.join(map(plain.markdown, names))}: settings that this data has for them alone, "
         f"{', '.join(f'`{setting}`' for setting in settings)}"
