@@ -169,6 +169,14 @@ def notes(board: Board, found: Table) -> list[str]:
         )
     if any(row.effort.converged is False for row in found.rows):
         said.append("† not converged: its best step is its last")
+    said += [
+        f"{plain.markdown(row.name)}: {plain.markdown(str(row.records[0].settings['note']))}"
+        for row in found.rows
+        if row.records[0].settings.get("note")
+    ]
+    own = [plain.markdown(row.name) for row in found.rows if row.effort.own]
+    if own:
+        said.append(f"{', '.join(own)}: with settings that this data has for them alone (under Effort)")
     if board.passed_over:
         said.append(f"chosen on valid {TESTED} before {', '.join(map(plain.markdown, board.passed_over))}")
     if found.absent:

@@ -319,7 +319,7 @@ def _cleaned(content: dict[str, Any]) -> dict[str, Any]:
     for key in ("versions", "hardware"):
         clean[key] = {line(k): line(v) if isinstance(v, str) else v for k, v in content[key].items()}
     settings = content["settings"]
-    clean["settings"] = settings | {"summary": line(str(settings["summary"]))} if settings.get("summary") else settings
+    clean["settings"] = settings | {key: line(str(settings[key])) for key in ("summary", "note") if settings.get(key)}
     return clean
 
 

@@ -185,6 +185,7 @@ class Recipe(Closed):
     settings_from: Literal["paper", "search", "choice"] | None = None
     searched: Searches | None = None
     tuned: list[Text] | None = None
+    note: Annotated[str, Len(0, 200)] | None = None
     protocol: Protocol | None = None
     tokenizer: Component = None
     backbone: Component = None

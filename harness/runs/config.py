@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 LATER = {"backbone": {"revision": ""}}
 """Settings that came into being after runs were recorded, with the value that means what was before them."""
-ABOUT = ("deterministic", "settings_from", "searched", "tuned")
-"""Keys of a configuration that change no result: they say where its settings are from, and what its seeds do."""
+ABOUT = ("deterministic", "settings_from", "searched", "tuned", "note")
+"""Keys of a configuration that change no result: where its settings are from, what its seeds do, what captions say."""
 MOST_SEED = 2**32 - 1
 """Seeds lie in 0 … 2³² − 1: NumPy, scikit-learn and torch all take those."""
 

@@ -248,3 +248,4 @@ class Config(Schema):
     settings_from: str = ""
     searched: Searches = Searches(trials=0, category="-", data="0" * 12)
     tuned: list[str] = []
+    note: Annotated[str, Len(0, 200)] = ""

@@ -145,6 +145,15 @@ def test_a_name_is_no_formula_markup_or_command(tiny, tmp_path):
     assert "=1+1|$<$b$>$\\&\\_\\%\\textbackslash{}x" in formats.latex(found)
 
 
+def test_a_recipe_s_note_stands_under_the_table(records):
+    noted = next(record for record in records if record.label != "hybrid")
+    told = noted.content["settings"] | {"note": "half of *its* tasks"}
+    others = [record for record in records if record.label != noted.label]
+    changed = Record(noted.content | {"settings": told}, noted.place)
+    text = formats.markdown([build([*others, changed], ["item"])])
+    assert f"{noted.label}: half of \\*its\\* tasks" in text
+
+
 def test_latex_is_a_booktabs_table(records):
     text = formats.latex([build(records, ["item"])])
     assert text.count("\\toprule") == text.count("\\bottomrule") == 1
