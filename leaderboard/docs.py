@@ -6,7 +6,6 @@ A table stands between ``<!-- NAME -->`` and ``<!-- /NAME -->``.
 from __future__ import annotations
 
 import argparse
-import json
 import re
 import statistics
 from pathlib import Path
@@ -16,6 +15,7 @@ from harness.cli.tables import duration, summary, table
 from harness.errors import BenchError
 from harness.evaluation.measure import BAYES
 from harness.evaluation.statistics import paired
+from harness.files import read_json
 from harness.runs import suite
 from harness.runs.suite_tuning import Tuned
 from harness.text.plain import Marked
@@ -268,7 +268,7 @@ def tables() -> dict[str, str]:
     """``{name: table}`` of all recorded files."""
 
     def read(path: Path) -> Any:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return read_json(path, "git checkout brings it back")
 
     ours = next(row for row in suite_rows("quality") if row.name == "minionerec")
     return {
@@ -321,7 +321,7 @@ def main() -> None:
         found = tables()
     except (OSError, ValueError, LookupError, StopIteration, BenchError) as error:
         shown = error.message if isinstance(error, BenchError) else f"{type(error).__name__}: {error}"
-        raise SystemExit(f"a recorded file is missing or damaged ({shown}); git checkout brings it back") from None
+        raise SystemExit(f"a recorded file is missing or damaged: {shown}") from None
     shown: set[str] = set()
     for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
         text = path.read_text(encoding="utf-8")

@@ -36,6 +36,8 @@ def export(runs: tuple[str, ...], output: str, label: str, with_rankings: bool) 
     from .. import submission
     from ..record import Record
 
+    if not output.strip():
+        raise BenchError("--output is empty: name a folder of records")
     if label and not 1 <= len(line(label).strip()) <= 200:
         raise BenchError(f"--label {shown(label)[:40]!r}: give 1 to 200 characters that can be seen")
     records = [Record.of_run(Path(run), label) for run in runs]  # all are sound before one is written

@@ -12,6 +12,7 @@ from harness.checks import outlines, schemas
 from harness.cli import cli
 from harness.errors import BenchError
 from harness.evaluation import user_index
+from leaderboard import docs
 from leaderboard.record import Record, checksum
 from tests.commands import bench_run
 from tests.recorded import make_record, make_run
@@ -138,6 +139,16 @@ def test_places_that_nobody_is_left_for_are_no_invalid_predictions(tmp_path):
     (run,) = (tmp_path / "Synthetic" / "markov").glob("seed*")
     (stage,) = json.loads((run / "metrics.json").read_text())["stages"].values()
     assert stage["invalid"] == 0
+
+
+def test_a_recorded_file_of_the_documentation_that_is_damaged_is_one_line(tmp_path, monkeypatch):
+    for content in ('{"rounds": NaN}', "{", "{}"):
+        (tmp_path / "speed.json").write_text(content)
+        monkeypatch.setattr(docs, "SPEED", tmp_path / "speed.json")
+        monkeypatch.setattr("sys.argv", ["docs", "--check"])
+        with pytest.raises(SystemExit, match="missing or damaged"):
+            docs.main()
+    assert bench("results", "export", tmp_path, "--output", "").exit_code == 2
 
 
 def test_what_is_no_regular_file_is_not_replaced(tmp_path):
