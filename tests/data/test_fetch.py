@@ -11,10 +11,11 @@ import pytest
 from click.testing import CliRunner
 
 from harness.cli import cli
-from harness.data import conversions, download, fetching, published
+from harness.data import categories, conversions, download, fetching, published
 from harness.data.published import Entry, Pinned
 from harness.errors import BenchError
 from harness.progress import Progress
+from tests.metamorphic import category
 
 CONTENT = b"1 1 2 3\n2 2 3 1 4\n3 4 1 2\n" * 3000
 
@@ -190,6 +191,24 @@ def test_a_conversion_that_fails_leaves_nothing(tiny_entry, tmp_path, monkeypatc
     with pytest.raises(BenchError, match="cannot be made from"):
         fetching.fetch(entry, tmp_path / "data", Progress(True))
     assert [path.name for path in (tmp_path / "data").iterdir()] == [".downloads"]
+
+
+def test_files_that_a_reader_knows_are_kept_as_they_were_published(tiny, plugins, tmp_path, monkeypatch):
+    written = category.write(tiny, tmp_path / "written")
+    found = []
+    for path in sorted(written.rglob("*.*")):
+        content, role = path.read_bytes(), str(path.relative_to(written))
+        place = pinned(f"data/{role}", content, role)
+        (tmp_path / "mirror" / place.place).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "mirror" / place.place).write_bytes(content)
+        found.append(place)
+    monkeypatch.setenv(download.MIRROR, str(tmp_path / "mirror"))
+    entry = Entry(category.NAME, "minionerec", "", "none", tuple(found))
+    folder = fetching.fetch(entry, tmp_path / "data", Progress(True))
+    for place in found:
+        assert (folder / place.role).read_bytes() == (written / place.role).read_bytes()
+    fetched, known = (categories.read(plugins, category.NAME, str(root), {}) for root in (tmp_path / "data", written))
+    assert fetched.fingerprint == known.fingerprint and fetched.given.fingerprint == known.given.fingerprint
 
 
 def test_the_list_is_whole():
