@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import re
 import statistics
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from harness.runs.suite_tuning import Tuned
 from harness.text.plain import Marked
 
 from . import reported, sentences
-from .board import Row, build
+from .board import Board, Row, build
 from .collected import read_all
 from .record import Record
 from .report.captions import caption
@@ -64,11 +65,29 @@ def speed_table(record: dict[str, Any]) -> str:
     return table(["what", "fast", "usual", "unit", "ratio", "same result"], lines) + "\n\n" + caption
 
 
+@cache
+def _records() -> tuple[Record, ...]:
+    """The committed records, read once."""
+    return tuple(read_all(RESULTS))
+
+
+@cache
+def _board(name: str, *protocols: str) -> Board:
+    """The board of a suite's rows."""
+    labels = {entry.label for entry in suite.read(name).entries}
+    return build([record for record in _records() if record.label in labels], protocols)
+
+
 def suite_rows(name: str) -> list[Row]:
     """A suite's rows from the committed records, in the suite's order."""
     labels = [entry.label for entry in suite.read(name).entries]
-    found = build([r for r in read_all(RESULTS) if r.label in labels], ["item"]).rows
-    return sorted(found, key=lambda row: labels.index(row.name))
+    return sorted(_board(name, "item").rows, key=lambda row: labels.index(row.name))
+
+
+def _bounds(row: Row, metric: str) -> str | None:
+    """A row's 95 % interval under the SID protocol, as a cell."""
+    bounds = row.system.interval("sid", metric)
+    return f"{bounds.low:.3f}–{bounds.high:.3f}" if bounds else None
 
 
 def _ground(rows: list[Row]) -> list[Record]:
@@ -96,12 +115,6 @@ def quality_table() -> str:
     return table(headers, lines) + "\n\n" + caption(_ground(rows), "", [note])
 
 
-def table1_says() -> str:
-    """What table 1 bears."""
-    labels = [entry.label for entry in suite.read("table1").entries]
-    return sentences.table1(build([r for r in read_all(RESULTS) if r.label in labels], ["sid", "item"]))
-
-
 def coverage_table(record: dict[str, Any]) -> str:
     """How often intervals held the truth, and tests claimed a difference, where the truth is known."""
     lines = [
@@ -125,10 +138,9 @@ def readme_table() -> str:
     lines = []
     for row in rows:
         values = [row.system.metric("sid", metric) or 0.0 for metric in ("HR@10", "NDCG@10")]
-        bounds = row.system.interval("sid", "NDCG@10")
-        shown = f"{bounds.low:.3f}–{bounds.high:.3f}" if bounds else None
         train = duration(row.cost("train seconds") or 0.0)
-        lines.append([row.name, str(len(row.records)), *(f"{value:.4f}" for value in values), shown, train])
+        cells = (f"{value:.4f}" for value in values)
+        lines.append([row.name, str(len(row.records)), *cells, _bounds(row, "NDCG@10"), train])
     said = f"SID protocol; {RESULTS.name}, {rows[0].records[0].content['caption']}: rows compare with each other alone"
     return table(["Method", "Seeds", "HR@10", "NDCG@10", "95 %", "Train"], lines) + f"\n\n*{said}.*"
 
@@ -149,11 +161,9 @@ def main_table(only: tuple[str, ...] = ()) -> str:
             Marked(f"**{found[number]:.4f}**") if found[number] == max(found) else f"{found[number]:.4f}"
             for found in values.values()
         ]
-        bounds = row.system.interval("sid", "HR@10")
-        low, high = (bounds.low, bounds.high) if bounds else (0.0, 0.0)
         theirs = paper.get(row.records[0].settings.get("reported") or "")
         lines.append(
-            [row.name, str(len(row.records)), cells[0], f"{low:.3f}–{high:.3f}", *cells[1:],
+            [row.name, str(len(row.records)), cells[0], _bounds(row, "HR@10"), *cells[1:],
              f"{theirs['HR@10']:.4f} / {theirs['NDCG@10']:.4f}" if theirs else "—",
              duration(row.cost("train seconds") or 0.0)]
         )  # fmt: skip
@@ -199,10 +209,8 @@ def run_table() -> str:
     (one,) = build(read_all(MAKE_RUN), ["sid"], stages=True).tables
     lines: list[list[Any]] = []
     for row in one.rows:
-        bounds = row.system.interval("sid", "HR@10")
-        shown = f"{bounds.low:.3f}–{bounds.high:.3f}" if bounds else None
-        train = duration(row.cost("train seconds") or 0.0)
-        lines.append([row.name, *(row.system.metric("sid", metric) for metric in RUN_COLUMNS), shown, train])
+        values = (row.system.metric("sid", metric) for metric in RUN_COLUMNS)
+        lines.append([row.name, *values, _bounds(row, "HR@10"), duration(row.cost("train seconds") or 0.0)])
     lines.append([Marked(f"*{BAYES}*"), *(one.optimal.get(metric) for metric in RUN_COLUMNS)])
     return table(["Method", *RUN_COLUMNS, "95 % of HR@10", "Train"], lines)
 
@@ -278,7 +286,7 @@ def tables() -> dict[str, str]:
         "reporting": reporting_table(read(REPORTING)),
         "table1": main_table(),
         "readme": readme_table(),
-        "table1-says": table1_says(),
+        "table1-says": sentences.table1(_board("table1", "sid", "item")),
         "language-says": sentences.language(suite_rows("table1")),
         "quality-says": sentences.quality(suite_rows("quality"), RESULTS.name),
         "grpo-says": sentences.grpo(ours),

@@ -41,11 +41,16 @@ class Bought:
 
     Attributes:
         starts: ``[n + 1]`` where the items of each history begin in `items`.
-        items: ``[…]`` int32 item ids, one history after another.
+        items: ``[…]`` int32 item ids, one history after another, each once in a history.
     """
 
     starts: np.ndarray
     items: np.ndarray
+
+    @property
+    def _rows(self) -> np.ndarray:
+        """``[…]`` whose history each of `items` belongs to."""
+        return np.repeat(np.arange(len(self.starts) - 1), np.diff(self.starts))
 
     def take(self, rows: np.ndarray) -> Bought:
         """Those of some histories."""
@@ -53,31 +58,27 @@ class Bought:
 
     def has(self, items: np.ndarray) -> np.ndarray:
         """``[n]``: whether each history's item of `items` ``[n]`` is one of them."""
-        rows = np.repeat(np.arange(len(self.starts) - 1), np.diff(self.starts))
-        found = np.zeros(len(items), dtype=bool)
+        rows, found = self._rows, np.zeros(len(items), dtype=bool)
         found[rows[self.items == items[rows]]] = True
         return found
 
     def counts(self, of_item: np.ndarray, n_groups: int) -> csr_array:
-        """``[n, n_groups]``, sparse: how many items of each SID were bought."""
-        ones = np.ones(len(self.items), dtype=np.int64)
-        n = len(self.starts) - 1
-        return csr_array((ones, (np.repeat(np.arange(n), np.diff(self.starts)), of_item[self.items])), (n, n_groups))
+        """``[n, n_groups]``, sparse: how many items of each SID were bought; items of group -1 are in none."""
+        groups = of_item[self.items]
+        known, rows = groups >= 0, self._rows
+        cells = (rows[known], groups[known])
+        return csr_array((np.ones(len(cells[0]), dtype=np.int64), cells), (len(self.starts) - 1, n_groups))
 
     def items_mask(self, n_items: int) -> np.ndarray:
         """``[n, n_items]`` booleans."""
         mask = np.zeros((len(self.starts) - 1, n_items), dtype=bool)
-        mask[np.repeat(np.arange(len(mask)), np.diff(self.starts)), self.items] = True
+        mask[self._rows, self.items] = True
         return mask
 
     def mask(self, of_item: np.ndarray, n_groups: int) -> np.ndarray:
         """``[n, n_groups]``: the SIDs (or titles) all of whose items were bought; items of group -1 are in none."""
-        bought = self.items_mask(len(of_item))
-        known = of_item >= 0
-        sizes = np.bincount(of_item[known], minlength=n_groups)
-        rows, items = np.nonzero(bought & known)
-        counts = np.bincount(rows * n_groups + of_item[items], minlength=len(bought) * n_groups)
-        return (counts.reshape(len(bought), n_groups) == sizes) & (sizes > 0)
+        sizes = np.bincount(of_item[of_item >= 0], minlength=n_groups)
+        return (self.counts(of_item, n_groups).toarray() == sizes) & (sizes > 0)
 
 
 @dataclass(frozen=True)

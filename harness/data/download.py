@@ -55,15 +55,13 @@ def download(file: Pinned, folder: Path, report: Report = lambda _: None) -> Pat
             return done
         done.unlink()
     url = address(file)
-    for attempt in (1, 2):
+    for _ in range(2):
         _fetch(url, part, file.bytes, report)
         if is_pinned(file, part):
             os.replace(part, done)
             return done
         size = part.stat().st_size
         part.unlink()
-        if attempt == 2:
-            break
     raise BenchError(
         f"{url} is not the file that is pinned ({size:,} bytes; its git id should be {file.blob[:12]}); unset "
         f"{MIRROR}, or name another mirror"

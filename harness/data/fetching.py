@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import shutil
 import time
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from harness import files
 from harness.data import conversions
@@ -17,9 +17,6 @@ from harness.data.download import address, download
 from harness.data.published import Entry
 from harness.errors import BenchError
 from harness.progress import Progress
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 FETCH = "BENCH_FETCH"
 """Set to 1: a category that is known and absent is fetched when it is asked for."""

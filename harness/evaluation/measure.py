@@ -61,8 +61,6 @@ class Evaluated:
     def intervals(self) -> Mapping[str, Mapping[str, Interval]]:
         """95 % intervals of this run, by protocol and metric; none where all samples are one user's."""
         users = self.samples.user_numbers
-        if not users.max(initial=0):  # one user says nothing of others
-            return {}
         each = {protocol: of_one_run(ranks.values(), users) for protocol, ranks in self.ranks.items()}
         return {protocol: found for protocol, found in each.items() if found}
 

@@ -227,9 +227,9 @@ def _interval(mean: float, by_user: np.ndarray, n: int, sides: Sequence[_Parts],
     effective = min(users - 1.0, squares**2 / float((by_user**4).sum())) if squares > 0 else users - 1.0
     error = float(np.sqrt(variance))
     spread = sum(side.spread for side in sides)
-    together = sum(side.between / side.seeds for side in sides) ** 2 / spread if spread > 0 else 1.0
-    told = sum(side.between / side.seeds for side in sides if side.seeds > 1) if of_seeds > 0 else 0.0
-    share = min(1.0, told / variance)  # of the variance, what only the few seeds tell: their means' own
+    told = sum(side.between / side.seeds for side in sides)
+    together = told**2 / spread if spread > 0 else 1.0
+    share = min(1.0, told / variance) if of_seeds > 0 else 0.0  # what only the few seeds tell: all that they vary
     terms = ((1 - share, max(1.0, effective)), (share, together))
     reach = _critical(terms, 1 - LEVEL) * error
     return Interval(mean, mean - reach, mean + reach, _p(terms, abs(mean) / error), error, float(design))
