@@ -16,7 +16,7 @@ from annotated_types import Ge, Lt
 
 from harness.components import Context
 from harness.data.dataset import Histories
-from harness.data.semantic_ids import SemanticIds
+from harness.data.semantic_ids import ABSENT, SemanticIds
 from harness.decoding.encoder_decoder import SharedEncoder
 from harness.errors import BenchError
 from harness.item_models import checkpoint, loop
@@ -66,8 +66,10 @@ class TigerTrainer:
     def check(self, context: Context) -> None:
         """There must be SIDs, and room for the masks of the catalogue softmax."""
         codes = context.needs_semantic_ids("tiger").codes
+        if self.settings.collision_level and context.needs_semantic_ids("tiger").ragged:
+            raise BenchError("tiger.collision_level = true: SIDs of unequal length have no next level; set it to false")
         if self.settings.softmax == "catalogue":
-            prefixes = len(np.unique(codes[:, :-1], axis=0))
+            prefixes = len(np.unique(codes[:, :-1], axis=0)) or 1
             gib = prefixes * sum(len(np.unique(column)) for column in codes.T) / 2**30
             if gib > MOST_GIB:
                 raise BenchError(
@@ -107,6 +109,7 @@ class Tiger(torch.nn.Module):
         tokens, size = token_ids(codes)
         padding = np.full((1, tokens.shape[1]), PAD, dtype=np.int64)
         self.register_buffer("tokens", torch.from_numpy(np.concatenate([tokens, padding])))  # [n_items + 1, levels]
+        self.end = size - 1 if (codes < 0).any() else None
         masks = continuations(tokens, size) if settings.softmax == "catalogue" else []
         for level, (prefix, legal) in enumerate(masks):
             self.register_buffer(f"prefix_{level}", torch.from_numpy(prefix), persistent=False)
@@ -129,7 +132,8 @@ class Tiger(torch.nn.Module):
 
     def inputs(self, items: torch.Tensor) -> torch.Tensor:
         """Encoder tokens ``[batch, length · levels]`` of item ids ``[batch, length]``."""
-        return self.tokens[items].flatten(1)
+        tokens = self.tokens[items].flatten(1)
+        return tokens if self.end is None else tokens.masked_fill(tokens == self.end, PAD)
 
     def embed(self, ids: torch.Tensor) -> torch.Tensor:
         """Token and recency embeddings ``[batch, P, hidden]`` of left-padded ids ``[batch, P]``."""
@@ -148,10 +152,14 @@ class Tiger(torch.nn.Module):
             rows = [getattr(self, f"legal_{lv}")[getattr(self, f"prefix_{lv}")[targets]] for lv in levels]
             legal = torch.stack(rows, dim=1)  # [batch, levels, vocabulary]
         log_probs = logits.masked_fill(~legal, float("-inf")).log_softmax(-1)
+        if self.end is not None:  # what fills a shorter SID up is certain
+            ends = labels == self.end
+            filler = (ends & (ends.cumsum(1) > 1))[..., None]
+            log_probs, legal = log_probs.masked_fill(filler, 0.0), legal & ~filler
         loss = -log_probs.gather(2, labels[..., None]).squeeze(2)
         smoothing = self.settings.label_smoothing
         if smoothing:
-            uniform = -log_probs.masked_fill(~legal, 0.0).sum(-1) / legal.sum(-1)
+            uniform = -log_probs.masked_fill(~legal, 0.0).sum(-1) / legal.sum(-1).clamp(min=1)
             loss = (1 - smoothing) * loss + smoothing * uniform
         return loss.sum(1).mean()
 
@@ -160,12 +168,13 @@ class SidTranslator:
     """A trained :class:`Tiger` as decoders of SIDs take it (:class:`harness.decoding.generator.Generator`)."""
 
     def __init__(self, model: Tiger, semantic_ids: SemanticIds):
-        self.model = SharedEncoder(model.t5, model.embed)
+        self.model = SharedEncoder(model.t5, model.embed, PAD)
+        self.end = model.end
         self.semantic_ids = semantic_ids
         self.pad = PAD
         self.renormalise = model.settings.softmax == "catalogue"
         table = model.tokens[:-1].cpu().numpy()
-        self._tokens = table
+        self._tokens = np.where(table == model.end, PAD, table) if model.end is not None else table
         self.leaves: Literal["sid", "item"] = "item" if model.settings.collision_level else "sid"
         first = np.unique(semantic_ids.of_item, return_index=True)[1]
         self.sid_tokens = table if self.leaves == "item" else table[first]
@@ -176,13 +185,19 @@ class SidTranslator:
 
 
 def token_ids(codes: np.ndarray) -> tuple[np.ndarray, int]:
-    """Token ids ``[n_items, levels]`` (int64) of codes, level by level from 1, and the size of the vocabulary."""
+    """Token ids ``[n_items, levels]`` (int64) of codes, level by level from 1, and the size of the vocabulary.
+
+    Absent codes have the last token, whatever their level.
+    """
     columns, start = [], PAD + 1
     for column in codes.T:
         known, place = np.unique(column, return_inverse=True)
-        columns.append(start + place)
-        start += len(known)
-    return np.column_stack(columns).astype(np.int64), start
+        absent = int((known < 0).any())  # the first of those known
+        columns.append(np.where(column < 0, ABSENT, start + place - absent))
+        start += len(known) - absent
+    tokens = np.column_stack(columns).astype(np.int64)
+    short = tokens < 0
+    return np.where(short, start, tokens), start + int(short.any())
 
 
 def continuations(tokens: np.ndarray, size: int) -> list[tuple[np.ndarray, np.ndarray]]:

@@ -7,11 +7,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from harness.data.dataset import Items, Samples
 from harness.data.problems import Problems
-from harness.data.semantic_ids import MOST_CODE, SemanticIds, parse_token
+from harness.data.semantic_ids import SemanticIds, parse_tokens
 from harness.text.parsing import decode, parse_json
 
 REGENERATE = "fetch the file again"
@@ -125,27 +123,17 @@ def read_index(path: Path, n_items: int | None, problems: Problems) -> SemanticI
     codes = []
     for i, tokens in enumerate(rows):
         try:
-            if not isinstance(tokens, list) or not all(isinstance(token, str) for token in tokens):
-                raise ValueError("it is no list of texts")
-            parsed = [parse_token(token) for token in tokens]
-            if not parsed or [level for level, _ in parsed] != list(range(len(parsed))):
-                raise ValueError(f"tokens {tokens} are not of levels a, b, c, … in order")
-        except (ValueError, TypeError) as error:
-            problems.error(path, i + 1, f"the SID of item {i} does not parse: {error}", "tokens look like <a_12>")
+            codes.append(parse_tokens(tokens))
+        except ValueError as error:
+            mend = "tokens look like <a_12>, the codes of each level are numbered from 0"
+            problems.error(path, i + 1, f"the SID of item {i} does not parse: {error}", mend)
             return None
-        if max(code for _, code in parsed) > MOST_CODE:
-            what = f"the SID of item {i} has code {max(code for _, code in parsed)}, the largest allowed is {MOST_CODE}"
-            problems.error(path, i + 1, what, "number the codes of each level from 0")
-            return None
-        codes.append([code for _, code in parsed])
-    levels = {len(row) for row in codes}
-    if len(levels) != 1:
-        odd = next(i for i, row in enumerate(codes) if len(row) != max(levels))
-        problems.error(
-            path, odd + 1, f"item {odd} has {len(codes[odd])} levels, others {max(levels)}", "give all the same"
-        )
-        return None
-    return SemanticIds(np.asarray(codes, dtype=np.int32), "given")
+    semantic_ids = SemanticIds.of(codes)
+    if semantic_ids.ragged:
+        short = int((semantic_ids.lengths < semantic_ids.n_levels).sum())
+        what = f"{short:,} of {len(codes):,} SIDs are shorter than {semantic_ids.n_levels} levels"
+        problems.warn(path, None, what, "right where only items on one SID have a further token")
+    return semantic_ids
 
 
 def check_repeats(test: Samples, file: Path, problems: Problems) -> None:

@@ -18,10 +18,26 @@ import numpy as np
 from harness.errors import BenchError
 from harness.text.parsing import decode, parse_json
 
-LEVELS = "abcdefgh"
+ABSENT = -1
+"""The code of a level that a SID does not have: it is shorter than others."""
+END = "<|sid-end|>"
+"""The token that ends a SID shorter than others where a model reads or writes it; its string has none."""
 MOST_CODE = 2**31 - 1
 """Codes are int32."""
-_TOKEN = re.compile(r"<([a-h])_(0|[1-9][0-9]{0,17})>")
+_TOKEN = re.compile(r"<([a-z]{1,2})_(0|[1-9][0-9]{0,17})>")
+_LETTERS = "abcdefghijklmnopqrstuvwxyz"
+MOST_LEVELS = len(_LETTERS) * (1 + len(_LETTERS))
+"""a to z, then aa to zz."""
+
+
+def level_name(level: int) -> str:
+    """0 → ``a``, 25 → ``z``, 26 → ``aa``: how tokens name a level."""
+    first, last = divmod(level, len(_LETTERS))
+    return (_LETTERS[first - 1] if first else "") + _LETTERS[last]
+
+
+def _level(name: str) -> int:
+    return (len(_LETTERS) * (1 + _LETTERS.index(name[0])) if len(name) == 2 else 0) + _LETTERS.index(name[-1])
 
 
 @dataclass(frozen=True)
@@ -29,7 +45,8 @@ class SemanticIds:
     """Codes of the catalogue.
 
     Attributes:
-        codes: ``[n_items, n_levels]`` int32, the code of item i at each level.
+        codes: ``[n_items, n_levels]`` int32, the code of item i at each level; -1 beyond the last level of a SID that
+            is shorter than others.
         source: where they come from, for captions.
     """
 
@@ -43,8 +60,24 @@ class SemanticIds:
 
     @property
     def n_levels(self) -> int:
-        """The number of levels."""
+        """The number of levels of the longest SID."""
         return self.codes.shape[1]
+
+    @cached_property
+    def ragged(self) -> bool:
+        """Whether some SIDs are shorter than others."""
+        return bool((self.codes < 0).any())
+
+    @cached_property
+    def lengths(self) -> np.ndarray:
+        """``[n_items]`` the number of levels of each item's SID."""
+        lengths: np.ndarray = (self.codes >= 0).sum(axis=1)
+        return lengths
+
+    @cached_property
+    def written_lengths(self) -> np.ndarray:
+        """``[n_items]`` the number of tokens of each item's SID as models write it, :data:`END` included."""
+        return self.lengths + (self.lengths < self.n_levels)
 
     @cached_property
     def _unique(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -67,18 +100,25 @@ class SemanticIds:
         return self._unique[2]
 
     def token(self, level: int, code: int) -> str:
-        """The vocabulary token of a code, e.g. ``<b_231>``."""
-        return f"<{LEVELS[level]}_{code}>"
+        """The vocabulary token of a code, e.g. ``<b_231>``; of an absent one :data:`END`."""
+        return f"<{level_name(level)}_{code}>" if code >= 0 else END
 
     @cached_property
     def tokens(self) -> list[str]:
-        """All tokens in use, level by level, codes ascending."""
-        return [self.token(lv, int(c)) for lv in range(self.n_levels) for c in np.unique(self.codes[:, lv])]
+        """All tokens in use, level by level, codes ascending; :data:`END` last, where SIDs are of unequal length."""
+        used = [(lv, int(c)) for lv in range(self.n_levels) for c in np.unique(self.codes[:, lv]) if c >= 0]
+        return [self.token(lv, c) for lv, c in used] + ([END] if self.ragged else [])
 
     @cached_property
     def strings(self) -> list[str]:
         """The string of each distinct SID, e.g. ``<a_236><b_231><c_226>``."""
-        return ["".join(self.token(lv, c) for lv, c in enumerate(row)) for row in self.distinct.tolist()]
+        return ["".join(self.token(lv, c) for lv, c in enumerate(row) if c >= 0) for row in self.distinct.tolist()]
+
+    @cached_property
+    def written(self) -> list[str]:
+        """The string of each distinct SID as models read and write it: a shorter one ends in :data:`END`."""
+        short: np.ndarray = (self.distinct < 0).any(axis=1)
+        return [string + END if ends else string for string, ends in zip(self.strings, short.tolist(), strict=True)]
 
     def string_of_item(self, item: int) -> str:
         """The SID string of an item."""
@@ -98,9 +138,11 @@ class SemanticIds:
 
     def report(self) -> dict[str, Any]:
         """Codes used by level, distinct SIDs, collisions and their sizes."""
+        column = self.codes.T
         return {
             "levels": self.n_levels,
-            "codes used": [len(np.unique(self.codes[:, lv])) for lv in range(self.n_levels)],
+            **({"items with fewer levels": int((self.lengths < self.n_levels).sum())} if self.ragged else {}),
+            "codes used": [len(np.unique(codes[codes >= 0])) for codes in column],
             "distinct SIDs": len(self.distinct),
             "items on a shared SID": int(self.group_sizes[self.group_sizes > 1].sum()),
             "most items on one SID": int(self.group_sizes.max()),
@@ -109,7 +151,8 @@ class SemanticIds:
 
     def to_json(self) -> str:
         """The file form: item id → list of tokens, as the public layouts have it."""
-        rows = {str(i): [self.token(lv, c) for lv, c in enumerate(row)] for i, row in enumerate(self.codes.tolist())}
+        codes = self.codes.tolist()
+        rows = {str(i): [self.token(lv, c) for lv, c in enumerate(row) if c >= 0] for i, row in enumerate(codes)}
         return json.dumps({"source": self.source, "index": rows})
 
     @classmethod
@@ -149,15 +192,20 @@ class SemanticIds:
         codes: list[list[int]] = []
         for item in range(len(index)):
             tokens = index.get(str(item))
-            if not isinstance(tokens, list) or not all(isinstance(token, str) for token in tokens):
-                raise ValueError(f"item {item} has no list of tokens")
-            parsed = [parse_token(token) for token in tokens]
-            if not parsed or [level for level, _ in parsed] != list(range(len(parsed))):
-                raise ValueError(f"the tokens of item {item} are not of levels a, b, c, … in order")
-            if len(parsed) != len(codes[0] if codes else parsed) or max(code for _, code in parsed) > MOST_CODE:
-                raise ValueError(f"item {item} has another number of levels than item 0, or a code above {MOST_CODE}")
-            codes.append([code for _, code in parsed])
-        return cls(np.asarray(codes, dtype=np.int32), source)
+            try:
+                codes.append(parse_tokens(tokens))
+            except ValueError as error:
+                raise ValueError(f"the SID of item {item}: {error}") from None
+        return cls.of(codes, source)
+
+    @classmethod
+    def of(cls, codes: list[list[int]], source: str = "given") -> SemanticIds:
+        """From a list of codes an item, of equal length or not."""
+        width = max(map(len, codes))
+        table = np.full((len(codes), width), ABSENT, dtype=np.int32)
+        for item, row in enumerate(codes):
+            table[item, : len(row)] = row
+        return cls(table, source)
 
 
 def parse_token(token: str) -> tuple[int, int]:
@@ -169,7 +217,24 @@ def parse_token(token: str) -> tuple[int, int]:
     match = _TOKEN.fullmatch(token)
     if match is None:
         raise ValueError(f"'{token[:40]}' is not of the form <a_12>")
-    return LEVELS.index(match[1]), int(match[2])
+    return _level(match[1]), int(match[2])
+
+
+def parse_tokens(tokens: object) -> list[int]:
+    """``["<a_1>", "<b_2>"]`` → [1, 2].
+
+    Raises:
+        ValueError: it is no list of tokens of level a, b, c, … in order, or a code is too large.
+    """
+    if not isinstance(tokens, list) or not all(isinstance(token, str) for token in tokens):
+        raise ValueError("it is no list of texts")
+    parsed = [parse_token(token) for token in tokens]
+    if not parsed or [level for level, _ in parsed] != list(range(len(parsed))):
+        raise ValueError(f"tokens {str(tokens)[:80]} are not of levels a, b, c, … in order")
+    largest = max(code for _, code in parsed)
+    if largest > MOST_CODE:
+        raise ValueError(f"it has code {largest}, the largest allowed is {MOST_CODE}")
+    return [code for _, code in parsed]
 
 
 def parse_sid(string: str) -> list[int]:
@@ -182,7 +247,7 @@ def parse_sid(string: str) -> list[int]:
     if (
         not pieces
         or "".join(f"<{lv}_{c}>" for lv, c in pieces) != string
-        or [lv for lv, _ in pieces] != list(LEVELS[: len(pieces)])
+        or [lv for lv, _ in pieces] != [level_name(level) for level in range(len(pieces))]
     ):
         raise ValueError(f"'{string[:60]}' is not of the form <a_1><b_2><c_3>")
     return [int(code) for _, code in pieces]

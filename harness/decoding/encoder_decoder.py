@@ -33,15 +33,23 @@ class _Encoded:
 class SharedEncoder:
     """A T5 model (``T5ForConditionalGeneration``) as :func:`harness.decoding.beam.beam_search` takes it."""
 
-    def __init__(self, model: Any, embed: Callable[[torch.Tensor], torch.Tensor] | None = None):
-        """`embed` makes the encoder's input of token ids ``[batch, P]``; without it the model's own embedding does."""
-        self.model = model
+    def __init__(
+        self, model: Any, embed: Callable[[torch.Tensor], torch.Tensor] | None = None, pad: int | None = None
+    ):  # fmt: skip
+        """Take a model.
+
+        Args:
+            embed: makes the encoder's input of token ids ``[batch, P]``; without it the model's own embedding does.
+            pad: a token that is masked wherever it stands.
+        """
+        self.model, self.pad = model, pad
         self.embed = embed or model.get_input_embeddings()
 
     def prefill(self, ids: torch.Tensor, mask: torch.Tensor) -> Prefill:
         """Encode prompts ``[batch, P]`` once and feed the decoder its start token."""
         from transformers import DynamicCache, EncoderDecoderCache
 
+        mask = mask if self.pad is None else mask & (ids != self.pad)
         states = self.model.encoder(inputs_embeds=self.embed(ids), attention_mask=mask.long()).last_hidden_state
         cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
         encoded = _Encoded(cache, states, _additive(mask[:, None, None, :], states.dtype))

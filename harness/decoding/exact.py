@@ -25,8 +25,8 @@ def exact_search(
 ) -> Beams:  # fmt: skip
     """The true best k leaves of each prompt ``[batch, P]``; `chunk` nodes are fed at a time (memory).
 
-    `temperature` divides the logits; `closed` leaves are none of them. With `renormalise` a node above a single leaf is
-    not fed: what follows is certain.
+    `temperature` divides the logits; `closed` leaves are none of them. A node where a sequence has ended, and with
+    `renormalise` one above a single leaf, is not fed: what follows is certain.
     """
     scores = leaf_scores(model, ids, mask, trie, chunk, renormalise, temperature)
     if closed is not None:
@@ -69,7 +69,9 @@ def leaf_scores(
         scores = children
         if step == trie.depth - 1:
             break
-        fed = (~level.alone).nonzero()[:, 0] if renormalise else torch.arange(len(level.columns), device=device)
+        settled = level.alone if renormalise else torch.zeros_like(level.alone)
+        settled = settled if level.over is None else settled | level.over
+        fed = (~settled).nonzero()[:, 0]
         places = torch.zeros(len(level.columns), dtype=torch.long, device=device)
         places[fed] = kept + torch.arange(len(fed), device=device)
         path = torch.cat([path[parent], places[:, None]], dim=1)

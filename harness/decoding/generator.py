@@ -8,13 +8,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 
 from harness.data.dataset import Histories
-from harness.data.semantic_ids import SemanticIds
+from harness.data.semantic_ids import END, SemanticIds
 from harness.errors import BenchError
+
+if TYPE_CHECKING:
+    from harness.decoding.trie import Trie
 
 
 @runtime_checkable
@@ -24,7 +27,8 @@ class Generator(Protocol):
     Attributes:
         model: what :func:`harness.decoding.beam.beam_search` takes.
         semantic_ids: the SIDs.
-        sid_tokens: ``[n_leaves, n_levels]`` token ids of what is decoded.
+        sid_tokens: ``[n_leaves, n_levels]`` token ids of what is decoded; a shorter SID is filled up with the token
+            that ends it, which an attribute ``end`` must name (absent or None: all are of one length).
         leaves: whether a row of `sid_tokens` is a distinct SID or an item.
         pad: the token id that fills inputs on the left (it is masked everywhere).
         renormalise: whether it was trained over the tokens that continue a SID alone, and is decoded so.
@@ -75,6 +79,11 @@ class GenerativeModel:
         return encode(self.text_tokenizer, self.prompt(histories.lists()), self.max_prompt)
 
     @property
+    def end(self) -> int | None:
+        """The token id that ends a SID shorter than others; None: all are of one length."""
+        return sid_end(self.text_tokenizer, self.semantic_ids)
+
+    @property
     def pad(self) -> int:
         """The token id that fills prompts on the left (it is masked everywhere)."""
         token = self.text_tokenizer.pad_token_id
@@ -88,7 +97,7 @@ def encode(text_tokenizer: Any, texts: list[str], most: int) -> list[list[int]]:
 
 
 def sid_token_ids(text_tokenizer: Any, semantic_ids: SemanticIds) -> np.ndarray:
-    """Token ids of the distinct SIDs ``[n_sids, n_levels]``.
+    """Token ids of the distinct SIDs ``[n_sids, n_levels]``; shorter ones are filled up with the token of their end.
 
     Raises:
         BenchError: the vocabulary lacks a SID token.
@@ -104,6 +113,18 @@ def sid_token_ids(text_tokenizer: Any, semantic_ids: SemanticIds) -> np.ndarray:
         codes, place = np.unique(semantic_ids.distinct[:, level], return_inverse=True)
         columns.append(np.array([vocabulary[semantic_ids.token(level, int(c))] for c in codes])[place])
     return np.column_stack(columns)
+
+
+def sid_end(text_tokenizer: Any, semantic_ids: SemanticIds) -> int | None:
+    """The token id that ends a SID shorter than others; None: all are of one length."""
+    return int(text_tokenizer.convert_tokens_to_ids(END)) if semantic_ids.ragged else None
+
+
+def trie_of(model: Generator, device: str) -> Trie:
+    """What a generator decodes, as a trie."""
+    from harness.decoding.trie import Trie
+
+    return Trie(model.sid_tokens, device, end=getattr(model, "end", None))
 
 
 def batches(lengths: Sequence[int], tokens: int, extra: int = 0) -> Iterator[np.ndarray]:

@@ -65,8 +65,9 @@ def propose(
     node_of[trie.leaves] = torch.arange(len(trie), device=ids.device)
     recall, rows = top(memory, min(n, len(trie)))
     recalled = node_of[rows]
+    tokens = trie.tokens(recalled)
     scores, _ = completion_log_probs(
-        model, ids, mask, trie.tokens(recalled), temperature, trie if renormalise else None
+        model, ids, mask, tokens, temperature, trie if renormalise else None, trie.filler(tokens)
     )  # [batch, n, levels]
     searched = torch.where(beams.leaves >= 0, node_of[beams.leaves.clamp(min=0)], -1)
     twice = (recalled[:, :, None] == searched[:, None, :]).any(2)

@@ -12,7 +12,7 @@ from harness.data.dataset import Histories, Items
 from harness.data.rankings import Rankings
 from harness.data.semantic_ids import SemanticIds
 from harness.data.ties import Tied
-from harness.decoding.generator import Generator, batches
+from harness.decoding.generator import Generator, batches, trie_of
 from harness.errors import BenchError
 from harness.progress import Progress
 from harness.settings import setting
@@ -132,10 +132,9 @@ def decode_by(
     import torch
 
     from harness.decoding.padding import pad_left
-    from harness.decoding.trie import Trie
 
     beams = settings.beams
-    trie = Trie(model.sid_tokens, device)
+    trie = trie_of(model, device)
     check_beams(beams, model.semantic_ids)
     prompts = model.encode(histories)
     lm = engine(model.model, settings)

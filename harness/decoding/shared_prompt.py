@@ -36,12 +36,15 @@ def completion_states(
 
 def completion_log_probs(
     model: Any, ids: torch.Tensor, mask: torch.Tensor, completions: torch.Tensor, temperature: float = 1.0,
-    trie: Trie | None = None,
+    trie: Trie | None = None, filler: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:  # fmt: skip
     """Log-probability and entropy of each completion token, both ``[batch, G, T]``; see :func:`completion_states`.
 
     Without `trie` a token's probability is over the model's whole vocabulary, with it over the tokens
     that continue a SID of the catalogue: the actions that a constrained rollout chooses among.
+
+    Args:
+        filler: ``[batch, G, T]`` which tokens only fill a completion up and are certain (:meth:`Trie.filler`).
     """
     lm = model if isinstance(model, EngineModel) else EngineModel(model)
     first, rest = completion_states(lm, ids, mask, completions)
@@ -54,6 +57,8 @@ def completion_log_probs(
     )
     with torch.no_grad():
         entropy = torch.cat([_entropy(start)[:, None, None].expand(-1, completions.shape[1], 1), _entropy(later)], 2)
+    if filler is not None:
+        log_probs, entropy = log_probs.masked_fill(filler, 0.0), entropy.masked_fill(filler, 0.0)
     return log_probs, entropy
 
 

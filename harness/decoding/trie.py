@@ -95,6 +95,7 @@ class Trie:
         """
         if sequences.ndim != 2 or not sequences.size:
             raise BenchError("the catalogue has no SIDs; nothing can be decoded")
+        self.end = end
         order = np.lexsort(sequences.T[::-1])
         rows = sequences[order]
         self.levels: list[Level] = []
@@ -122,6 +123,13 @@ class Trie:
     def depth(self) -> int:
         """The number of levels."""
         return len(self.levels)
+
+    def filler(self, sequences: torch.Tensor) -> torch.Tensor:
+        """Which tokens of sequences ``[..., levels]`` stand behind the end of theirs: they say nothing."""
+        if self.end is None:
+            return torch.zeros_like(sequences, dtype=torch.bool)
+        ends = sequences == self.end
+        return ends & (ends.cumsum(-1) > 1)
 
     @property
     def bytes(self) -> int:

@@ -7,7 +7,7 @@ the probability that a renormalised beam search ranks by.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch.nn import functional
@@ -47,8 +47,8 @@ class AnswerLoss:
         total = states.sum() * 0.0
         text = labelled.clone()
         if self.trie and (self.softmax == "catalogue" or any(weight != 1 for weight in self.weights)):
-            for level in range(self.trie.depth):
-                here = labelled & torch.isin(ids, self.trie.levels[level].vocabulary)
+            for level, own in enumerate(self._places(ids)):
+                here = labelled & own
                 text &= ~here
                 rows, places = here.nonzero(as_tuple=True)
                 if len(rows):
@@ -58,6 +58,17 @@ class AnswerLoss:
             targets = labels[:, 1:][text[:, 1:]]
             total = total + functional.cross_entropy(logits, targets, reduction="sum", label_smoothing=smoothing)
         return total
+
+    def _places(self, ids: torch.Tensor) -> Iterator[torch.Tensor]:
+        """Level by level, where its tokens stand ``[batch, T]``; the end of a SID is of the level that it ends at."""
+        assert self.trie is not None
+        before = torch.zeros_like(ids, dtype=torch.bool)
+        for level in self.trie.levels:
+            here = torch.isin(ids, level.vocabulary)
+            if self.trie.end is not None:
+                here &= (ids != self.trie.end) | before.roll(1, dims=1)
+                before = here & (ids != self.trie.end)
+            yield here
 
     def _sid(
         self, lm: SplitModel, states: torch.Tensor, ids: torch.Tensor, level: int, rows: torch.Tensor,

@@ -40,13 +40,13 @@ def packed_rows(samples: Samples, prompts: Prompts, text_tokenizer: Any, cutoff:
     """
     opening = text_tokenizer(prompts.next_sid([[]])[0], add_special_tokens=False)["input_ids"]
     in_history = text_tokenizer(prompts.history_strings, add_special_tokens=False)["input_ids"]
-    levels = prompts.semantic_ids.n_levels
+    written = prompts.semantic_ids.written_lengths.tolist()
     rows = []
     for items, learned in chains(samples):
         tokens, labels, answers = list(opening), [IGNORED] * len(opening), set(learned)
         for position, item in enumerate(items):
-            part = in_history[item] if position < len(items) - 1 else in_history[item][:levels]
-            known = levels if position in answers else 0
+            part = in_history[item] if position < len(items) - 1 else in_history[item][: written[item]]
+            known = written[item] if position in answers else 0
             tokens += part
             labels += part[:known] + [IGNORED] * (len(part) - known)
         rows.append(Row(tokens, labels))

@@ -51,6 +51,8 @@ COMPACT = {
     "description_to_sid": ("<|about|>", "<|sid|>"),
 }
 """How the compact style opens and closes a task's prompt."""
+LEVELS_BELOW_I = 8
+"""Levels a to h: the tokens of a ninth one begin as an item's own do."""
 SPECIAL_TOKENS = ("<|next|>", "<|item|>", "<|about|>", "<|history|>", "<|then|>", "<|sid|>", "<|title|>")
 """Special tokens of the compact style."""
 
@@ -79,9 +81,9 @@ class Prompts:
         self._sids: list[str] = []
         if semantic_ids is not None:
             self.semantic_ids = semantic_ids
-            self._sids = [semantic_ids.strings[i] for i in semantic_ids.of_item.tolist()]
+            self._sids = [semantic_ids.written[i] for i in semantic_ids.of_item.tolist()]
         own = style == "compact-items"
-        self.history_strings = [f"{sid}{item_token(n)}" if own else sid for n, sid in enumerate(self._sids)]
+        self.history_strings = [f"{sid}{self._own_token(n)}" if own else sid for n, sid in enumerate(self._sids)]
         """How each item stands in a history."""
 
     @classmethod
@@ -118,8 +120,12 @@ class Prompts:
         """Tokens that the style needs in the vocabulary."""
         if self.style == "instruction":
             return []
-        own = [item_token(n) for n in range(len(self.items))] if self.style == "compact-items" else []
+        own = [self._own_token(n) for n in range(len(self.items))] if self.style == "compact-items" else []
         return [*SPECIAL_TOKENS, *own]
+
+    def _own_token(self, item: int) -> str:
+        semantic_ids = getattr(self, "semantic_ids", None)
+        return item_token(item, semantic_ids.n_levels if semantic_ids is not None else 1)
 
     @property
     def answer_end(self) -> str:
@@ -226,9 +232,9 @@ def title_model_before(context: Context, cutoff: int) -> TitleModel:
     return Prompts.with_or_without_sids(context).titled(model.eval(), text_tokenizer, cutoff)
 
 
-def item_token(item: int) -> str:
-    """The token of an item's own, in the style ``compact-items``."""
-    return f"<i_{item}>"
+def item_token(item: int, levels: int = 1) -> str:
+    """The token of an item's own, in the style ``compact-items``; SIDs of nine `levels` or more have ``<i_…>`` too."""
+    return f"<i_{item}>" if levels <= LEVELS_BELOW_I else f"<item_{item}>"
 
 
 def drawn_share(n: int, rate: float, seed: list[int]) -> np.ndarray:

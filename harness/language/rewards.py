@@ -45,7 +45,7 @@ class Groups:
 
     @property
     def codes(self) -> torch.Tensor:
-        """Codes of the completions ``[prompts, G, levels]``."""
+        """Codes of the completions ``[prompts, G, levels]``; -1 beyond the last level of a shorter SID."""
         return self._table[self.completions]
 
     @property

@@ -20,7 +20,7 @@ from transformers import Trainer, TrainingArguments
 from harness.components import Context
 from harness.data.dataset import Samples
 from harness.decoding.engine import split
-from harness.decoding.generator import sid_token_ids
+from harness.decoding.generator import sid_end, sid_token_ids
 from harness.decoding.split import SplitModel, weight_type
 from harness.decoding.trie import Trie
 from harness.errors import BenchError, NotFinite
@@ -218,7 +218,8 @@ class SftTrainer:
     def answer_loss(self, context: Context, prompts: Prompts, text_tokenizer: Any) -> AnswerLoss:
         """The loss at the answers' tokens."""
         settings = self.settings
-        trie = Trie(sid_token_ids(text_tokenizer, prompts.semantic_ids), context.device)
+        sids = prompts.semantic_ids
+        trie = Trie(sid_token_ids(text_tokenizer, sids), context.device, end=sid_end(text_tokenizer, sids))
         return AnswerLoss(trie, settings.softmax, settings.level_weights, settings.label_smoothing)
 
     def sid_tokens(self, context: Context) -> list[str]:

@@ -64,6 +64,8 @@ class GenerateDecoder(SidDecoder):
         if histories.bought is not None:
             raise BenchError("decoder hf-generate cannot leave out bought items (protocol.seen=drop); set decoder=beam")
         renormalise = model.renormalise if self.settings.renormalise is None else self.settings.renormalise
+        if model.end is not None and not renormalise:
+            raise BenchError("decoder hf-generate cannot stop at SIDs of unequal length; set decoder=beam")
         beams, levels = self.settings.beams, model.sid_tokens.shape[1]
         allowed = continuations(model.sid_tokens)
         dead = [int(model.sid_tokens[0, 0])]  # a beam without a legal token has -inf; what it adds is moot

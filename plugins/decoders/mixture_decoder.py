@@ -10,6 +10,7 @@ import numpy as np
 from harness.data.dataset import Histories
 from harness.data.rankings import Rankings
 from harness.data.semantic_ids import SemanticIds
+from harness.decoding.generator import trie_of
 from harness.decoding.search import BeamSettings, MixtureSettings, Remembering, SidDecoder, proposals
 from harness.progress import Progress
 
@@ -27,13 +28,12 @@ class MixtureDecoder(SidDecoder):
     ) -> Rankings:
         """The best SIDs of each history."""
         from harness.decoding.mixture import best_of
-        from harness.decoding.trie import Trie
 
         settings = self.settings
         if not isinstance(model, Remembering):
             shared = {field.name: getattr(settings, field.name) for field in dataclasses.fields(BeamSettings)}
             return BeamDecoder(BeamSettings(**shared)).decode(model, histories, semantic_ids, device, progress)
-        trie = Trie(model.generator.sid_tokens, device)
+        trie = trie_of(model.generator, device)
         ids = np.full((len(histories), settings.beams), -1, dtype=np.int32)
         scores = np.full((len(histories), settings.beams), -np.inf, dtype=np.float32)
         with progress.bar(len(histories), "decode", "user") as bar:

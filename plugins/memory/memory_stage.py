@@ -25,7 +25,7 @@ from harness.checks.schemas import Finite, Schema, Share
 from harness.components import Context, ItemScorer
 from harness.data.dataset import Histories, Samples
 from harness.data.semantic_ids import SemanticIds
-from harness.decoding.generator import Generator
+from harness.decoding.generator import Generator, trie_of
 from harness.decoding.mixture import Candidates, group_probabilities, mixed
 from harness.decoding.search import MixtureSettings, proposals
 from harness.decoding.trie import Trie
@@ -393,4 +393,4 @@ def _counts(train: Samples, semantic_ids: SemanticIds) -> np.ndarray:
 
 
 def _trie(model: Blend | Mixture, context: Context) -> Trie:
-    return Trie(model.generator.sid_tokens, context.device)
+    return trie_of(model.generator, context.device)

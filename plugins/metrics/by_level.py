@@ -16,6 +16,8 @@ def levels(evaluated: Evaluated) -> dict[str, Any] | None:
 
     *independent*: any of the top K matches level l, each level by itself, and *exact* all at once.
     *cumulative*: some single prediction of the top K matches levels 1 … l.
+    Where SIDs are of unequal length, level l by itself is of the samples whose target has one, and a chain that goes
+    beyond a target's last level is the target's whole SID.
     *drop-off* (top 1): the accuracy of level 1, then the share retained from levels 1 … l to 1 … l+1.
 
     Equal scores stand in any order: where a group of them is cut at K, a match is as likely as that one of its
@@ -42,10 +44,11 @@ def levels(evaluated: Evaluated) -> dict[str, Any] | None:
     independent, cumulative = {}, {}
     last = evaluated.rankings.scores[:, -1]
     for k in (k for k in CUTOFFS if k <= sids.shape[1]):
-        found = _inside(matches, scores, cut, last, k).mean(axis=0).tolist()
-        exact = found[2 * n_levels - 1]
-        independent[str(k)] = dict(zip(names, found[:n_levels], strict=True)) | {"exact": exact}
-        cumulative[str(k)] = dict(zip(chains, found[n_levels:], strict=True))
+        inside = _inside(matches, scores, cut, last, k)
+        by_itself = [float(inside[has, level].mean()) if has.any() else 0.0 for level, has in enumerate(own.T >= 0)]
+        chained = inside[:, n_levels:].mean(axis=0).tolist()
+        independent[str(k)] = dict(zip(names, by_itself, strict=True)) | {"exact": chained[-1]}
+        cumulative[str(k)] = dict(zip(chains, chained, strict=True))
     return {"independent": independent, "cumulative": cumulative, "drop-off": drop_off(cumulative["1"])}
 
 

@@ -40,7 +40,8 @@ class DrawnRows:
         levels = prompts.semantic_ids.n_levels
         self.prompts = encode(text_tokenizer, prompts.next_sid(self.histories), cutoff - levels)
         sids = prompts.semantic_ids
-        self.tokens_of = sid_token_ids(text_tokenizer, sids)[sids.of_item].tolist()
+        tokens = sid_token_ids(text_tokenizer, sids)[sids.of_item].tolist()
+        self.tokens_of = [row[:n] for row, n in zip(tokens, sids.written_lengths.tolist(), strict=True)]
         self.seed = seed
         self.lengths = [len(prompt) + levels for prompt in self.prompts]
 

@@ -133,13 +133,14 @@ class SharedPromptGRPOTrainer(finetuning.ProbeSelection, GRPOTrainer):
             rolled = self._refill(rolled, source, generator)
         ids, mask = pad_left([s["prompt_ids"] for s in rolled.samples], self._tokenizer.pad_token_id, device)
         completions = rolled.tokens.flatten(0, 1).clone()
+        learned = ~self.trie.filler(completions)
         output = {
             "prompt_ids": ids.repeat_interleave(group, 0),
             "prompt_mask": mask.long().repeat_interleave(group, 0),
             "completion_ids": completions,
-            "completion_mask": torch.ones_like(completions),
+            "completion_mask": learned.long(),
             "advantages": rolled.advantage.flatten(),
-            "num_items_in_batch": self.accelerator.gather(torch.tensor(completions.numel(), device=device)).sum(),
+            "num_items_in_batch": self.accelerator.gather(learned.sum()).sum(),
         }
         if self.beta:
             output["ref_per_token_logps"] = self._reference_log_probs(output)
@@ -247,12 +248,13 @@ class SharedPromptGRPOTrainer(finetuning.ProbeSelection, GRPOTrainer):
         group = self.num_generations
         prompt = input_ids.shape[1] - logits_to_keep
         mask = attention_mask[::group, :prompt].bool()
+        filler = ~attention_mask[:, prompt:].bool().view(-1, group, logits_to_keep)
         left = int((~mask.any(0)).sum())  # columns that are padding in this micro batch
         with self.accelerator.autocast():
             log_probs, entropy = completion_log_probs(
                 model, input_ids[::group, left:prompt], mask[:, left:],
                 input_ids[:, prompt:].view(-1, group, logits_to_keep), self.temperature,
-                self.trie if self.catalogue else None,
+                self.trie if self.catalogue else None, filler,
             )  # fmt: skip
         return log_probs.flatten(0, 1).float(), entropy.flatten(0, 1).float(), None
 

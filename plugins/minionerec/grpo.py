@@ -13,8 +13,7 @@ from annotated_types import Gt, Le
 from trl import GRPOConfig
 
 from harness.components import Context
-from harness.decoding.generator import GenerativeModel, encode
-from harness.decoding.trie import Trie
+from harness.decoding.generator import GenerativeModel, encode, trie_of
 from harness.errors import BenchError
 from harness.evaluation.validation import needs_probed
 from harness.language import checkpoints, finetuning, models
@@ -159,7 +158,7 @@ class GrpoTrainer:
         trainer = SharedPromptGRPOTrainer(
             context=context,
             as_model=lambda policy: prompts.generative(policy, text_tokenizer, settings.cutoff),
-            trie=Trie(generative.sid_tokens, context.device),
+            trie=trie_of(generative, context.device),
             semantic_ids=prompts.semantic_ids,
             rewards=rewards,
             catalogue=generative.renormalise,

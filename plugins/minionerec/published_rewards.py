@@ -40,8 +40,9 @@ def ranking(groups: Groups) -> torch.Tensor:
 
 
 def position(groups: Groups) -> torch.Tensor:
-    """The number of leading levels that match, 0 to n_levels."""
-    return (groups.codes == groups.target_codes[:, None]).long().cumprod(-1).sum(-1).float()
+    """The number of leading levels that match, 0 to those that the target has."""
+    wanted = groups.target_codes[:, None]
+    return ((groups.codes == wanted) & (wanted >= 0)).long().cumprod(-1).sum(-1).float()
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from transformers import Trainer, TrainingArguments
 
 from harness.components import Context
 from harness.decoding.beam import beam_search
-from harness.decoding.generator import batches
+from harness.decoding.generator import batches, trie_of
 from harness.decoding.padding import pad_left
 from harness.decoding.shared_prompt import completion_log_probs
 from harness.decoding.trie import Trie
@@ -214,15 +214,14 @@ class Answers:
     of_item: np.ndarray
     trie: Trie
     catalogue: Trie | None = None
-    end: int | None = None
 
     @classmethod
     def of(cls, generative: Any, device: str) -> Answers:
         """The answers of a model."""
         if isinstance(generative, TitleModel):
             trie = Trie(generative.tokens, device, end=generative.end)
-            return cls(generative.tokens, generative.titles.of_item, trie, None, generative.end)
-        trie = Trie(generative.sid_tokens, device)
+            return cls(generative.tokens, generative.titles.of_item, trie, None)
+        trie = trie_of(generative, device)
         semantic_ids = generative.semantic_ids
         return cls(generative.sid_tokens, semantic_ids.of_item, trie, trie if generative.renormalise else None)
 
@@ -232,12 +231,10 @@ def answer_log_probs(
 ) -> torch.Tensor:
     """Log-probabilities ``[batch, answers]`` of whole answers ``[batch, answers, longest]``: sums, not means.
 
-    A title counts up to and with its end; a SID has none, since with one length for all the end is certain.
+    An answer counts up to and with its end, where it has one: SIDs of one length for all have none.
     """
-    log_probs = completion_log_probs(model, ids, mask, tokens, trie=answers.catalogue)[0]
-    if answers.end is not None:
-        ended = tokens == answers.end
-        log_probs = log_probs.masked_fill(ended.long().cumsum(-1) - ended.long() > 0, 0.0)
+    filler = answers.trie.filler(tokens)
+    log_probs = completion_log_probs(model, ids, mask, tokens, trie=answers.catalogue, filler=filler)[0]
     return log_probs.sum(-1)
 
 

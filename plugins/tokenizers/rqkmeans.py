@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from harness.data.dataset import Dataset
-from harness.data.semantic_ids import SemanticIds
+from harness.data.semantic_ids import MOST_LEVELS, SemanticIds
 from harness.data.texts import embed, item_texts
 from harness.errors import BenchError
 from harness.progress import Progress
@@ -37,8 +37,8 @@ class RqKmeansTokenizer:
     small = {"codes": 16, "embedder": "tfidf", "dimensions": 16, "iterations": 5}
 
     def __init__(self, settings: Settings):
-        if not 1 <= settings.levels <= 8 or settings.codes < 2:
-            raise BenchError("tokenizer: levels must lie in 1–8 and codes be at least 2")
+        if not 1 <= settings.levels <= MOST_LEVELS or settings.codes < 2:
+            raise BenchError(f"tokenizer: levels must lie in 1–{MOST_LEVELS} and codes be at least 2")
         self.settings = settings
 
     def tokenize(self, dataset: Dataset, seed: int, progress: Progress) -> SemanticIds:
