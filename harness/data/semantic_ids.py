@@ -117,8 +117,8 @@ class SemanticIds:
     @cached_property
     def written(self) -> list[str]:
         """The string of each distinct SID as models read and write it: a shorter one ends in :data:`END`."""
-        short: np.ndarray = (self.distinct < 0).any(axis=1)
-        return [string + END if ends else string for string, ends in zip(self.strings, short.tolist(), strict=True)]
+        short = (self.distinct[:, -1] < 0).tolist()
+        return [string + END if ends else string for string, ends in zip(self.strings, short, strict=True)]
 
     def string_of_item(self, item: int) -> str:
         """The SID string of an item."""
