@@ -166,6 +166,34 @@ class Catalogue(RootModel[dict[Name, CatalogueEntry]]):
     """``configs/catalogue.yaml``."""
 
 
+class PreparationRecipe(Closed):
+    """A published way to prepare data."""
+
+    what: Annotated[str, Len(1, 500)]
+    settings: Settings
+
+
+class Preparations(RootModel[dict[Name, PreparationRecipe]]):
+    """``configs/preparations.yaml``."""
+
+
+class SplitManifest(Schema):
+    """``split.yaml`` of a prepared split."""
+
+    name: Annotated[str, Len(1, 200)]
+    recipe: Annotated[str, Len(1, 200)]
+    version: Annotated[str, Field(pattern=r"^[0-9a-f]{12}$")]
+    settings: Settings
+    left_out: dict[Annotated[str, Len(1, 300)], Annotated[int, Ge(0)]] = Field(alias="left out")
+
+    @model_validator(mode="after")
+    def whole(self) -> SplitManifest:
+        """It says how the split was cut."""
+        if not isinstance(self.settings.get("split"), str):
+            raise fault("settings.split must name the kind of split")
+        return self
+
+
 class Recipe(Closed):
     """A method (``configs/methods/*.yaml``)."""
 

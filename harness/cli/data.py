@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @click.group()
 def data() -> None:
-    """List, fetch, show and validate categories."""
+    """List, fetch, prepare, show and validate categories."""
 
 
 @data.command("list")
@@ -69,7 +69,7 @@ def show(plugins: Plugins, category: str, overrides: tuple[str, ...], data_dir: 
     from harness.cli.tables import HR, table
     from harness.data import categories, versions
 
-    dataset = categories.read(plugins, category, data_dir, _settings(overrides))
+    dataset = categories.read(plugins, category, data_dir, settings_of(overrides))
     facts = dataset.facts()
     click.echo(f"{category} ({dataset.layout} layout{'; ' + dataset.caption if dataset.caption else ''})")
     click.echo(f"users {facts['users']:,}, items {facts['items']:,}\n")
@@ -115,7 +115,7 @@ def validate(plugins: Plugins, category: str, overrides: tuple[str, ...], data_d
 
     problems = Problems()
     try:
-        dataset = categories.read(plugins, category, data_dir, _settings(overrides), problems)
+        dataset = categories.read(plugins, category, data_dir, settings_of(overrides), problems)
     except BenchError:
         if not problems.errors:
             raise
@@ -130,18 +130,19 @@ def validate(plugins: Plugins, category: str, overrides: tuple[str, ...], data_d
         sys.exit(2)
 
 
-def _settings(overrides: tuple[str, ...]) -> dict[str, Any]:
-    """Settings of the reader from ``--set items=5000`` or ``--set dataset.items=5000``."""
+def settings_of(overrides: tuple[str, ...], prefix: str = "dataset") -> dict[str, Any]:
+    """Settings from ``--set items=5000`` or, with its prefix, ``--set dataset.items=5000``."""
     from harness.errors import BenchError
     from harness.text.parsing import parse_yaml
 
+    example = "dataset.items=5000" if prefix == "dataset" else "core_users=5"
     values = {}
     for override in overrides:
         key, equals, value = override.partition("=")
         if not equals:
-            raise BenchError(f"--set {override}: write it as key=value, e.g. --set dataset.items=5000")
+            raise BenchError(f"--set {override}: write it as key=value, e.g. --set {example}")
         try:
-            values[key.strip().removeprefix("dataset.")] = parse_yaml(value)
+            values[key.strip().removeprefix(f"{prefix}.")] = parse_yaml(value)
         except ValueError as error:
             raise BenchError(f"--set {override[:80]}: the value is {error}") from None
     return values

@@ -24,12 +24,22 @@ MAX_HISTORY = 10
 
 @dataclass(frozen=True)
 class Items:
-    """Texts of the catalogue; item i is entry i of each list."""
+    """Texts of the catalogue; item i is entry i of each list.
+
+    Attributes:
+        ids: what the source calls them (ASINs and the like), for output; empty where it has no names.
+    """
 
     titles: list[str]
     descriptions: list[str]
     brands: list[str]
     categories: list[str]
+    ids: list[str] = field(default_factory=list, compare=False)
+
+    @classmethod
+    def without_texts(cls, n: int, ids: list[str] | None = None) -> Items:
+        """A catalogue of which nothing is told."""
+        return cls([""] * n, [""] * n, [""] * n, [""] * n, ids or [])
 
     def __len__(self) -> int:
         return len(self.titles)

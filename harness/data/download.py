@@ -68,6 +68,17 @@ def download(file: Pinned, folder: Path, report: Report = lambda _: None) -> Pat
     )
 
 
+def unpinned(url: str, path: Path, report: Report = lambda _: None) -> None:
+    """A file of which nothing is known, to `path`; a download that breaks off is taken up by the next call.
+
+    Raises:
+        BenchError: it cannot be had.
+    """
+    part = path.with_name(path.name + ".part")
+    _fetch(url, part, 0, report)
+    os.replace(part, path)
+
+
 def is_pinned(file: Pinned, path: Path) -> bool:
     """Whether a file has the pinned content."""
     size = path.stat().st_size

@@ -10,9 +10,12 @@ from typing import Any
 from harness.data.dataset import Items, Samples
 from harness.data.problems import Problems
 from harness.data.semantic_ids import SemanticIds, parse_tokens
+from harness.errors import unknown
 from harness.text.parsing import decode, parse_json
 
 REGENERATE = "fetch the file again"
+ITEM_IDS = ("id", "asin", "parent_asin")
+"""Keys of an item's own id at its source."""
 
 
 def folders(root: Path) -> list[Path]:
@@ -104,7 +107,34 @@ def read_items(path: Path, problems: Problems) -> Items | None:
         if not isinstance(row.get("title"), (str, int, float, type(None))) or isinstance(row.get("title"), bool):
             problems.error(path, None, f"the title of item {i} is no text", "give a text, or null where there is none")
     columns = {key: [_text(row.get(key)) for row in rows] for key in ("title", "description", "brand", "categories")}
-    return Items(columns["title"], columns["description"], columns["brand"], columns["categories"])
+    return Items(columns["title"], columns["description"], columns["brand"], columns["categories"], _item_ids(rows))
+
+
+def _item_ids(rows: list[Any]) -> list[str]:
+    """What the source calls each item, where it names all, each otherwise; else nothing."""
+    ids = next((found for key in ITEM_IDS if all(found := [row.get(key) for row in rows])), [])
+    if not all(isinstance(name, str) for name in ids) or len(set(map(str, ids))) != len(ids):
+        return []
+    return [str(name) for name in ids]
+
+
+def index_of(folder: Path, category: str, wanted: str) -> tuple[str, Path | None]:
+    """The name and file of a category's SIDs, ``<category>.index[.<variant>].json``: the wanted or the first; or none.
+
+    Raises:
+        BenchError: the wanted one is not there.
+    """
+    paths = {
+        p.name.removeprefix(f"{category}.index").removesuffix(".json").strip("."): p
+        for p in sorted(folder.iterdir())
+        if p.name.startswith(f"{category}.index.") and p.name.endswith(".json")
+    }
+    if wanted and wanted not in paths:
+        raise unknown("index variant", wanted, paths, f"of {category} in {folder}")
+    if not paths:
+        return "", None
+    name = wanted or min(paths)
+    return name, paths[name]
 
 
 def read_index(path: Path, n_items: int | None, problems: Problems) -> SemanticIds | None:

@@ -5,9 +5,10 @@ from harness import hookimpl
 
 @hookimpl
 def bench_datasets():
-    """MiniOneRec's CSVs, user sequences, and ``Synthetic``."""
+    """MiniOneRec's CSVs, user sequences, prepared splits, and ``Synthetic``."""
     return {
         "minionerec": ".minionerec_csv:MiniOneRecReader",
+        "prepared": ".prepared_layout:PreparedReader",
         "sequences": ".sequences:SequencesReader",
         "synthetic": ".synthetic:SyntheticReader",
     }

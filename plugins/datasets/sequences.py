@@ -9,17 +9,27 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from annotated_types import Ge, Le
 
-from harness.data.dataset import MAX_HISTORY, Dataset, Samples
+from harness.data.dataset import MAX_HISTORY, Dataset, Items, Samples
 from harness.data.problems import Problems
-from harness.data.reading import REGENERATE, USERS, folder_of, folders, is_user, read_index, read_items, read_json
-from harness.errors import unknown
+from harness.data.reading import (
+    REGENERATE,
+    USERS,
+    folder_of,
+    folders,
+    index_of,
+    is_user,
+    read_index,
+    read_items,
+    read_json,
+)
 from harness.settings import setting
 
 _INTER = ".inter.json"
+MOST_ITEMS = 100_000_000
 
 
 @dataclass(frozen=True)
@@ -52,13 +62,15 @@ class SequencesReader:
         assert root is not None
         there = [f for f in folders(root) if (f / f"{category}{_INTER}").exists()]
         folder = folder_of(there, category, problems)
-        items = read_items(folder / f"{category}.item.json", problems)
+        path = folder / f"{category}{_INTER}"
+        sequences = read_json(path, problems) or {}
+        texts = folder / f"{category}.item.json"
+        items = read_items(texts, problems) if texts.exists() else _without_texts(sequences, path, problems)
         problems.stop_on_errors()
         assert items is not None
-        variant, index_path = self._variant(folder, category)
+        variant, index_path = index_of(folder, category, self.settings.index)
         given = read_index(index_path, len(items), problems) if index_path else None
-        path = folder / f"{category}{_INTER}"
-        splits, left_out = self._split(path, len(items), problems)
+        splits, left_out = self._split(sequences, path, len(items), problems)
         problems.stop_on_errors()
         caption = "split: leave-one-out" + (f"; SIDs: {variant}" if variant else "")
         return Dataset(
@@ -66,25 +78,10 @@ class SequencesReader:
             left_out=left_out,
         )  # fmt: skip
 
-    def _variant(self, folder: Path, category: str) -> tuple[str, Path | None]:
-        paths = {
-            p.name.removeprefix(f"{category}.index").removesuffix(".json").strip("."): p
-            for p in sorted(folder.iterdir())
-            if p.name.startswith(f"{category}.index.") and p.name.endswith(".json")
-        }
-        wanted = self.settings.index
-        if wanted and wanted not in paths:
-            raise unknown("index variant", wanted, paths, f"of {category} in {folder}")
-        if not paths:
-            return "", None
-        name = wanted or min(paths)
-        return name, paths[name]
-
     def _split(
-        self, path: Path, n_items: int, problems: Problems
+        self, content: dict[str, Any], path: Path, n_items: int, problems: Problems
     ) -> tuple[dict[str, Samples], dict[str, int]]:  # fmt: skip
         """The samples of each split, and what is left out, counted."""
-        content = read_json(path, problems) or {}
         rows: dict[str, tuple[list[str], list[list[int]], list[int]]] = {
             n: ([], [], []) for n in ("train", "valid", "test")
         }
@@ -124,3 +121,14 @@ class SequencesReader:
                 )
         built = {name: Samples.build(*columns, self.settings.max_history) for name, columns in rows.items()}
         return built, dict(left_out)
+
+
+def _without_texts(sequences: dict[str, Any], path: Path, problems: Problems) -> Items:
+    """A catalogue of the items that were bought, of which nothing is told."""
+    bought = [item for items in sequences.values() if isinstance(items, list) for item in items if type(item) is int]
+    n = min(max(bought, default=-1) + 1, MOST_ITEMS)
+    missing = n - len({item for item in bought if 0 <= item < n})
+    if missing:
+        what = f"{missing:,} of the item ids 0–{n - 1} are in no history, and there is no item.json that names them"
+        problems.warn(path, None, what, "they can be recommended and are never right: number items without gaps")
+    return Items.without_texts(n)

@@ -1,0 +1,279 @@
+"""Raw purchases, batch by batch: who, what, when, in one form for all files, with what is left out counted."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from harness.data.reading import MOST_OF_USER
+from harness.errors import BenchError, unknown
+from harness.preparation import raw
+from harness.preparation.asked import Preparation
+
+KNOWN = {
+    "user": ("user_id", "reviewerID", "user", "userId", "uid", "UserId", "user_name", "visitorid", "SessionId"),
+    "item": ("parent_asin", "asin", "item_id", "item", "itemId", "iid", "movieId", "movie_id", "product_id",
+             "business_id", "ItemId", "itemid"),
+    "time": ("timestamp", "unixReviewTime", "time", "Time", "ts", "unix_timestamp", "date", "datetime", "event_time"),
+    "rating": ("rating", "overall", "stars", "score", "Rating"),
+}  # fmt: skip
+"""Names that columns have in the public files, the first that is there is taken."""
+SIZES = (("s", 10**11), ("ms", 10**14), ("us", 10**17), ("ns", 2**63 - 1))
+"""Times below these numbers are of that unit."""
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Which columns of the file are what; time and rating may be absent ("")."""
+
+    user: str
+    item: str
+    time: str
+    rating: str
+
+    @property
+    def asked(self) -> list[str]:
+        """Those that are read."""
+        return [column for column in (self.user, self.item, self.time, self.rating) if column]
+
+
+def column(source: raw.Source, role: str, wanted: str, candidates: tuple[str, ...], needed: bool = True) -> str:
+    """The column of a role, by the name that was given or by a known one; "" where none is and none must be.
+
+    Raises:
+        BenchError: it is not there; lists the columns.
+    """
+    names = source.names
+    if wanted:
+        if wanted in source.columns:
+            return wanted
+        if wanted not in names:
+            raise unknown("column", wanted, names, f"of {source.path} (prepare.{role})")
+        return names[wanted]
+    found = next((names[name] for name in candidates if name in names), "")
+    if not found and needed:
+        there = ", ".join(source.names)[:200]
+        option = {"user": "--user", "item": "--item"}.get(role, f"--set {role}=")
+        raise BenchError(f"{source.path} has no column of a known name for the {role}; name one of {there}: {option}")
+    return found
+
+
+def columns(source: raw.Source, made: Preparation) -> Columns:
+    """The columns of purchases."""
+    timed = bool(made.start or made.end or made.split != "leave-one-out")
+    chosen = Columns(
+        column(source, "user", made.user, KNOWN["user"]), column(source, "item", made.item, KNOWN["item"]),
+        column(source, "time", made.time, KNOWN["time"], needed=timed),
+        column(source, "rating", made.rating, KNOWN["rating"], needed=made.least_rating is not None),
+    )  # fmt: skip
+    named = [c for c in chosen.asked if c]
+    twice = next((c for c in named if named.count(c) > 1), "")
+    if twice:
+        raise BenchError(f"{source.path}: the column {twice} is named for two things; give each its own")
+    return chosen
+
+
+@dataclass(frozen=True)
+class Purchases:
+    """A batch of purchases that passed what is decided row by row.
+
+    Attributes:
+        users, items: ids as text.
+        times: ``[n]`` int64, of the file's unit.
+        rows: ``[n]`` int64, where each stood in all files, from 0.
+    """
+
+    users: pa.Array
+    items: pa.Array
+    times: np.ndarray
+    rows: np.ndarray
+
+
+class Reader:
+    """Reads files of purchases, in order.
+
+    Attributes:
+        read: rows so far.
+        left_out: rows that were left out, by reason.
+        unit: of times: s, ms, us, ns; "" where there is no time.
+    """
+
+    def __init__(self, sources: list[raw.Source], made: Preparation, wanted: pa.Array | None):
+        """`wanted` are the ids of the items whose purchases are taken; None: of all."""
+        self.sources, self.made, self.wanted = sources, made, wanted
+        self.chosen = [columns(source, made) for source in sources]
+        self.read = 0
+        self.left_out: Counter[str] = Counter()
+        self.unit = ""
+
+    def __iter__(self) -> Iterator[Purchases]:
+        for source, chosen in zip(self.sources, self.chosen, strict=True):
+            for first, batch in raw.batches(source, chosen.asked):
+                if batch.num_rows:
+                    yield self._purchases(source, chosen, first, batch)
+                    self.read += batch.num_rows
+
+    def _purchases(self, source: raw.Source, chosen: Columns, first: int, batch: pa.RecordBatch) -> Purchases:
+        n = batch.num_rows
+        users, items = (_ids(batch[name], source, first, name) for name in (chosen.user, chosen.item))
+        if chosen.time:
+            times, known = self._times(batch[chosen.time], source, first, chosen.time)
+        else:
+            times, known = np.arange(self.read, self.read + n, dtype=np.int64), np.ones(n, dtype=bool)
+        keep = np.ones(n, dtype=bool)
+        for what, there in (("user", _there(users)), ("item", _there(items)), ("time", known)):
+            if there.all():
+                continue
+            if self.made.incomplete == "refuse":
+                row = first + int((~there).argmax())
+                raise BenchError(
+                    f"{source.path} row {row} has no {what}; mend it, or leave such rows out: --set incomplete=drop"
+                )
+            self._leave(f"rows without {'an' if what == 'item' else 'a'} {what}", keep & ~there)
+            keep &= there
+        if self.made.least_rating is not None:
+            ratings = _numbers(batch[chosen.rating], source, first, chosen.rating)
+            low = ~(ratings >= self.made.least_rating)  # no rating is none that is high enough
+            self._leave(f"purchases rated below {self.made.least_rating:g}", keep & low)
+            keep &= ~low
+        if self.wanted is not None:
+            other = ~pc.is_in(items, value_set=self.wanted).to_numpy(zero_copy_only=False)
+            self._leave("purchases of items that the title rule leaves out", keep & other)
+            keep &= ~other
+        mask = pa.array(keep)
+        rows = np.arange(self.read, self.read + n, dtype=np.int64)[keep]
+        return Purchases(users.filter(mask), items.filter(mask), times[keep], rows)
+
+    def _leave(self, reason: str, rows: np.ndarray) -> None:
+        if rows.any():
+            self.left_out[reason] += int(rows.sum())
+
+    def _times(self, values: pa.Array, source: raw.Source, first: int, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """Times, and which of them are there."""
+        known = _there(values)
+        if pa.types.is_timestamp(values.type) or pa.types.is_date(values.type):
+            numbers = values.cast(pa.timestamp("us")).cast(pa.int64())
+            return self._of_unit(numbers.fill_null(0).to_numpy(), known, "us", source, first, name), known
+        numbers = _as_numbers(values)
+        if numbers is None:
+            numbers = _dates(values, known, source, first, name)
+            return self._of_unit(numbers, known, "us", source, first, name), known
+        unit = self.made.unit if self.made.unit != "auto" else _unit(numbers[known], self.unit)
+        return self._of_unit(numbers, known, unit, source, first, name), known
+
+    def _of_unit(
+        self, numbers: np.ndarray, known: np.ndarray, unit: str, source: raw.Source, first: int, name: str
+    ) -> np.ndarray:
+        """Refuse times that are of another unit than those before."""
+        self.unit = self.unit or unit
+        if self.made.unit == "auto" and known.any():
+            for extreme in (numbers[known].max(), numbers[known].min()):
+                if extreme > SIZES[0][1] and _unit(np.array([extreme]), "") != self.unit:
+                    row = first + int((numbers == extreme).argmax())
+                    raise BenchError(
+                        f"{source.path} row {row}: {name} {extreme} is no time in {self.unit} as those before it; "
+                        "write all in one unit, or name it: --set unit=ms"
+                    )
+        return numbers
+
+
+def _unit(numbers: np.ndarray, before: str) -> str:
+    if before:
+        return before
+    largest = int(np.abs(numbers).max(initial=0))
+    return next(unit for unit, most in SIZES if largest < most)
+
+
+def _ids(values: pa.Array, source: raw.Source, first: int, name: str) -> pa.Array:
+    """Ids as text; whole numbers without a point.
+
+    Raises:
+        BenchError: one is too long, or holds NUL.
+    """
+    if pa.types.is_floating(values.type):
+        whole = values.cast(pa.int64(), safe=False)
+        values = whole if pc.all(pc.equal(whole.cast(values.type), values), min_count=0).as_py() else values
+    if pa.types.is_dictionary(values.type):
+        values = values.dictionary_decode()
+    try:
+        texts = values.cast(pa.string())
+    except pa.ArrowException:
+        raise BenchError(f"{source.path}: {name} holds {values.type}; give texts or numbers") from None
+    bad = pc.or_(pc.greater(pc.utf8_length(texts), MOST_OF_USER), pc.match_substring(texts, "\0")).fill_null(False)
+    if pc.any(bad, min_count=0).as_py():
+        row = int(bad.to_numpy(zero_copy_only=False).argmax())
+        what = f"{name} '{texts[row].as_py()[:20]!a}…'"
+        raise BenchError(
+            f"{source.path} row {first + row}: {what} is no id; ids have 1 to {MOST_OF_USER} characters, no NUL"
+        )
+    blank = pc.equal(pc.utf8_trim_whitespace(texts), "")
+    return pc.if_else(blank, pa.scalar(None, pa.string()), texts)
+
+
+def _there(values: pa.Array) -> np.ndarray:
+    found: np.ndarray = pc.is_valid(values).to_numpy(zero_copy_only=False)
+    return found
+
+
+def _as_numbers(values: pa.Array) -> np.ndarray | None:
+    """Whole numbers ``[n]`` int64, absent ones 0; None where they are none."""
+    if pa.types.is_floating(values.type):
+        values = values.fill_null(0)
+        if not np.isfinite(values.to_numpy()).all():
+            return None
+        return values.to_numpy().astype(np.int64)
+    if pa.types.is_integer(values.type):
+        return values.cast(pa.int64()).fill_null(0).to_numpy()
+    trimmed = pc.utf8_trim_whitespace(values.cast(pa.string()))
+    for kind in (pa.int64(), pa.float64()):
+        try:
+            return _as_numbers(trimmed.cast(kind))
+        except pa.ArrowException:
+            continue
+    return None
+
+
+def _dates(values: pa.Array, known: np.ndarray, source: raw.Source, first: int, name: str) -> np.ndarray:
+    """Dates in text (ISO 8601; without a zone UTC) as microseconds."""
+    import pandas as pd
+
+    texts = values.cast(pa.string()).to_pandas()
+    parsed = pd.to_datetime(texts, utc=True, format="ISO8601", errors="coerce")
+    wrong = parsed.isna().to_numpy() & known
+    if wrong.any():
+        row = int(wrong.argmax())
+        raise BenchError(
+            f"{source.path} row {first + row}: {name} {texts[row][:40]!r} is no time; write a number (seconds or "
+            "milliseconds since 1970) or a date such as 2018-11-30T12:00:00"
+        )
+    found: np.ndarray = parsed.fillna(pd.Timestamp(0, tz="UTC")).dt.as_unit("us").astype("int64").to_numpy()
+    return found
+
+
+def _numbers(values: pa.Array, source: raw.Source, first: int, name: str) -> np.ndarray:
+    """Ratings ``[n]`` float64, absent ones NaN."""
+    if pa.types.is_string(values.type) or pa.types.is_large_string(values.type):
+        try:
+            values = pc.utf8_trim_whitespace(values).cast(pa.float64())
+        except pa.ArrowException:
+            import pandas as pd
+
+            parsed = pd.to_numeric(values.to_pandas(), errors="coerce")
+            row = int((parsed.isna().to_numpy() & _there(values)).argmax())
+            raise BenchError(
+                f"{source.path} row {first + row}: {name} {values[row].as_py()[:40]!r} is no number; mend it"
+            ) from None
+    found: Any = values.cast(pa.float64()).fill_null(np.nan).to_numpy()
+    return np.asarray(found)
+
+
+def look_at(paths: list[Path], encoding: str) -> list[raw.Source]:
+    """The files, looked at."""
+    return [raw.look(path, encoding) for path in paths]

@@ -1,0 +1,63 @@
+"""What ``bench data prepare`` writes: ``<category>/split.yaml`` and the purchases beside it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from annotated_types import Ge, Le
+
+from harness.data import prepared
+from harness.data.dataset import MAX_HISTORY, Dataset
+from harness.data.problems import Problems
+from harness.data.reading import folder_of, folders, index_of, read_index
+from harness.settings import setting
+
+
+@dataclass(frozen=True)
+class PreparedSettings:
+    """Settings of the layout."""
+
+    max_history: Annotated[int, Ge(1), Le(10_000)] = setting(
+        MAX_HISTORY, "longest history, in items; older ones are cut"
+    )
+    index: str = setting("", "which .index.VARIANT.json holds the SIDs; empty: the first by name")
+
+
+class PreparedReader:
+    """Reads prepared splits."""
+
+    Settings = PreparedSettings
+
+    def __init__(self, settings: PreparedSettings):
+        self.settings = settings
+
+    @staticmethod
+    def categories(root: Path | None) -> list[str]:
+        """Folders with a manifest and purchases."""
+        if root is None:
+            return []
+        return [f.name for f in folders(root)[1:] if _is_one(f)]
+
+    def read(self, root: Path | None, category: str, problems: Problems) -> Dataset:
+        """The dataset, with the checks that ``bench data validate`` lists."""
+        assert root is not None
+        folder = folder_of((f for f in folders(root)[1:] if f.name == category and _is_one(f)), category, problems)
+        manifest = prepared.manifest(folder)
+        items, splits, cut = prepared.read(folder, self.settings.max_history, problems)
+        variant, path = index_of(folder, category, self.settings.index)
+        given = read_index(path, len(items), problems) if path else None
+        problems.stop_on_errors()
+        left_out = dict(manifest["left out"])
+        if cut:
+            left_out[f"users whose history is cut to its last {self.settings.max_history} items"] = cut
+        caption = f"split: {manifest['settings']['split']}, rules {manifest['recipe']} {manifest['version']}"
+        return Dataset(
+            category, items, splits["train"], splits["valid"], splits["test"], "prepared", given,
+            caption + (f"; SIDs: {variant}" if variant else ""), left_out=left_out,
+        )  # fmt: skip
+
+
+def _is_one(folder: Path) -> bool:
+    return (folder / prepared.MANIFEST).is_file() and (folder / prepared.INTERACTIONS).exists()
