@@ -39,6 +39,15 @@ def is_default(field: Any, settings: Any) -> bool:
     return bool(getattr(settings, field.name) == made)
 
 
+def unread(settings: Any) -> dict[str, str]:
+    """``{setting: when it is read}`` of those that are set and that nothing reads under the others."""
+    return {
+        field.name: only[0]
+        for field in dataclasses.fields(settings)
+        if (only := field.metadata.get("only")) and not only[1](settings) and not is_default(field, settings)
+    }
+
+
 def settings(factory: Any, values: dict[str, Any], where: str) -> Any:
     """The validated ``Settings`` of a component class.
 

@@ -12,7 +12,7 @@ from annotated_types import Ge, Le
 from harness import files, recipes
 from harness.checks import outlines
 from harness.errors import BenchError, unknown
-from harness.settings import setting, settings
+from harness.settings import setting, settings, unread
 
 OF_THE_FILES = ("user", "item", "time", "rating", "item_id", "title", "encoding", "unit", "incomplete")
 """Settings that say how to read the files, and are no rules of a split."""
@@ -105,6 +105,8 @@ def asked(recipe: str, values: dict[str, Any]) -> Preparation:
     if recipe and recipe not in found:
         raise unknown("recipe", recipe, found, "(--recipe)")
     made: Preparation = settings(_Named, (found[recipe].values if recipe else {}) | values, "prepare")
+    for name, when in unread(made).items():
+        raise BenchError(f"prepare.{name} is read only where {when}; leave it out")
     for name in ("start", "end"):
         moment(getattr(made, name), "s", name)
     if made.split == "time":

@@ -156,39 +156,44 @@ class Reader:
             self.left_out[reason] += int(rows.sum())
 
     def _times(self, values: pa.Array, source: raw.Source, first: int, name: str) -> tuple[np.ndarray, np.ndarray]:
-        """Times, and which of them are there."""
+        """Times, and which of them are there.
+
+        Raises:
+            BenchError: a time cannot be read, or is of another unit than the first.
+        """
         known = _there(values)
         if pa.types.is_timestamp(values.type) or pa.types.is_date(values.type):
-            numbers = values.cast(pa.timestamp("us")).cast(pa.int64())
-            return self._of_unit(numbers.fill_null(0).to_numpy(), known, "us", source, first, name), known
+            times = values.cast(pa.timestamp("us")).cast(pa.int64()).fill_null(0).to_numpy()
+            self.unit = self._of_one_unit("us", source)
+            return times, known
         numbers = _as_numbers(values)
         if numbers is None:
-            numbers = _dates(values, known, source, first, name)
-            return self._of_unit(numbers, known, "us", source, first, name), known
-        unit = self.made.unit if self.made.unit != "auto" else _unit(numbers[known], self.unit)
-        return self._of_unit(numbers, known, unit, source, first, name), known
-
-    def _of_unit(
-        self, numbers: np.ndarray, known: np.ndarray, unit: str, source: raw.Source, first: int, name: str
-    ) -> np.ndarray:
-        """Refuse times that are of another unit than those before."""
-        self.unit = self.unit or unit
-        if self.made.unit == "auto" and known.any():
-            for extreme in (numbers[known].max(), numbers[known].min()):
-                if extreme > SIZES[0][1] and _unit(np.array([extreme]), "") != self.unit:
-                    row = first + int((numbers == extreme).argmax())
+            times = _dates(values, known, source, first, name)
+            self.unit = self._of_one_unit("us", source)
+            return times, known
+        if self.made.unit != "auto":
+            self.unit = self.made.unit
+        elif known.any():
+            self.unit = self.unit or _unit(int(numbers[known.argmax()]))
+            for extreme in (int(numbers[known].max()), int(numbers[known].min())):
+                if _unit(extreme) != self.unit:
+                    row = first + int((known & (numbers == extreme)).argmax())
                     raise BenchError(
                         f"{source.path} row {row}: {name} {extreme} is no time in {self.unit} as those before it; "
                         "write all in one unit, or name it: --set unit=ms"
                     )
-        return numbers
+        return numbers, known
+
+    def _of_one_unit(self, unit: str, source: raw.Source) -> str:
+        if self.unit not in ("", unit):
+            raise BenchError(
+                f"{source.path} has dates where there were numbers in {self.unit} before it; write one kind"
+            )
+        return unit
 
 
-def _unit(numbers: np.ndarray, before: str) -> str:
-    if before:
-        return before
-    largest = int(np.abs(numbers).max(initial=0))
-    return next(unit for unit, most in SIZES if largest < most)
+def _unit(number: int) -> str:
+    return next(unit for unit, most in SIZES if abs(number) <= most)
 
 
 def _ids(values: pa.Array, source: raw.Source, first: int, name: str) -> pa.Array:

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from harness.errors import BenchError, unknown
 from harness.recipes import group_of
-from harness.settings import is_default, settings
+from harness.settings import settings
+from harness.settings import unread as silent_settings
 from harness.text.parsing import check_plain, parse_yaml
 
 if TYPE_CHECKING:
@@ -324,10 +325,7 @@ def unread(config: RunConfig) -> dict[str, str]:
     named = {"tokenizer": config.tokenizer, "backbone": config.backbone, "decoder": config.decoder}
     parts |= {name: component.settings for name, component in named.items() if component is not None}
     silent = {
-        f"{head}.{field.name}": only[0]
-        for head, settings in parts.items()
-        for field in dataclasses.fields(settings)
-        if (only := field.metadata.get("only")) and not only[1](settings) and not is_default(field, settings)
+        f"{head}.{name}": when for head, settings in parts.items() for name, when in silent_settings(settings).items()
     }
     if not hasattr(config.decoder.settings, "beams"):
         silent["probe.beams"] = "the decoder has beams"

@@ -68,6 +68,8 @@ class TitleBeamDecoder:
     def check(self, items: Items, semantic_ids: SemanticIds | None) -> None:
         """Beams must fit the catalogue."""
         most = len({title for title in items.titles if title.strip()})
+        if not most:
+            raise BenchError("no item has a title, and d3 generates titles; use one of bench methods that needs none")
         if not 1 <= self.settings.beams <= most:
             raise BenchError(
                 f"decoder.beams = {self.settings.beams}, but the catalogue has {most} titles; set {most} or less"
