@@ -3,13 +3,16 @@
 from harness import hookimpl
 
 COUNTING = ("popularity", "recency", "markov", "skip-markov", "itemknn", "ease", "tfidf", "hybrid")
-NEURAL = ("gru4rec", "caser", "sasrec", "sasrec-bce", "hstu", "tiger")
+FLOORS = ("random", "next-id")
+NEURAL = ("gru4rec", "caser", "sasrec", "sasrec-bce", "hstu", "bert4rec", "fmlp-rec", "tiger")
 
 
 @hookimpl
 def bench_trainers():
     """The trainers of the baselines."""
     return {
+        "random": ".random_order:RandomTrainer",
+        "next-id": ".next_id:NextIdTrainer",
         "popularity": ".popularity:PopularityTrainer",
         "recency": ".recency:RecencyTrainer",
         "markov": ".markov:MarkovTrainer",
@@ -22,6 +25,8 @@ def bench_trainers():
         "caser": ".caser:CaserTrainer",
         "sasrec": ".sasrec:SasRecTrainer",
         "hstu": ".hstu:HstuTrainer",
+        "bert4rec": ".bert4rec:Bert4RecTrainer",
+        "fmlp-rec": ".fmlprec:FmlpRecTrainer",
         "tiger": ".tiger:TigerTrainer",
     }
 
@@ -31,4 +36,4 @@ def bench_methods():
     """Their recipes."""
     from harness.recipes import shipped
 
-    return [shipped("methods", f"{name}.yaml") for name in (*COUNTING, *NEURAL)]
+    return [shipped("methods", f"{name}.yaml") for name in (*FLOORS, *COUNTING, *NEURAL)]

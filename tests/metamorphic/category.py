@@ -29,7 +29,13 @@ def write(dataset, root, shuffle=False, rename=False, renumber=None):
         (root / folder).mkdir(parents=True, exist_ok=True)
     texts = dataset.items
     items = {
-        str(new): {"title": texts.titles[item], "description": texts.descriptions[item], "brand": "", "categories": ""}
+        str(new): {
+            "title": texts.titles[item],
+            "description": texts.descriptions[item],
+            "brand": "",
+            "categories": "",
+            "id": f"X{item:04}",
+        }  # what its source calls it, whatever its number
         for new, item in enumerate(old.tolist())
     }
     index = {str(new): sids[item].replace("><", "> <").split() for new, item in enumerate(old.tolist())}

@@ -24,7 +24,8 @@ from tests.conftest import TINY_SETTINGS
 from tests.metamorphic import category
 
 COUNTING = ("popularity", "recency", "markov", "skip-markov", "itemknn", "ease", "tfidf", "hybrid")
-NETWORKS = ("gru4rec", "caser", "sasrec", "sasrec-bce", "hstu")
+FLOORS = ("random", "next-id")
+NETWORKS = ("gru4rec", "caser", "sasrec", "sasrec-bce", "hstu", "bert4rec", "fmlp-rec")
 NANO = [s for s in TINY_SETTINGS if s.startswith("backbone")]
 SFT = ["sft.epochs=1", "sft.batch=32", "sft.eval_every=0.5", "probe.samples=20"]
 SID = [*NANO, *SFT, "decoder.beams=30", "probe.beams=10"]
@@ -39,7 +40,7 @@ LANGUAGE = {
            "assistant.method=markov"],
 }  # fmt: skip
 SETTINGS = {
-    **{method: [] for method in COUNTING},
+    **{method: [] for method in (*FLOORS, *COUNTING)},
     **{method: [f"{method}.epochs=2"] for method in NETWORKS},
     "tiger": ["tiger.epochs=2", "tiger.eval_every=1", "tiger.hidden=32", "tiger.head_width=8", "decoder.beams=30"],
     **LANGUAGE,
@@ -158,13 +159,13 @@ def test_batches_padding_and_threads_of_decoding_change_nothing(method, runs, da
     same_rankings(plugins, found, expected, dataset, semantic_ids)
 
 
-@pytest.mark.parametrize("method", [*COUNTING, *NETWORKS, "bigrec"])
+@pytest.mark.parametrize("method", [*FLOORS, *COUNTING, *NETWORKS, "bigrec"])
 def test_a_constant_added_to_all_scores_changes_no_rank(method, runs, data, plugins):
     directory, _ = runs(method)
     model, decoder, dataset, semantic_ids = loaded(plugins, directory, data)
     expected = decoded(plugins, decoder, model, dataset, semantic_ids)
     plain = model.score
-    if method in COUNTING:
+    if method in (*FLOORS, *COUNTING):
         assert model.score(dataset.test.histories).dtype == np.float64
 
     class Shifted:
@@ -175,7 +176,7 @@ def test_a_constant_added_to_all_scores_changes_no_rank(method, runs, data, plug
     np.testing.assert_array_equal(found.ids, expected.ids)
 
 
-@pytest.mark.parametrize("method", COUNTING)
+@pytest.mark.parametrize("method", ["next-id", *COUNTING])
 def test_the_numbers_of_items_change_nothing_but_ties(method, runs, small, data, plugins, tmp_path):
     number = np.random.default_rng(3).permutation(len(small.items))
     other = category.write(small, tmp_path / "data", renumber=number)
