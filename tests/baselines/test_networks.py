@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from baselines import caser, gru4rec, hstu, sasrec
+from baselines import bert4rec, caser, fmlprec, gru4rec, hstu, sasrec
 from harness import item_models
 from harness.data.dataset import Samples
 from harness.item_models import loop
@@ -20,6 +20,8 @@ MODELS = {
     "caser": lambda **s: caser.Caser(N, 10, caser.Settings(hidden=16, horizontal=3, **s)),
     "sasrec": lambda **s: sasrec.SasRec(N, 10, sasrec.Settings(hidden=16, intermediate=24, **s)),
     "hstu": lambda **s: hstu.Hstu(N, 10, hstu.Settings(hidden=16, heads=2, head_width=6, blocks=3, **s)),
+    "bert4rec": lambda **s: bert4rec.Bert4Rec(N, 10, bert4rec.Settings(hidden=16, intermediate=24, **s)),
+    "fmlp-rec": lambda **s: fmlprec.FmlpRec(N, 10, fmlprec.Settings(hidden=16, intermediate=24, **s)),
 }
 
 
@@ -89,6 +91,53 @@ def test_an_item_of_the_past_does_not_see_the_future():
         model.states(torch.tensor([[1, 2, 3, 9]]))
         torch.testing.assert_close(seen[0][:, :3], seen[1][:, :3], rtol=0, atol=0)
         assert not torch.allclose(seen[0][:, 3], seen[1][:, 3])
+
+
+def test_bert4recs_masked_places_hide_their_items_and_see_both_sides():
+    model = build("bert4rec")
+    items = torch.tensor([[N, 1, 2, 3, 4]])
+    hidden = torch.tensor([[False, False, True, False, True]])
+    before = model.encoded(items, hidden)
+    for place, changes in ((2, False), (4, False), (1, True), (3, True)):
+        other = items.clone()
+        other[0, place] = 9
+        after = model.encoded(other, hidden)
+        assert torch.allclose(before[0, 2], after[0, 2], atol=1e-6) is not changes
+        assert torch.allclose(before[0, 4], after[0, 4], atol=1e-6) is not changes
+
+
+def test_bert4recs_loss_is_the_cross_entropy_at_the_masked_places():
+    model = build("bert4rec", mask=0.4).train()
+    model.settings = bert4rec.Settings(hidden=16, intermediate=24, mask=0.4, dropout=0.0, embedding_dropout=0.0)
+    for block in model.blocks:
+        block.rate = 0.0
+    items, targets = torch.tensor([[N, N, 5, 6, 7], [1, 2, 3, 4, 8]]), torch.tensor([9, 10])
+    torch.manual_seed(3)
+    loss = float(model.loss(items, targets).detach())
+    torch.manual_seed(3)
+    whole = torch.cat([items, targets[:, None]], dim=1)
+    hidden = (torch.rand(whole.shape) < 0.4) & (whole != N)
+    hidden[:, -1] = True
+    assert 2 < int(hidden.sum()) < 9  # beside the targets, some and not all
+    values = []
+    for row, place in hidden.nonzero().tolist():
+        scores = model.output(model.encoded(whole[row : row + 1], hidden[row : row + 1])[:, place])
+        values.append(-float(scores.log_softmax(1)[0, whole[row, place]].detach()))
+    assert loss == pytest.approx(sum(values) / len(values), rel=1e-5)
+
+
+def test_fmlps_filter_is_a_circular_convolution():
+    """A filter whose spectrum is that of a shift moves the stream (the convolution theorem)."""
+    settings = fmlprec.Settings(hidden=3, intermediate=4, dropout=0.0)
+    block = fmlprec.FilterBlock(8, settings).eval()
+    shift = torch.fft.rfft(torch.eye(8)[2])  # of a unit pulse two steps late
+    with torch.no_grad():
+        block.filter.copy_(torch.view_as_real(shift)[:, None].expand(-1, 3, -1))
+        block.narrow.weight.zero_()
+        block.narrow.bias.zero_()
+    stream = torch.randn(2, 8, 3, generator=torch.Generator().manual_seed(0))
+    moved = block.norm_filter(stream + stream.roll(2, dims=1))
+    torch.testing.assert_close(block(stream), block.norm_feed(moved), atol=1e-5, rtol=1e-5)
 
 
 def test_sasrecs_block_is_torchs_encoder_layer():
@@ -237,6 +286,8 @@ TRAINERS = {
     "caser": (caser.CaserTrainer, {"hidden": 64, "dropout": 0.0}),
     "sasrec": (sasrec.SasRecTrainer, {"hidden": 64, "embedding_dropout": 0.0, "dropout": 0.0}),
     "hstu": (hstu.HstuTrainer, {"hidden": 64, "blocks": 2, "embedding_dropout": 0.0, "dropout": 0.0}),
+    "bert4rec": (bert4rec.Bert4RecTrainer, {"hidden": 64, "embedding_dropout": 0.0, "dropout": 0.0, "mask": 0.1}),
+    "fmlp-rec": (fmlprec.FmlpRecTrainer, {"hidden": 64, "embedding_dropout": 0.0, "dropout": 0.0}),
 }
 
 
