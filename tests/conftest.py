@@ -38,6 +38,7 @@ def _no_outside(monkeypatch):
     """Tests see no plugin and no tracking server of the machine they run on."""
     monkeypatch.delenv("BENCH_PLUGINS", raising=False)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setenv("BENCH_READ_CACHE", "0")
 
 
 @pytest.fixture(autouse=True, scope="module")

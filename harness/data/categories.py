@@ -9,7 +9,7 @@ from typing import Any
 
 from harness import recipes
 from harness.checks import names
-from harness.data import fetching, published
+from harness.data import fetching, published, read_cache
 from harness.data.dataset import Dataset
 from harness.data.problems import Problems
 from harness.errors import BenchError, unknown
@@ -101,9 +101,14 @@ def read(
         raise unknown("category", name, categories, mend)
     category = categories[name]
     reader = plugins.get("dataset", category.layout)
-    collected = problems if problems is not None else Problems()
-    dataset = reader(validated(reader, settings, "dataset")).read(category.root, name, collected)
-    collected.stop_on_errors()
+    made = reader(validated(reader, settings, "dataset"))
+    cache = read_cache.Cache(roots(None)[-1], category.root, name, made)
+    dataset = cache.read() if problems is None else None
+    if dataset is None:
+        collected = problems if problems is not None else Problems()
+        dataset = made.read(category.root, name, collected)
+        collected.stop_on_errors()
+        cache.keep(dataset)
     return dataset.with_caption("; ".join(c for c in (dataset.caption, _published(dataset)) if c))
 
 

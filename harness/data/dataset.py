@@ -285,7 +285,10 @@ class Dataset:
 
     def with_caption(self, caption: str) -> Dataset:
         """The dataset under another caption."""
-        return replace(self, caption=caption)
+        other = replace(self, caption=caption)
+        if "fingerprint" in self.__dict__:  # of the content, which is the same
+            other.__dict__["fingerprint"] = self.fingerprint
+        return other
 
     @cached_property
     def fingerprint(self) -> str:

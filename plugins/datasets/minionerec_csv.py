@@ -56,6 +56,7 @@ class MiniOneRecReader:
     """Reads the public benchmark's own files."""
 
     Settings = MiniOneRecSettings
+    kept_in_columns = True
 
     def __init__(self, settings: MiniOneRecSettings):
         self.settings = settings

@@ -29,6 +29,7 @@ class PreparedReader:
     """Reads prepared splits."""
 
     Settings = PreparedSettings
+    kept_in_columns = True
 
     def __init__(self, settings: PreparedSettings):
         self.settings = settings

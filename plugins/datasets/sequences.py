@@ -46,6 +46,7 @@ class SequencesReader:
     """Reads user sequences and splits them leave-one-out."""
 
     Settings = SequencesSettings
+    kept_in_columns = True
 
     def __init__(self, settings: SequencesSettings):
         self.settings = settings
