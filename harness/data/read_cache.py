@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import functools
 import hashlib
+import inspect
 import json
 import os
 import shutil
@@ -85,7 +86,7 @@ def _files(root: Path, category: str) -> Iterator[Path]:
 
 
 def _key(root: Path, paths: list[Path], category: str, reader: Any) -> str:
-    digest = hashlib.sha256(_code(type(reader)).encode())
+    digest = hashlib.sha256(_code(inspect.getfile(type(reader))).encode())
     settings = dataclasses.asdict(reader.settings)
     digest.update(json.dumps([category, settings], sort_keys=True, default=str).encode())
     for path in paths:
@@ -95,14 +96,12 @@ def _key(root: Path, paths: list[Path], category: str, reader: Any) -> str:
 
 
 @functools.cache
-def _code(reader: Any) -> str:
-    """The source of what reads."""
-    import inspect
-
+def _code(reader: str) -> str:
+    """The source of what reads; `reader` is the file of its class."""
     here = Path(__file__).parent
     names = ("dataset", "prepared", "problems", "ragged", "read_cache", "reading", "semantic_ids")
     parts = [(here / f"{name}.py").read_bytes() for name in names]
-    parts.append(Path(inspect.getfile(reader)).read_bytes())
+    parts.append(Path(reader).read_bytes())
     return hashlib.sha256(b"\0".join(parts)).hexdigest()
 
 

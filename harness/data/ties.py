@@ -54,7 +54,8 @@ class Tied:
         last = np.take_along_axis(scores, kept[:, -1:], axis=1)
         last = np.where((kept[:, -1:] >= 0) & np.isfinite(last), last, np.nan)
         tied = scores == last
-        rows = np.flatnonzero(tied.sum(axis=1) > (np.take_along_axis(scores, kept, 1) == last).sum(axis=1))
+        inside = np.count_nonzero(np.take_along_axis(scores, kept, axis=1) == last, axis=1)
+        rows = np.flatnonzero(np.count_nonzero(tied, axis=1) > inside)
         if not len(rows):
             return cls.none(len(kept))
         open_ = others(kept[rows], scores.shape[1])

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from harness.data.dataset import Samples
+from harness.data.dataset import Histories
 from harness.data.semantic_ids import SemanticIds
+from harness.decoding import items
 from harness.errors import BenchError
 from harness.evaluation.metrics import item_protocol, sid_protocol
 from harness.evaluation.target_ranks import distinct_sids
@@ -16,16 +17,14 @@ from tests.evaluated import evaluated
 
 class Scores:
     def __init__(self, table):
-        self.table, self.at = table, 0
+        self.table = table
 
     def score(self, histories):
-        part = self.table[self.at : self.at + len(histories)]
-        self.at += len(histories)
-        return part
+        return self.table[histories.items[:, 0]]
 
 
 def decode(table, semantic_ids=None, k=50, batch=7):
-    histories = Samples.build(["u"] * len(table), [[0]] * len(table), [0] * len(table), 10).histories
+    histories = Histories.of([[row] for row in range(len(table))])
     decoder = RankDecoder(Settings(k=k, batch=batch))
     rankings = decoder.decode(Scores(table), histories, semantic_ids, "cpu", Progress(quiet=True))
     rankings.check(table.shape[1])
@@ -84,6 +83,58 @@ def test_more_candidates_than_items_are_refused_and_a_model_that_scores_none():
 
     with pytest.raises(BenchError, match=r"set decoder\.k=3"):
         RankDecoder(Settings()).check(Items(["a"] * 3, [""] * 3, [""] * 3, [""] * 3), None)
-    histories = Samples.build(["u"], [[0]], [0], 10).histories
+    histories = Histories.of([[0]])
     with pytest.raises(BenchError, match="decoder=beam"):
         RankDecoder(Settings()).decode(object(), histories, None, "cpu", Progress(quiet=True))
+
+
+@pytest.mark.parametrize("kind", ["normal", "tied", "bought", "few", "constant"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_best_items_are_those_of_a_stable_sort(kind, dtype, monkeypatch):
+    rng = np.random.default_rng(4)
+    for width, k in ((1, 1), (40, 7), (40, 40), (700, 50), (3001, 50), (3001, 400)):
+        scores = rng.normal(size=(23, width))
+        if kind == "tied":
+            scores = np.round(scores)
+        elif kind == "bought":
+            scores[rng.random(scores.shape) < 0.3] = -np.inf
+        elif kind == "few":
+            scores[rng.random(scores.shape) < 0.99] = 0.0
+        elif kind == "constant":
+            scores[:] = 2.5
+        scores = scores.astype(dtype)
+        ids, best = items.top_items(scores, k)
+        order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+        np.testing.assert_array_equal(ids, order)
+        np.testing.assert_array_equal(best, np.take_along_axis(scores, order, axis=1))
+        assert best.dtype == dtype
+
+
+def test_a_score_that_is_no_number_is_among_the_best_and_so_is_found():
+    for place in (0, 777, 3000):
+        scores = np.random.default_rng(0).normal(size=(5, 3001))
+        scores[2, place] = np.nan
+        ids, best = items.top_items(scores, 50)
+        assert ids[2, 0] == place
+        assert np.isnan(best).sum() == 1
+
+
+def test_where_items_share_sids_as_many_are_ranked_as_distinct_sids_take(monkeypatch):
+    """Rows that need more than the first guess, early or late, get them, and all rows get as many."""
+    n_items, k = 400, 10
+    codes = np.arange(n_items)
+    codes[:60] = 0  # one SID takes 60 items
+    sids = SemanticIds(codes[:, None].astype(np.int32))
+    for special in (0, 6, 12):
+        scores = np.random.default_rng(1).random((13, n_items))
+        scores[special, :60] += 5
+
+        class Model:
+            def score(self, histories, table=scores):
+                return table[histories.items[:, 0]]
+
+        histories = Histories.of([[row] for row in range(13)])
+        found = items.rank_items(Model(), histories, n_items, k, sids, Progress(quiet=True), batch=4)
+        assert found.ids.shape == (13, 69)
+        order = np.argsort(-scores, axis=1, kind="stable")[:, :69]
+        np.testing.assert_array_equal(found.ids, order)
