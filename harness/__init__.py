@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 hookimpl = pluggy.HookimplMarker("bench")
 """Marks a function as the implementation of a hook of :mod:`harness.hookspecs`."""
 
-__all__ = ["__version__", "evaluate", "hookimpl", "load_dataset", "load_run", "run"]
+__all__ = ["__version__", "evaluate", "hookimpl", "load_dataset", "load_run", "run", "score"]
 
 moved.install()
 
@@ -29,7 +29,7 @@ def __dir__() -> list[str]:
 
 def __getattr__(name: str) -> Any:
     """The Python API, imported when it is first asked for: the command line stays instant."""
-    if name in ("evaluate", "load_dataset", "load_run", "run"):
+    if name in ("evaluate", "load_dataset", "load_run", "run", "score"):
         from harness import api
 
         return getattr(api, name)

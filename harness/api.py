@@ -22,7 +22,7 @@ import numpy as np
 
 from harness import files
 from harness.components import Evaluated
-from harness.data import categories
+from harness.data import categories, foreign
 from harness.data.dataset import Dataset
 from harness.data.rankings import Rankings
 from harness.data.semantic_ids import SemanticIds
@@ -34,7 +34,7 @@ from harness.plugins import Plugins
 from harness.plugins import load as load_plugins
 from harness.progress import Progress
 from harness.recipes import INHERITED, read_recipe, with_base
-from harness.runs import finished, pipeline
+from harness.runs import finished, pipeline, scoring
 from harness.runs.config import RunConfig
 from harness.runs.continuation import Origin
 from harness.runs.edits import Edits
@@ -180,6 +180,33 @@ def run(
     caption = dataset.caption or "as read"
     progress.say(f"{config.method} on {category} ({caption}), seed {config.seed} → {folder.path}")
     pipeline.execute(this, origin, Edits(redo, keep), wait)
+    return FinishedRun(folder.path)
+
+
+def score(
+    rankings: str | Path, category: str, name: str, *, seen: str = "keep", settings: Settings = (),
+    data_dir: str | None = None, runs: str | Path = "runs", mlflow: bool = False, figures: bool = False,
+    quiet: bool = True, plugins: Plugins | None = None,
+) -> FinishedRun:  # fmt: skip
+    """Measure and record rankings that another system made of a category's test samples (``bench score``).
+
+    Args:
+        rankings: the file (:mod:`harness.data.foreign` says what it holds).
+        name: what the system is called in tables.
+        seen: whether it may recommend what a user bought before (``keep``) or may not (``drop``).
+        settings: of the data, such as ``dataset.max_history=20``.
+
+    Raises:
+        BenchError: the file does not fit the category's test split; nothing is written.
+    """
+    path = Path(rankings)
+    method = scoring.method(path, name)
+    given = [*_overrides(settings), f"protocol.seen={seen}"]
+    config, dataset, plugins = planned(method, category, 0, given, data_dir, plugins)
+    made = foreign.read(path, dataset, dataset.given)
+    folder = RunDirectory(pipeline.directory(Path(runs), config, dataset, None))
+    this = Run(config, dataset, plugins, folder, Progress(quiet), "cpu", Tracker(Path(runs), mlflow), figures)
+    scoring.record(this, made)
     return FinishedRun(folder.path)
 
 

@@ -33,6 +33,7 @@ BUILT_INS = (
     "plugins.tokenizers",
     "plugins.backbones",
     "plugins.decoders",
+    "plugins.external",
     "plugins.metrics",
     "plugins.minionerec",
     "plugins.memory",

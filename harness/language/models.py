@@ -65,17 +65,22 @@ def load_model(directory: Path, device: str, backbone: Any = None) -> tuple[Any,
     Args:
         backbone: that of the run, which says how its models are loaded (attention, remote code); None: plainly.
     """
-    from transformers import AutoModelForCausalLM
-
     folder = directory / MODEL
     if not (folder / "config.json").exists():
         raise BenchError(f"{folder} holds no model; run the method again")
+    return load_folder(folder, device, backbone)
+
+
+def load_folder(folder: Path, device: str, backbone: Any = None) -> tuple[Any, Any]:
+    """``(model, text tokenizer)`` of a folder in Hugging Face form; see :func:`load_model`."""
+    from transformers import AutoModelForCausalLM
+
     options = {"dtype": "auto", **getattr(backbone, "loading", {})}
     shared = {name: options[name] for name in ("trust_remote_code",) if name in options}
     text_tokenizer = load_tokenizer(folder, **shared)
     try:
         model = AutoModelForCausalLM.from_pretrained(folder, use_safetensors=True, **options)
-    except (ValueError, ImportError) as error:
+    except (ValueError, ImportError, OSError) as error:
         first = str(error).strip().splitlines()[0]
         raise BenchError(
             f"{folder} cannot be loaded: {first} (it is loaded with the run's own backbone settings)"

@@ -85,7 +85,7 @@ def execute(
             for stage in _trained(prepared):
                 result["stages"][stage.name] = _tested(prepared, stage)
             result |= measuring.of_the_samples(run.dataset, prepared.semantic_ids)
-            _record(run, result)
+            record(run, result)
         return result
 
     return _whole_or_nothing(run, work, wait)
@@ -136,7 +136,7 @@ def _prepare(run: Run, made: Made, from_run: Origin | None, edits: Edits) -> Pre
     edits.settle()
     semantic_ids = _tokenize(run, made.tokenizer, edits)
     prepared = Prepared(run, made, semantic_ids, without_test(run.dataset))
-    _begin(run, semantic_ids, edits)
+    begin(run, semantic_ids, edits)
     if from_run:
         take_over(run, from_run, made.trainers, edits)
     if run.config.protocol["seen"] == "drop" and not getattr(made.decoder, "leaves_out_bought", True):
@@ -151,7 +151,7 @@ def _prepare(run: Run, made: Made, from_run: Origin | None, edits: Edits) -> Pre
     return prepared
 
 
-def _begin(run: Run, semantic_ids: SemanticIds | None, edits: Edits) -> None:
+def begin(run: Run, semantic_ids: SemanticIds | None, edits: Edits) -> None:
     """Write the resolved configuration and the manifest's first facts."""
     folder, dataset = run.directory, run.dataset
     if folder.finished("begin") is not None:
@@ -271,7 +271,7 @@ def _valid(run: Run, stage: StageOf, model: Any) -> dict[str, float]:
     return dict(facts[OUT]) if OUT in facts else stage.context.probe(model)
 
 
-def _record(run: Run, result: dict[str, Any]) -> None:
+def record(run: Run, result: dict[str, Any]) -> None:
     """Write ``metrics.json``, and let observers see the finished run (the report is one's)."""
     if not (run.directory.finished("run") is not None and run.directory.manifest.get("finished")):
         run.directory.note(finished=time.strftime("%Y-%m-%dT%H:%M:%S%z"))

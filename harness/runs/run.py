@@ -198,25 +198,30 @@ class Prepared:
             if len(rankings.ids) != len(histories):
                 raise ContractError(f"ranked {len(rankings.ids)} of {len(histories)} histories")
             if histories.bought is not None:
-                self._leaves_out(rankings, histories.bought)
+                leaves_out(rankings, histories.bought, self.semantic_ids, len(run.dataset.items))
         except BenchError as error:
             plugin = run.plugins.owner("decoder", name)
             whose = f" of plugin {plugin.name}" if plugin is not None and not plugin.built_in else ""
             raise type(error)(f"decoder {name}{whose}: {error.message}") from None
         return rankings
 
-    def _leaves_out(self, rankings: Rankings, bought: Any) -> None:
-        """Refuse rankings that recommend what was bought before, where that is to be left out."""
-        if rankings.kind == "sid" and self.semantic_ids is not None:
-            mask = bought.mask(self.semantic_ids.of_item, len(self.semantic_ids.distinct))
-        else:
-            mask = bought.items_mask(len(self.run.dataset.items))
-        again = np.take_along_axis(mask, np.maximum(rankings.ids, 0), axis=1) & (rankings.ids >= 0)
-        if again.any():
-            raise ContractError(
-                f"recommends to sample {int(again.any(axis=1).argmax())} what its user bought before, and "
-                "protocol.seen is drop: leave histories.bought out"
-            )
+
+def leaves_out(rankings: Rankings, bought: Any, semantic_ids: SemanticIds | None, n_items: int) -> None:
+    """Refuse rankings that recommend what was bought before, where that is to be left out.
+
+    Raises:
+        ContractError: one does; says of which sample.
+    """
+    if rankings.kind == "sid" and semantic_ids is not None:
+        mask = bought.mask(semantic_ids.of_item, len(semantic_ids.distinct))
+    else:
+        mask = bought.items_mask(n_items)
+    again = np.take_along_axis(mask, np.maximum(rankings.ids, 0), axis=1) & (rankings.ids >= 0)
+    if again.any():
+        raise ContractError(
+            f"recommends to sample {int(again.any(axis=1).argmax())} what its user bought before, and "
+            "protocol.seen is drop: leave histories.bought out"
+        )
 
 
 def _candidates(settings: Any) -> int:

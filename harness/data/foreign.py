@@ -1,0 +1,225 @@
+"""Rankings that another system made: Parquet, CSV, JSON lines or TREC, by user or sample, of items or SIDs.
+
+They are held to what our own decoders promise: every test sample has one, each candidate is in the catalogue and stands
+once. Nothing is dropped: what does not fit is an error that names the row.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from harness.data.dataset import Dataset
+from harness.data.rankings import Rankings
+from harness.data.semantic_ids import SemanticIds
+from harness.errors import BenchError
+from harness.text.parsing import parse_json
+
+NAMES = {
+    "user": ("user", "user_id", "qid", "query_id"),
+    "sample": ("sample", "sample_id"),
+    "item": ("item", "item_id", "docid", "doc_id", "asin", "parent_asin"),
+    "sid": ("sid", "item_sid"),
+    "rank": ("rank",),
+    "score": ("score",),
+}
+"""What columns are called."""
+LISTS = {"item": ("items", "item_ids", "item"), "sid": ("sids", "sid"), "score": ("scores", "score")}
+"""What lists of a JSON line are called."""
+FORMS = "give .parquet, .csv, .tsv, .jsonl or .trec"
+
+
+def read(path: Path, dataset: Dataset, semantic_ids: SemanticIds | None) -> Rankings:
+    """The rankings of a file, in the order of the test samples.
+
+    Samples are told by ``sample``, the number of a row of the test split as ``bench data export`` numbers them, or by
+    ``user`` where each user has one. Items are told by the ids of their source or by number.
+
+    Raises:
+        BenchError: the file cannot be read, or a row does not fit; one line says which and why.
+    """
+    table = _table(path)
+    key = "sample" if "sample" in table else "user"
+    kind = "sid" if "item" not in table else "item"
+    for name in (key, kind):
+        if name not in table:
+            raise BenchError(
+                f"{path} has no column {name} (it has {', '.join(map(str, table))}); {FORMS}, with a row a candidate: "
+                "user or sample, item or sid, rank or score"
+            )
+    if "rank" not in table and "score" not in table:
+        raise BenchError(f"{path} says neither rank nor score of a candidate; add one of them")
+    gap = table[[c for c in (key, kind, "rank", "score") if c in table]].isna().any(axis=1).to_numpy()
+    if gap.any():
+        raise BenchError(f"{path} row {int(gap.argmax()) + 1} has a gap; every candidate needs all its values")
+    rows = _samples(path, table, key, dataset)
+    if kind == "sid" and semantic_ids is None:
+        raise BenchError(f"{path} ranks SIDs, and {dataset.category} comes without any; rank items")
+    known = (
+        {name: number for number, name in enumerate(semantic_ids.strings)} if kind == "sid" and semantic_ids else
+        _item_numbers(dataset)
+    )  # fmt: skip
+    ids = _candidates(path, table[kind], known, kind, dataset.category)
+    return _ranked(path, table, rows, ids, kind, dataset)
+
+
+def _table(path: Path) -> pd.DataFrame:
+    """The file as columns ``user`` or ``sample``, ``item`` or ``sid``, ``rank``, ``score``, a row a candidate."""
+    if not path.is_file():
+        raise BenchError(f"{path} {'is no file' if path.exists() else 'does not exist'}; name a file of rankings")
+    ending = path.suffix.lower()
+    texts: Any = {name: "string" for role in ("user", "item", "sid") for name in NAMES[role]}
+    try:
+        if ending == ".parquet":
+            found = pd.read_parquet(path)
+        elif ending in (".csv", ".tsv"):
+            found = pd.read_csv(
+                path, sep="\t" if ending == ".tsv" else ",", dtype=texts, keep_default_na=False, na_values=[""]
+            )
+        elif ending == ".trec":
+            columns = ["user", "q0", "item", "rank", "score", "tag"]
+            found = pd.read_csv(path, sep=r"\s+", names=columns, dtype={"user": "string", "item": "string"}, quoting=3)
+        elif ending in (".jsonl", ".json"):
+            found = _of_lines(path)
+        else:
+            raise BenchError(f"{path} has the ending '{ending}'; {FORMS}")
+    except (OSError, ValueError, ImportError, KeyError) as error:
+        raise BenchError(f"{path} cannot be read ({' '.join(str(error).split())[:160]}); {FORMS}") from None
+    if not len(found):
+        raise BenchError(f"{path} holds no ranking; {FORMS}")
+    renamed = {}
+    for role, names in NAMES.items():
+        there = next((name for name in names if name in found), None)
+        if there is not None:
+            renamed[role] = found[there]
+    return pd.DataFrame(renamed)
+
+
+def _of_lines(path: Path) -> pd.DataFrame:
+    """JSON lines: a line a sample with lists, or a line a candidate."""
+    columns: dict[str, list[Any]] = {}
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        if not line.strip():
+            continue
+        content = parse_json(line)
+        if not isinstance(content, dict):
+            raise BenchError(f"{path} row {number} is no object; write one a sample, with its items")
+        lists = {
+            role: value
+            for role, names in LISTS.items()
+            if isinstance(value := next((content[name] for name in names if name in content), None), list)
+        }
+        if not lists:
+            for name, value in content.items():
+                columns.setdefault(name, []).append(value)
+            continue
+        n = len(next(iter(lists.values())))
+        if any(len(values) != n for values in lists.values()):
+            raise BenchError(f"{path} row {number} has {' and '.join(f'{len(v)} {k}s' for k, v in lists.items())}")
+        for role in ("user", "sample"):
+            value = next((content[name] for name in NAMES[role] if name in content), None)
+            if value is not None:
+                columns.setdefault(role, []).extend([value] * n)
+        for role, values in lists.items():
+            columns.setdefault(role, []).extend(values)
+        if "score" not in lists:
+            columns.setdefault("rank", []).extend(range(1, n + 1))
+    if len({len(values) for values in columns.values()}) > 1:
+        raise BenchError(f"{path}: its lines do not all hold the same; write user or sample and items in each")
+    return pd.DataFrame(columns)
+
+
+def _samples(path: Path, table: pd.DataFrame, key: str, dataset: Dataset) -> np.ndarray:
+    """The test sample of each row of the table ``[rows]``."""
+    test = dataset.test
+    if key == "user":
+        names = test.users.tolist()
+        number = {name: row for row, name in enumerate(names)}
+        if len(number) < len(names):
+            twice = next(name for row, name in enumerate(names) if number[name] != row)
+            raise BenchError(
+                f"{path} tells samples by user, and user {twice} has several in {dataset.category}; tell them by "
+                "sample, as bench data export numbers them"
+            )
+        found = table["user"].astype(str).map(number)
+    else:
+        assert test.rows is not None
+        place = {int(row): at for at, row in enumerate(np.argsort(np.argsort(test.rows)))}
+        found = pd.to_numeric(table["sample"], errors="coerce").map(place)
+    lost = found.isna().to_numpy()
+    if lost.any():
+        row = int(lost.argmax())
+        raise BenchError(
+            f"{path} row {row + 1}: {key} {str(table[key].iloc[row])[:40]!r} is none of the {len(test):,} of test"
+        )
+    rows = found.to_numpy().astype(np.int64)
+    without = np.bincount(rows, minlength=len(test)) == 0
+    if without.any():
+        sample = int(without.argmax())
+        raise BenchError(
+            f"{path} has no ranking for {int(without.sum()):,} of {len(test):,} test samples, such as that of user "
+            f"{test.users[sample]}; rank them all: a sample without one would be left out of the mean"
+        )
+    return rows
+
+
+def _item_numbers(dataset: Dataset) -> dict[str, int]:
+    """Item numbers by the id of the source, and by number where no id is one."""
+    by_id = {name: number for number, name in enumerate(dataset.items.ids)}
+    numbers = {str(number): number for number in range(len(dataset.items))}
+    return by_id if any(name in numbers for name in by_id) else numbers | by_id
+
+
+def _candidates(path: Path, column: pd.Series, known: dict[str, int], kind: str, category: str) -> np.ndarray:
+    if pd.api.types.is_float_dtype(column.dtype) and (column % 1 == 0).all():
+        column = column.astype("int64")
+    found = column.astype(str).map(known)
+    lost = found.isna().to_numpy()
+    if lost.any():
+        row = int(lost.argmax())
+        raise BenchError(
+            f"{path} row {row + 1}: {kind} {str(column.iloc[row])[:60]!r} is none of {category}'s "
+            f"{len(set(known.values())):,}"
+        )
+    return found.to_numpy().astype(np.int64)
+
+
+def _ranked(
+    path: Path, table: pd.DataFrame, rows: np.ndarray, ids: np.ndarray, kind: Any, dataset: Dataset
+) -> Rankings:
+    """Lists of unequal length as one array, filled up with nobody."""
+    n = len(dataset.test)
+    numbers = {
+        name: pd.to_numeric(table[name], errors="coerce").to_numpy(np.float64)
+        for name in ("rank", "score")
+        if name in table
+    }
+    for name, values in numbers.items():
+        if not np.isfinite(values).all():
+            row = int((~np.isfinite(values)).argmax())
+            raise BenchError(f"{path} row {row + 1}: {name} {str(table[name].iloc[row])[:40]!r} is no finite number")
+    scores = numbers["score"] if "score" in numbers else -numbers["rank"]
+    ranks = numbers.get("rank", -scores)
+    order = np.lexsort((np.arange(len(rows)), ranks, rows))
+    rows, ids, scores = rows[order], ids[order], scores[order]
+    pairs = np.unique(np.column_stack([rows, ids]), axis=0)
+    if len(pairs) < len(rows):
+        again = pd.DataFrame({"row": rows, "id": ids}).duplicated().to_numpy()
+        at = int(order[again.argmax()])
+        raise BenchError(f"{path} row {at + 1}: ranks a candidate a second time for the same sample; leave it out")
+    sizes = np.bincount(rows, minlength=n)
+    place = np.arange(len(rows)) - np.repeat(np.r_[0, np.cumsum(sizes)[:-1]], sizes)
+    rising = (place[1:] > 0) & (np.diff(scores) > 0)
+    if rising.any():
+        at = int(order[int(rising.argmax()) + 1])
+        raise BenchError(
+            f"{path} row {at + 1}: scores rise along the ranks; best comes first, and the largest score is best"
+        )
+    width = int(sizes.max())
+    table_ids = np.full((n, width), -1, dtype=np.int32)
+    table_scores = np.full((n, width), -np.inf)
+    table_ids[rows, place], table_scores[rows, place] = ids, scores
+    return Rankings(kind, table_ids, table_scores)

@@ -1,0 +1,302 @@
+"""bench score and bench data export: what others made is judged as our own, and they get what they need for it."""
+
+import csv
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import harness
+from harness.cli import cli
+from harness.data import categories, exporting
+from harness.data.rankings import Rankings
+from harness.errors import BenchError
+from harness.runs import finished
+from harness.runs.run_directory import RunDirectory
+from tests.baselines.running import run
+from tests.data.test_prepare import as_csv
+from tests.data.test_prepare import run as prepare
+
+
+@pytest.fixture(scope="module")
+def mine(tmp_path_factory):
+    """A prepared category with ids of its own, and a run of markov on it."""
+    folder = tmp_path_factory.mktemp("mine")
+    assert prepare(as_csv(folder / "a.csv"), "--name", "Mine", "--output", folder).exit_code == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def dataset(plugins, mine):
+    return categories.read(plugins, "Mine", str(mine), {})
+
+
+@pytest.fixture(scope="module")
+def ours(plugins, mine, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("ours")
+    found = run(plugins, "markov", folder, ["decoder.k=10"], "Mine", str(mine))
+    rankings = Rankings.read(RunDirectory(folder / "markov-0").rankings("markov"), None, found.dataset.test)
+    return found, rankings
+
+
+def table(dataset, rankings, k=10):
+    """The rows of a file: user, item, rank, score."""
+    return [
+        (user, dataset.items.ids[item], rank, score)
+        for user, ids, scores in zip(
+            dataset.test.users.tolist(), rankings.ids.tolist(), rankings.scores.tolist(), strict=True
+        )
+        for rank, (item, score) in enumerate(zip(ids[:k], scores, strict=False), start=1)
+    ]
+
+
+def write(path, rows, dataset):
+    ending = path.suffix
+    if ending == ".csv":
+        with open(path, "w", newline="") as file:
+            csv.writer(file).writerows([("user_id", "item_id", "rank", "score"), *rows])
+    elif ending == ".parquet":
+        pd.DataFrame(rows, columns=["user", "item", "rank", "score"]).to_parquet(path)
+    elif ending == ".trec":
+        path.write_text("".join(f"{u} Q0 {i} {r} {s!r} tag\n" for u, i, r, s in rows))
+    else:
+        lists = {}
+        for user, item, _, score in rows:
+            entry = lists.setdefault(user, {"user": user, "items": [], "scores": []})
+            entry["items"].append(item)
+            entry["scores"].append(score)
+        path.write_text("".join(json.dumps(entry) + "\n" for entry in lists.values()))
+    return path
+
+
+def score(path, mine, folder, **more):
+    return harness.score(path, "Mine", "Their system", data_dir=str(mine), runs=folder / "runs", **more)
+
+
+@pytest.mark.parametrize("ending", [".csv", ".parquet", ".trec", ".jsonl"])
+def test_the_rankings_of_a_run_have_its_numbers(ending, mine, dataset, ours, tmp_path):
+    found, rankings = ours
+    rows = table(dataset, rankings)
+    np.random.default_rng(0).shuffle(rows) if ending == ".csv" else None  # the order of the rows means nothing
+    rows = [tuple(row) for row in rows]
+    rows = [(u, i, int(r), float(s)) for u, i, r, s in rows]
+    done = score(write(tmp_path / f"a{ending}", rows, dataset), mine, tmp_path)
+    metrics = done.result["stages"]["external"]["item"]
+    for name, value in found.item.items():  # but for who was cut among ties, which a file does not say
+        if not isinstance(value, dict):
+            assert metrics[name] == pytest.approx(value, abs=0.02), name
+    assert done.manifest["method"] == "external-their-system"
+    assert (done.directory / "report.md").exists()
+    folder = RunDirectory(done.directory)
+    assert finished.configuration(folder)["stages"][0]["file"] == f"a{ending}"
+    again = score(tmp_path / f"a{ending}", mine, tmp_path)
+    assert again.directory == done.directory
+
+
+def test_its_record_stands_on_the_leaderboard(mine, dataset, ours, tmp_path, plugins):
+    from click.testing import CliRunner
+
+    path = write(tmp_path / "a.csv", table(dataset, ours[1]), dataset)
+    words = ["score", str(path), "--category", "Mine", "--name", "Their system", "--data-dir", str(mine)]
+    done = CliRunner().invoke(cli, [*words, "--runs", str(tmp_path / "runs"), "--no-mlflow"], catch_exceptions=False)
+    assert done.exit_code == 0
+    directory = next((tmp_path / "runs").rglob("config.yaml")).parent
+    for words in (
+        [
+            "results",
+            "export",
+            str(directory),
+            "--output",
+            str(tmp_path / "results"),
+            "--label",
+            "Their system",
+            "--with-rankings",
+        ],
+        ["results", "verify", str(tmp_path / "results"), "--data-dir", str(mine)],
+        [
+            "leaderboard",
+            "--results",
+            str(tmp_path / "results"),
+            "--output",
+            str(tmp_path / "BOARD.md"),
+        ],
+    ):
+        done = CliRunner().invoke(cli, words, catch_exceptions=False)
+        assert done.exit_code == 0, done.output
+    assert "Their system" in (tmp_path / "BOARD.md").read_text()
+
+
+def test_any_number_of_candidates_in_lists_of_unequal_length(mine, dataset, tmp_path):
+    lines = [
+        json.dumps(
+            {"sample": number, "items": [dataset.items.ids[target]] if number % 2 else [dataset.items.ids[0]] * 1}
+        )
+        for number, target in enumerate(exporting.in_file_order(dataset.test).targets.tolist())
+    ]
+    lines[0] = json.dumps({"sample": 0, "items": dataset.items.ids[:7]})
+    path = tmp_path / "a.jsonl"
+    path.write_text("\n".join(lines))
+    metrics = score(path, mine, tmp_path).result["stages"]["external"]["item"]
+    assert metrics["HR@1"] == pytest.approx(np.mean([n % 2 for n in range(len(dataset.test))]), abs=0.2)
+    assert metrics["HR@1"] >= sum(n % 2 for n in range(len(dataset.test))) / len(dataset.test)
+
+
+def test_sids_are_ranked_too(plugins, tmp_path):
+    from harness.data import foreign
+
+    data = categories.read(plugins, "Synthetic", None, {"items": 60, "users": 80})
+    strings = data.given.strings
+    path = tmp_path / "a.csv"
+    with open(path, "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["sample", "sid", "rank"])
+        for number in range(len(data.test)):
+            writer.writerows((number, sid, rank) for rank, sid in enumerate(strings[:5], start=1))
+    found = foreign.read(path, data, data.given)
+    assert found.kind == "sid"
+    assert found.ids.tolist() == [[0, 1, 2, 3, 4]] * len(data.test)
+
+
+def broken(dataset, rankings):
+    rows = table(dataset, rankings)
+    user, item, rank, value = rows[3]
+    return {
+        "an unknown item": (
+            [*rows[:3], (user, "nothing", rank, value), *rows[4:]],
+            "row 4: item 'nothing' is none of Mine's",
+        ),
+        "an unknown user": ([*rows[:3], ("nobody", item, rank, value), *rows[4:]], "row 4: user 'nobody' is none of"),
+        "a candidate twice": (
+            [*rows[:3], (user, rows[2][1], rank, value), *rows[4:]],
+            "ranks a candidate a second time",
+        ),
+        "rising scores": ([*rows[:3], (user, item, rank, 99.0), *rows[4:]], "row 4: scores rise"),
+        "a missing sample": (rows[10:], "no ranking for 1 of 30 test samples, such as that of user"),
+        "a gap": ([*rows[:3], (user, "", rank, value), *rows[4:]], "row 4 has a gap"),
+        "a rank in words": (
+            [*rows[:3], (user, item, "third", value), *rows[4:]],
+            "row 4: rank 'third' is no finite number",
+        ),
+        "an endless score": (
+            [*rows[:3], (user, item, rank, "inf"), *rows[4:]],
+            "row 4: score 'inf' is no finite number",
+        ),
+    }
+
+
+@pytest.mark.parametrize("kind", list(range(8)))
+def test_what_does_not_fit_is_one_line_and_leaves_nothing(kind, mine, dataset, ours, tmp_path):
+    rows, what = list(broken(dataset, ours[1]).values())[kind]
+    with pytest.raises(BenchError) as caught:
+        score(write(tmp_path / "a.csv", rows, dataset), mine, tmp_path)
+    assert what in str(caught.value), str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert not list((tmp_path / "runs").rglob("*.json")) if (tmp_path / "runs").exists() else True
+
+
+def test_wrong_files_are_one_line(mine, tmp_path):
+    for name, content, what in (
+        ("a.txt", "x", "has the ending '.txt'"), ("a.csv", "", "cannot be read"),
+        ("a.csv", "user,item\nu,i\n", "neither rank"),
+        ("a.parquet", "PAR1", "cannot be read"), ("a.jsonl", "[1]\n", "row 1 is no object"),
+        ("a.csv", "who,what\n1,2\n", "has no column user"),
+    ):  # fmt: skip
+        (tmp_path / name).write_text(content)
+        with pytest.raises(BenchError, match=what):
+            score(tmp_path / name, mine, tmp_path)
+    with pytest.raises(BenchError, match="does not exist"):
+        score(tmp_path / "none.csv", mine, tmp_path)
+
+
+def test_under_drop_what_was_bought_is_refused(mine, dataset, ours, tmp_path):
+    rows = [
+        (user, dataset.items.ids[history[-1]], 1, 1.0)
+        for user, history in zip(dataset.test.users.tolist(), dataset.test.histories.lists(), strict=True)
+    ]
+    path = write(tmp_path / "a.csv", rows, dataset)
+    assert score(path, mine, tmp_path).result["stages"]["external"]["item"]["HR@1"] >= 0
+    with pytest.raises(BenchError, match="what its user bought before"):
+        score(path, mine, tmp_path, seen="drop")
+
+
+# ---- export
+
+
+@pytest.mark.parametrize("form", exporting.FORMS)
+def test_every_form_is_written_whole(form, mine, dataset, tmp_path):
+    words = ["data", "export", "Mine", "--format", form, "--output", str(tmp_path / "out"), "--data-dir", str(mine)]
+    cli.main([*words, "--set", "max_history=50"], standalone_mode=False)
+    with pytest.raises(BenchError, match="there already"):
+        cli.main(words, standalone_mode=False)
+    assert any((tmp_path / "out").rglob("*"))
+
+
+def test_minionerecs_csv_is_read_again_as_the_same_data(plugins, tiny, tmp_path):
+    folder = tmp_path / "Tiny"
+    folder.mkdir()
+    exporting.minionerec(tiny, folder)
+    again = categories.read(plugins, "Synthetic" if False else tiny.category, str(tmp_path), {})
+    assert again.layout == "minionerec"
+    assert again.fingerprint == tiny.fingerprint
+    assert np.array_equal(again.given.codes, tiny.given.codes)
+
+
+def test_s3recs_text_prepares_to_the_same_split(mine, plugins, tmp_path):
+    whole = categories.read(plugins, "Mine", str(mine), {"max_history": 50})
+    exporting.s3rec(whole, tmp_path)
+    called = json.loads((tmp_path / "Mine.names.json").read_text())
+    sequences = {
+        called["users"][int(user) - 1]: [called["items"][int(item) - 1] for item in items]
+        for user, *items in (line.split() for line in (tmp_path / "Mine.txt").read_text().splitlines())
+    }
+    for user, history, target in zip(
+        whole.test.users.tolist(), whole.test.histories.lists(), whole.test.targets.tolist(), strict=True
+    ):
+        assert sequences[user] == [whole.items.ids[i] for i in [*history, target]]
+    with pytest.raises(BenchError, match=r"do not follow|not split leave-one-out"):
+        exporting.s3rec(categories.read(plugins, "Synthetic", None, {"items": 60, "users": 80}), tmp_path)
+
+
+def test_parquet_and_atomic_files_hold_the_samples_by_number(mine, dataset, tmp_path):
+    import pyarrow.parquet as pq
+
+    exporting.parquet(dataset, tmp_path)
+    test = pq.read_table(tmp_path / "test.parquet").to_pydict()
+    part = exporting.in_file_order(dataset.test)
+    assert test["sample"] == list(range(len(part)))
+    assert test["history"] == part.histories.lists()
+    assert test["target"] == part.targets.tolist()
+    exporting.recbole(dataset, tmp_path)
+    header, first = (tmp_path / "Mine.test.inter").read_text().splitlines()[:2]
+    assert header.split("\t") == ["user_id:token", "item_id_list:token_seq", "item_id:token"]
+    assert first.split("\t")[2] == dataset.items.ids[part.targets[0]]
+
+
+# ---- a model
+
+
+def test_a_model_that_was_trained_elsewhere_is_decoded_as_our_own(plugins, tmp_path):
+    """The folder of a trained stage stands for a published checkpoint: it has the numbers of its own run."""
+    from tests.conftest import TINY_SETTINGS
+
+    small = [s for s in TINY_SETTINGS if not s.startswith(("grpo", "sft.tasks"))]
+    folder = tmp_path / "runs"
+    settings = [*small, "prompts=compact", "sft.packed=true", "sft.epochs=1", "probe.samples=20", "decoder.beams=10"]
+    recipe = dict(plugins.get("method", "minionerec"))
+    recipe = {**recipe, "stages": recipe["stages"][:1], "name": "sft-only"}
+    first = harness.run(recipe, "Synthetic", settings=settings, runs=folder)
+    model = next(first.directory.rglob("model/config.json")).parent
+    words = ["score", "--model", str(model), "--category", "Synthetic", "--name", "Theirs", "--runs", str(folder)]
+    data = [s for s in settings if s.startswith("dataset")]
+    sets = [*data, "checkpoint.prompts=compact", "decoder.beams=10", "probe.samples=20", "probe.beams=10"]
+    cli.main([*words, "--no-mlflow", "--quiet", *(x for s in sets for x in ("--set", s))], standalone_mode=False)
+    second = harness.load_run(next((folder / "Synthetic" / "external-theirs").glob("seed*")))
+    assert second.result["stages"]["checkpoint"]["sid"] == first.result["stages"]["sft"]["sid"]
+    assert "checkpoint" in second.manifest["components"]["stage checkpoint"]["name"]
+    other = [s if not s.startswith("dataset.items") else "dataset.items=90" for s in sets]
+    with pytest.raises(BenchError, match=r"its tokenizer lacks .* SID tokens"):
+        cli.main([*words, "--no-mlflow", "--quiet", *(x for s in other for x in ("--set", s))], standalone_mode=False)
+    words[2] = str(tmp_path / "nothing")
+    with pytest.raises(BenchError, match="no model in Hugging Face form"):
+        cli.main([*words, "--no-mlflow", "--quiet", *(x for s in sets for x in ("--set", s))], standalone_mode=False)
