@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from annotated_types import Ge, Len
 from pydantic import AfterValidator, Discriminator, Field, RootModel, Tag, model_validator
 
-from harness.checks.schemas import FAULT, UNNAMED, Closed, Name, Schema, Seed, fault
+from harness.checks.schemas import FAULT, UNNAMED, CategoryName, Closed, Name, Schema, Seed, fault
 
 Text = Annotated[str, Len(0, 100_000)]
 COMPONENTS = ("tokenizer", "backbone", "decoder")
@@ -240,6 +240,9 @@ def _override(text: str) -> str:
     return text
 
 
+Override = Annotated[str, AfterValidator(_override)]
+
+
 class SuiteRow(Closed):
     """A row of a suite."""
 
@@ -247,8 +250,12 @@ class SuiteRow(Closed):
     label: Annotated[str, Len(1, 200)] | None = None
     seeds: Annotated[int, Ge(1)] | None = None
     minutes: Annotated[float, Ge(0)] = 1.0
-    set: list[Annotated[str, AfterValidator(_override)]] = []
+    set: list[Override] = []
     source: str = Field("", alias="from")
+    categories: list[CategoryName] = []
+    """Those that it is of; empty: all."""
+    seeds_on: dict[CategoryName, Annotated[int, Ge(1)]] = {}
+    """Another number of seeds on some categories."""
 
     @property
     def shown(self) -> str:
@@ -263,6 +270,8 @@ class Suite(Closed):
     summary: Text = ""
     seeds: Annotated[list[Seed], Len(1, 1000)] = [42]
     methods: Annotated[list[SuiteRow], Len(1, 1000)]
+    common: dict[CategoryName, list[Override]] = {}
+    """Settings of all rows on a category, such as the longest history of its published tables."""
 
     @model_validator(mode="before")
     @classmethod
@@ -284,6 +293,8 @@ class Suite(Closed):
             count = row.seeds or len(self.seeds)
             if count > len(self.seeds):
                 raise fault(f"seeds of {row.shown} must lie in 1–{len(self.seeds)}")
+            if max(row.seeds_on.values(), default=0) > len(self.seeds):
+                raise fault(f"seeds_on of {row.shown} must lie in 1–{len(self.seeds)}")
             if row.shown in before:
                 raise fault(f"{row.shown} stands twice; give one of them a label")
             if row.source and before.get(row.source, 0) < count:

@@ -50,6 +50,8 @@ class Entry:
         overrides: settings on top of the recipe, as for ``--set``.
         source: the label of a row before it: stages of its run of the same seed that have the same settings are
             taken over, as with ``--from-run --anew``.
+        categories: those that it is of; empty: all.
+        seeds_on: ``(category, seeds)`` where another number is taken.
     """
 
     method: str
@@ -58,6 +60,8 @@ class Entry:
     minutes: float
     overrides: tuple[str, ...]
     source: str = ""
+    categories: tuple[str, ...] = ()
+    seeds_on: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -68,6 +72,8 @@ class Suite:
     summary: str
     seeds: tuple[int, ...]
     entries: tuple[Entry, ...]
+    common: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    """``(category, overrides)`` of all rows there."""
 
 
 @dataclass
@@ -116,10 +122,16 @@ def read(name: str) -> Suite:
         raise unknown("suite", name, known, "(bench suite list lists them; or give a file)")
     read = schemas.parsed(outlines.Suite, files.read_yaml(path), path, "mend the file")
     entries = tuple(
-        Entry(row.method, row.shown, row.seeds or len(read.seeds), row.minutes, tuple(row.set), row.source)
+        Entry(
+            row.method, row.shown, row.seeds or len(read.seeds), row.minutes, tuple(row.set), row.source,
+            tuple(row.categories), tuple(row.seeds_on.items()),
+        )
         for row in read.methods
+    )  # fmt: skip
+    common = tuple((category, tuple(overrides)) for category, overrides in read.common.items())
+    return Suite(
+        names.checked(read.name or path.stem, "suite", str(path)), read.summary, tuple(read.seeds), entries, common
     )
-    return Suite(names.checked(read.name or path.stem, "suite", str(path)), read.summary, tuple(read.seeds), entries)
 
 
 def select(suite: Suite, only: Sequence[str], seeds: int | None) -> Suite:
@@ -138,7 +150,30 @@ def select(suite: Suite, only: Sequence[str], seeds: int | None) -> Suite:
     needed = {e.source for e in suite.entries if e.label in only}
     entries = tuple(e for e in suite.entries if not only or e.label in {*only, *needed})
     entries = tuple(dataclasses.replace(e, seeds=min(e.seeds, count)) for e in entries)
-    return Suite(suite.name, suite.summary, suite.seeds[:count], entries)
+    seeds_on = [tuple((c, min(n, count)) for c, n in e.seeds_on) for e in entries]
+    entries = tuple(dataclasses.replace(e, seeds_on=s) for e, s in zip(entries, seeds_on, strict=True))
+    return dataclasses.replace(suite, seeds=suite.seeds[:count], entries=entries)
+
+
+def on_category(suite: Suite, category: str) -> Suite:
+    """The suite as it is on a category: its rows there, with their seeds and the category's settings.
+
+    Raises:
+        BenchError: no row is of that category.
+    """
+    common = dict(suite.common).get(category, ())
+    entries = tuple(
+        dataclasses.replace(
+            entry, overrides=(*common, *entry.overrides), seeds=dict(entry.seeds_on).get(category, entry.seeds)
+        )
+        for entry in suite.entries
+        if not entry.categories or category in entry.categories
+    )
+    if not entries:
+        raise BenchError(f"suite {suite.name} has no row of {category}; choose another category")
+    labels = {entry.label for entry in entries}
+    entries = tuple(e if e.source in labels else dataclasses.replace(e, source="") for e in entries)
+    return dataclasses.replace(suite, entries=entries)
 
 
 def plan(suite: Suite, category: str, data_dir: str | None, runs: Path, plugins: Plugins) -> list[Planned]:

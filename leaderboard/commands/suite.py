@@ -55,22 +55,28 @@ def list_() -> None:
 @only_option
 @seeds_option
 @click.option("--dry-run", is_flag=True, help="Print the plan with an estimate of time, and run nothing.")
+@click.option("--fetch", is_flag=True, help="Fetch the category where it is known and not here (BENCH_FETCH=1).")
 @output_option
 @working_options
 @with_plugins
 def run(
-    plugins: Plugins, name: str, category: str, only: tuple[str, ...], seeds: int | None, dry_run: bool,
+    plugins: Plugins, name: str, category: str, only: tuple[str, ...], seeds: int | None, dry_run: bool, fetch: bool,
     output: str | None, data_dir: str | None, runs: str, device: str, threads: int, no_mlflow: bool, quiet: bool,
 ) -> None:  # fmt: skip
     """Run a suite: what is recorded is skipped, a failure is passed over, a table ends it.
 
     NAME is a suite of bench suite list, or a file of that form.
     """
+    import os
+
     from harness import files
+    from harness.data import fetching
     from harness.progress import Progress
     from harness.runs import suite as suites
 
-    chosen = suites.select(suites.read(name), only, seeds)
+    if fetch:
+        os.environ[fetching.FETCH] = "1"  # of the runs' processes too
+    chosen = suites.on_category(suites.select(suites.read(name), only, seeds), category)
     planned = suites.plan(chosen, category, data_dir, Path(runs), plugins)
     if dry_run:
         _print(planned)
@@ -140,7 +146,7 @@ def tune(
     files.check_output(output)
     if not debug_mode():
         quieten()
-    chosen = suites.select(suites.read(name), only, None)
+    chosen = suites.on_category(suites.select(suites.read(name), only, None), category)
     budget = suite_tuning.Budget(trials, minutes * 60 if minutes is not None else None)
     with resumable():
         found = suite_tuning.tune(
@@ -189,7 +195,7 @@ def table(
     from harness.errors import BenchError
     from harness.runs import suite as suites
 
-    chosen = suites.select(suites.read(name), only, seeds)
+    chosen = suites.on_category(suites.select(suites.read(name), only, seeds), category)
     planned = suites.plan(chosen, category, data_dir, Path(runs), plugins)
     if not any(run.recorded for run in planned):
         raise BenchError(f"no run of suite {chosen.name} on {category} is recorded in {runs}; bench suite run {name} …")
