@@ -193,7 +193,7 @@ class Reader:
 
 
 def _unit(number: int) -> str:
-    return next(unit for unit, most in SIZES if abs(number) <= most)
+    return next((unit for unit, most in SIZES if abs(number) < most), "ns")
 
 
 def _ids(values: pa.Array, source: raw.Source, first: int, name: str) -> pa.Array:

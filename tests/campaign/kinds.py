@@ -221,6 +221,18 @@ def whole(world: Path, file: Path) -> Any:
 WEIGHTS = 0.6
 """The sum of the weights in the checkpoint of the world."""
 VALIDATE = command("data", "validate", "Toy", "--data-dir", "WORLD/data")
+VALIDATE_PREPARED = command("data", "validate", "Prep", "--data-dir", "WORLD/prepared")
+PREPARE = command(
+    "data", "prepare", "FILE", "--name", "Again", "--output", "WORLD/again", "--force", "--quiet", "--core", "2"
+)
+PREPARE_ITEMS = command(
+    "data", "prepare", "WORLD/raw/purchases.csv", "--items", "FILE", "--name", "Again", "--output", "WORLD/again",
+    "--force", "--quiet", "--set", "titles=clean",
+)  # fmt: skip
+SCORE = command(
+    "score", "FILE", "--category", "Prep", "--name", "Theirs", "--data-dir", "WORLD/prepared", "--runs", "WORLD/scored",
+    "--no-mlflow", "--no-figures", "--quiet",
+)  # fmt: skip
 VALIDATE_SEQUENCES = command("data", "validate", "Seq", "--data-dir", "WORLD/sequences")
 MEASURE = of_run("results", "measure", "RUN", "--data-dir", "WORLD/data", "--no-figures")
 SHOW = of_run("show", "run", "RUN")
@@ -258,5 +270,14 @@ KINDS = (
     Kind("items", "data/index/Toy.item.json", "json", {"validate": VALIDATE}, OF_DATA),
     Kind("sequences", "sequences/Seq.inter.json", "json", {"validate": VALIDATE_SEQUENCES}, OF_DATA),
     Kind("items of sequences", "sequences/Seq.item.json", "json", {"validate": VALIDATE_SEQUENCES}, OF_DATA),
+    Kind("purchases, CSV", "raw/purchases.csv", "csv", {"prepare": PREPARE}),
+    Kind("purchases, JSON lines", "raw/purchases.json", "jsonl", {"prepare": PREPARE}),
+    Kind("purchases, Parquet", "raw/purchases.parquet", "binary", {"prepare": PREPARE}),
+    Kind("purchases, gzip", "raw/purchases.csv.gz", "binary", {"prepare": PREPARE}),
+    Kind("item table", "raw/items.json", "jsonl", {"prepare": PREPARE_ITEMS}),
+    Kind("manifest of a split", "prepared/Prep/split.yaml", "yaml", {"validate": VALIDATE_PREPARED}),
+    Kind("files of a split", "prepared/Prep/*.parquet", "binary", {"validate": VALIDATE_PREPARED}),
+    Kind("rankings made elsewhere", "raw/rankings.csv", "csv", {"score": SCORE}),
+    Kind("rankings made elsewhere, JSON lines", "raw/rankings.jsonl", "jsonl", {"score": SCORE}),
     Kind("index of sequences", "sequences/Seq.index.json", "json", {"validate": VALIDATE_SEQUENCES}, OF_DATA),
 )  # fmt: skip

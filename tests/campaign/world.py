@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import shutil
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
 from safetensors.torch import save_file
 
@@ -35,6 +38,8 @@ def build(world: Path) -> None:
     index = {str(i): [f"<a_{i // 8}>", f"<b_{i // 2 % 4}>", f"<c_{i % 2}>"] for i in range(ITEMS)}
     _sequences(world / "sequences", sequences, items, index)
     _tables(world / "data", sequences, items, index)
+    _raw(world / "raw", sequences, items)
+    bench("data", "prepare", world / "raw/purchases.csv", "--name", "Prep", "--output", world / "prepared", "--quiet")
     (world / "files").mkdir()
     (world / "files/clock.json").write_text('{"seconds": 12.5}\n')
     (world / "files/recipe.yaml").write_text(
@@ -89,6 +94,32 @@ def _checkpoints(folder: Path) -> None:
         (path / STATE).write_text(json.dumps({"global_step": step, "log_history": [], "best_model_checkpoint": None}))
         seal(path)
     shutil.copytree(folder / "checkpoints/checkpoint-2", folder / "honest")
+
+
+def _raw(folder: Path, sequences: dict, items: dict) -> None:  # type: ignore[type-arg]
+    """Purchases in four forms, a table of items, and rankings of the test samples in two."""
+    folder.mkdir(parents=True)
+    rows = [(f"u{user}", f"B{item:03}", 1_500_000_000 + 86_400 * k, 1 + item % 5)
+            for user, sequence in sequences.items() for k, item in enumerate(sequence)]  # fmt: skip
+    names = ("user_id", "asin", "timestamp", "rating")
+    text = "\n".join([",".join(names), *(",".join(map(str, row)) for row in rows)]) + "\n"
+    (folder / "purchases.csv").write_text(text)
+    (folder / "purchases.csv.gz").write_bytes(gzip.compress(text.encode(), mtime=0))
+    (folder / "purchases.json").write_text(
+        "".join(json.dumps(dict(zip(names, row, strict=True))) + "\n" for row in rows)
+    )
+    columns = dict(zip(names, map(list, zip(*rows, strict=True)), strict=True))
+    pq.write_table(pa.table(columns), folder / "purchases.parquet")
+    table = ({"asin": f"B{int(i):03}", **row, "categories": ["a", "b"]} for i, row in items.items())
+    (folder / "items.json").write_text("".join(json.dumps(row) + "\n" for row in table))
+    known = sorted({row[1] for row in rows})
+    users = [f"u{user}" for user, sequence in sequences.items() if len(sequence) > 2]
+    ranked = {user: [known[(n + k) % len(known)] for k in range(5)] for n, user in enumerate(users)}
+    lines = [f"{user},{item},{rank}" for user, best in ranked.items() for rank, item in enumerate(best, start=1)]
+    (folder / "rankings.csv").write_text("\n".join(["user,item,rank", *lines]) + "\n")
+    (folder / "rankings.jsonl").write_text(
+        "".join(json.dumps({"user": u, "items": b}) + "\n" for u, b in ranked.items())
+    )
 
 
 def _sequences(folder: Path, sequences: dict, items: dict, index: dict) -> None:  # type: ignore[type-arg]

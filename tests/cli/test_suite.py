@@ -164,3 +164,44 @@ def test_few_candidates_are_enough_for_every_table(tmp_path):
                   ["leaderboard", "--category", "Synthetic", "--runs", str(runs)]):  # fmt: skip
         done = CliRunner().invoke(cli, words)
         assert done.exit_code == 0, (words, done.output, done.exception)
+
+
+def test_rows_seeds_and_settings_of_a_category(tmp_path):
+    from harness.errors import BenchError
+    from harness.runs import suite as suites
+
+    path = tmp_path / "s.yaml"
+    path.write_text(
+        "seeds: [1, 2, 3]\ncommon: {Beauty: ['dataset.max_history=20']}\nmethods:\n"
+        "  - {method: markov, seeds: 1, seeds_on: {Yelp: 3}}\n"
+        "  - {method: ease, seeds: 1, categories: [Beauty], set: ['dataset.max_history=5']}\n"
+        "  - {method: markov, label: again, from: markov, seeds: 1, categories: [Beauty]}\n"
+    )
+    suite = suites.read(str(path))
+    beauty, yelp = (suites.on_category(suite, name) for name in ("Beauty", "Yelp"))
+    assert [(e.label, e.seeds, e.overrides) for e in beauty.entries] == [
+        ("markov", 1, ("dataset.max_history=20",)),
+        ("ease", 1, ("dataset.max_history=20", "dataset.max_history=5")),  # a row's own is the last word
+        ("again", 1, ("dataset.max_history=20",)),
+    ]
+    assert [(e.label, e.seeds, e.overrides) for e in yelp.entries] == [("markov", 3, ())]
+    assert suites.on_category(suites.select(suite, [], 2), "Yelp").entries[0].seeds == 2
+    only = suites.select(suite, ["ease"], None)
+    with pytest.raises(BenchError, match="has no row of Yelp"):
+        suites.on_category(only, "Yelp")
+    path.write_text("seeds: [1]\nmethods: [{method: markov, seeds_on: {Yelp: 3}}]\n")
+    with pytest.raises(BenchError, match="seeds_on of markov must lie in 1–1"):
+        suites.read(str(path))
+
+
+def test_the_families_suite_says_its_rows_of_each_category(plugins):
+    from harness.runs import suite as suites
+
+    suite = suites.read("families")
+    known = set(plugins.registry("method"))
+    for category in ("Beauty", "Yelp", "MovieLens-100k", "Industrial_and_Scientific", "Scientific", "Games"):
+        entries = suites.on_category(suite, category).entries
+        assert {e.method for e in entries} <= known
+        assert {"random", "popularity", "skip-markov", "gru4rec", "sasrec", "hstu"} <= {e.method for e in entries}
+        dropped = [e.label for e in entries if "protocol.seen=drop" in e.overrides]
+        assert bool(dropped) == (category not in ("Yelp", "Industrial_and_Scientific"))  # where purchases recur
