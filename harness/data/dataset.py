@@ -250,6 +250,7 @@ class Dataset:
         layout: the reader's name.
         oracle: the true distribution, where the data is generated.
         left_out: how many rows, users or items the reader left out or cut, by reason; it stands in each record.
+        rules: the version of the rules that it was prepared by, where ``bench data prepare`` did; part of its split's.
     """
 
     category: str
@@ -262,6 +263,7 @@ class Dataset:
     caption: str = ""
     oracle: Oracle | None = field(default=None, compare=False)
     left_out: dict[str, int] = field(default_factory=dict, compare=False)
+    rules: str = field(default="", compare=False)
 
     def __post_init__(self) -> None:
         for name, samples in self.splits.items():

@@ -123,6 +123,7 @@ def _dump(dataset: Dataset, folder: Path) -> None:
         "category": dataset.category,
         "caption": dataset.caption,
         "layout": dataset.layout,
+        "rules": dataset.rules,
         "left out": dataset.left_out,
         "source": given.source if given is not None else None,
         "fingerprint": dataset.fingerprint,
@@ -152,7 +153,7 @@ def _load(folder: Path) -> Dataset:
         given = SemanticIds(np.load(folder / "codes.npy", allow_pickle=False), facts["source"])
     dataset = Dataset(
         facts["category"], Items(**texts), splits["train"], splits["valid"], splits["test"], facts["layout"], given,
-        facts["caption"], left_out=facts["left out"],
+        facts["caption"], left_out=facts["left out"], rules=facts["rules"],
     )  # fmt: skip
     dataset.__dict__["fingerprint"] = facts["fingerprint"]
     return dataset

@@ -127,7 +127,10 @@ def of(dataset: Dataset, protocol: Mapping[str, Any]) -> Ground:
     Args:
         protocol: its declared settings, such as ``{"seen": "keep"}``.
     """
-    return of_data(dataset.fingerprint, dataset.layout) | {"protocol": of_protocol(protocol)}
+    ground = of_data(dataset.fingerprint, dataset.layout) | {"protocol": of_protocol(protocol)}
+    if dataset.rules:
+        ground["split"] = {"name": "prepared", "version": 1, "rules": dataset.rules}
+    return ground
 
 
 def of_protocol(settings: Mapping[str, Any], version: int = 0) -> dict[str, Any]:

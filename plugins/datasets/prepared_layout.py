@@ -56,7 +56,7 @@ class PreparedReader:
         caption = f"split: {manifest['settings']['split']}, rules {manifest['recipe']} {manifest['version']}"
         return Dataset(
             category, items, splits["train"], splits["valid"], splits["test"], "prepared", given,
-            caption + (f"; SIDs: {variant}" if variant else ""), left_out=left_out,
+            caption + (f"; SIDs: {variant}" if variant else ""), left_out=left_out, rules=manifest["version"],
         )  # fmt: skip
 
 

@@ -17,7 +17,7 @@ import yaml
 from click.testing import CliRunner
 
 from harness.cli import cli
-from harness.data import categories, prepared
+from harness.data import categories, prepared, versions
 from harness.data.problems import Problems
 from harness.preparation import asked, cores, raw, splitting
 
@@ -183,6 +183,7 @@ def test_what_is_left_out_is_counted_in_the_split_and_in_every_record(tmp_path, 
     dataset = categories.read(plugins, "Mine", str(tmp_path), {})
     assert dataset.left_out["purchases rated below 2"] == low
     assert manifest["version"] in dataset.caption
+    assert versions.of(dataset, {})["split"] == {"name": "prepared", "version": 1, "rules": manifest["version"]}
     swapped = as_csv(tmp_path / "b.csv", [r[::-1] for r in rows], ("rating", "t", "i", "u"))
     again = run(swapped, "--name", "Again", "--output", tmp_path, "--user", "u", "--item", "i", "--time", "t",
                 "--set", "least_rating=2")  # fmt: skip
