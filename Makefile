@@ -36,7 +36,7 @@ campaign: install
 	$(BIN)/python -m tests.campaign --seconds $(SECONDS) $(CAMPAIGN)
 
 leaderboard: install
-	$(BIN)/bench leaderboard --results leaderboard/results --output leaderboard/LEADERBOARD.md
+	$(BIN)/bench leaderboard --results leaderboard/results --pages --output leaderboard/LEADERBOARD.md
 	$(BIN)/bench leaderboard --results leaderboard/results --output build/leaderboard.html
 
 docs: install

@@ -18,6 +18,7 @@ from harness.text.plain import Marked
 
 from . import effort
 from .board import COLUMNS, GROUP_TITLES, TESTED, Board, Row, Table, shown_value
+from .overview import overview
 from .report.captions import caption, count, reported_table, title
 from .report.sections import SIZES, beyond_cells, beyond_names, quantity
 
@@ -38,11 +39,21 @@ HEAD = (
 
 def markdown(boards: Sequence[Board]) -> str:
     """GitHub markdown: groups as the paper has them, best in bold, second underlined."""
-    parts: list[str] = [HEAD]
+    parts: list[str] = [HEAD, *(overview(boards) if len(boards) > 1 else [])]
     for board in boards:
-        parts += [f"## {plain.markdown(board.category)}", tables(board, 3).rstrip()]
-        parts += [*effort_table(board), *beyond_table(board), *_markdown_reported(board)]
+        parts += _section(board)
     return "\n\n".join(parts) + "\n"
+
+
+def pages(boards: Sequence[Board], folder: str) -> dict[str, str]:
+    """The overview under "", and a page a category under its name, which stands in `folder`."""
+    found = {"": "\n\n".join([HEAD, *overview(boards, folder)]) + "\n"}
+    return found | {board.category: "\n\n".join([HEAD, *_section(board)]) + "\n" for board in boards}
+
+
+def _section(board: Board) -> list[str]:
+    parts = [f"## {plain.markdown(board.category)}", tables(board, 3).rstrip()]
+    return [*parts, *effort_table(board), *beyond_table(board), *_markdown_reported(board)]
 
 
 def tables(board: Board, heading: int = 2) -> str:

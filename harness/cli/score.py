@@ -102,5 +102,7 @@ def export(
     files.make_folder(target.absolute().parent)
     with files.replace_folder(target) as folder:
         exporting.FORMS[form](dataset, folder)
+    for reason, number in dataset.left_out.items():
+        click.echo(f"left out or cut: {number:,} {reason}")
     rows = ", ".join(f"{split} {len(samples):,}" for split, samples in dataset.splits.items())
     click.echo(f"{target}: {category} as {form}; {rows}; fingerprint {dataset.fingerprint[:12]}")

@@ -1,7 +1,7 @@
 """A category's files for other tools: MiniOneRec's CSVs, RecBole's atomic files, S3-Rec's text, Parquet.
 
-A purchase is never left out: the samples of all splits are written, with the number by which ``bench score`` knows a
-test sample.
+The samples of all splits are written, with the number by which ``bench score`` knows a test sample, and histories as
+long as the reader was asked for.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def recbole(dataset: Dataset, folder: Path) -> None:
             for user, history, target in zip(
                 part.users.tolist(), part.histories.lists(), part.targets.tolist(), strict=True
             ):
-                file.write(f"{_cell(user)}\t{' '.join(_word(called[i]) for i in history)}\t{_word(called[target])}\n")
+                file.write(f"{_word(user)}\t{' '.join(_word(called[i]) for i in history)}\t{_word(called[target])}\n")
     items = dataset.items
     with open(folder / f"{category}.item", "w", encoding="utf-8") as file:
         file.write("item_id:token\ttitle:token_seq\tbrand:token\tcategories:token_seq\n")
@@ -118,14 +118,15 @@ def s3rec(dataset: Dataset, folder: Path) -> None:
                     f"the purchases of user {user} do not follow from the samples one by one; export another form"
                 )
             before.append(target)
-    test = {
-        user: int(target)
-        for user, target in zip(dataset.test.users.tolist(), dataset.test.targets.tolist(), strict=True)
-    }
-    if len(test) < len(dataset.test) or any(
-        sequence[-1] != test.get(user, sequence[-1]) for user, sequence in users.items()
-    ):
-        raise BenchError(f"{dataset.category} is not split leave-one-out, which is all that S3-Rec's text can say")
+    for split, back in (("test", 1), ("valid", 2)):
+        part = dataset.splits[split]
+        targets = dict(zip(part.users.tolist(), part.targets.tolist(), strict=True))
+        for user, sequence in users.items():
+            if len(targets) < len(part) or len(sequence) < 3 or targets.get(user) != sequence[-back]:
+                raise BenchError(
+                    f"{dataset.category} is not split leave-one-out for every user (user {user}), which is all that "
+                    "S3-Rec's text can say; export another form, or prepare it with --set core_users=3"
+                )
     with open(folder / f"{dataset.category}.txt", "w", encoding="utf-8") as file:
         for number, sequence in enumerate(users.values(), start=1):
             file.write(f"{number} {' '.join(str(item + 1) for item in sequence)}\n")
@@ -142,13 +143,19 @@ def _json(path: Path, content: object) -> None:
 
 
 def _cell(text: str) -> str:
-    """A text without the signs that part cells and rows."""
-    return " ".join(text.split())
+    """A text without the signs that part cells and rows, and without quotes, which readers take for some."""
+    return " ".join(text.replace('"', "'").split())
 
 
 def _word(text: str) -> str:
-    """An id as one word: RecBole parts lists at blanks."""
-    return "_".join(text.split())
+    """An id as it is.
+
+    Raises:
+        BenchError: it holds a blank: RecBole parts lists at blanks.
+    """
+    if len(text.split()) != 1 or '"' in text:
+        raise BenchError(f"the id {text[:40]!r} holds a blank or a quote, which RecBole's files cannot; export parquet")
+    return text
 
 
 FORMS: dict[str, Callable[[Dataset, Path], None]] = {

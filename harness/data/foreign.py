@@ -22,12 +22,18 @@ NAMES = {
     "user": ("user", "user_id", "qid", "query_id"),
     "sample": ("sample", "sample_id"),
     "item": ("item", "item_id", "docid", "doc_id", "asin", "parent_asin"),
+    "number": ("number", "item_number"),
     "sid": ("sid", "item_sid"),
     "rank": ("rank",),
     "score": ("score",),
 }
 """What columns are called."""
-LISTS = {"item": ("items", "item_ids", "item"), "sid": ("sids", "sid"), "score": ("scores", "score")}
+LISTS = {
+    "item": ("items", "item_ids", "item"),
+    "number": ("numbers",),
+    "sid": ("sids", "sid"),
+    "score": ("scores", "score"),
+}
 """What lists of a JSON line are called."""
 FORMS = "give .parquet, .csv, .tsv, .jsonl or .trec"
 
@@ -43,12 +49,12 @@ def read(path: Path, dataset: Dataset, semantic_ids: SemanticIds | None) -> Rank
     """
     table = _table(path)
     key = "sample" if "sample" in table else "user"
-    kind = "sid" if "item" not in table else "item"
+    kind = next((name for name in ("item", "number", "sid") if name in table), "item")
     for name in (key, kind):
         if name not in table:
             raise BenchError(
-                f"{path} has no column {name} (it has {', '.join(map(str, table))}); {FORMS}, with a row a candidate: "
-                "user or sample, item or sid, rank or score"
+                f"{path} has no column {name} (it has {table.attrs['columns']}); {FORMS}, with a row a candidate: "
+                "user or sample, item (or number, or sid), rank or score"
             )
     if "rank" not in table and "score" not in table:
         raise BenchError(f"{path} says neither rank nor score of a candidate; add one of them")
@@ -60,10 +66,10 @@ def read(path: Path, dataset: Dataset, semantic_ids: SemanticIds | None) -> Rank
         raise BenchError(f"{path} ranks SIDs, and {dataset.category} comes without any; rank items")
     known = (
         {name: number for number, name in enumerate(semantic_ids.strings)} if kind == "sid" and semantic_ids else
-        _item_numbers(dataset)
+        _item_numbers(dataset, kind)
     )  # fmt: skip
     ids = _candidates(path, table[kind], known, kind, dataset.category)
-    return _ranked(path, table, rows, ids, kind, dataset)
+    return _ranked(path, table, rows, ids, "sid" if kind == "sid" else "item", dataset)
 
 
 def _table(path: Path) -> pd.DataFrame:
@@ -81,7 +87,14 @@ def _table(path: Path) -> pd.DataFrame:
             )
         elif ending == ".trec":
             columns = ["user", "q0", "item", "rank", "score", "tag"]
-            found = pd.read_csv(path, sep=r"\s+", names=columns, dtype={"user": "string", "item": "string"}, quoting=3)
+            found = pd.read_csv(
+                path,
+                sep=r"\s+",
+                names=columns,
+                dtype={"user": "string", "item": "string"},
+                quoting=3,
+                keep_default_na=False,
+            )
         elif ending in (".jsonl", ".json"):
             found = _of_lines(path)
         else:
@@ -95,16 +108,24 @@ def _table(path: Path) -> pd.DataFrame:
         there = next((name for name in names if name in found), None)
         if there is not None:
             renamed[role] = found[there]
-    return pd.DataFrame(renamed)
+    made = pd.DataFrame(renamed)
+    for role in ("user", "item"):
+        if role in made and pd.api.types.is_float_dtype(made[role].dtype) and (made[role] % 1 == 0).all():
+            made[role] = made[role].astype("int64")
+    made.attrs["columns"] = ", ".join(map(str, found.columns))[:200]
+    return made
 
 
 def _of_lines(path: Path) -> pd.DataFrame:
     """JSON lines: a line a sample with lists, or a line a candidate."""
     columns: dict[str, list[Any]] = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), start=1):
         if not line.strip():
             continue
-        content = parse_json(line)
+        try:
+            content = parse_json(line)
+        except ValueError as error:
+            raise BenchError(f"{path} row {number} is not valid JSON ({str(error)[:100]}); it may be cut off") from None
         if not isinstance(content, dict):
             raise BenchError(f"{path} row {number} is no object; write one a sample, with its items")
         lists = {
@@ -112,9 +133,13 @@ def _of_lines(path: Path) -> pd.DataFrame:
             for role, names in LISTS.items()
             if isinstance(value := next((content[name] for name in names if name in content), None), list)
         }
+        known = [name for names in NAMES.values() for name in names]
+        if not any(name in content for role in ("user", "sample") for name in NAMES[role]):
+            raise BenchError(f"{path} row {number} names no user and no sample; write one of them in each line")
         if not lists:
             for name, value in content.items():
-                columns.setdefault(name, []).append(value)
+                if name in known:
+                    columns.setdefault(name, []).append(value)
             continue
         n = len(next(iter(lists.values())))
         if any(len(values) != n for values in lists.values()):
@@ -166,11 +191,10 @@ def _samples(path: Path, table: pd.DataFrame, key: str, dataset: Dataset) -> np.
     return rows
 
 
-def _item_numbers(dataset: Dataset) -> dict[str, int]:
-    """Item numbers by the id of the source, and by number where no id is one."""
-    by_id = {name: number for number, name in enumerate(dataset.items.ids)}
-    numbers = {str(number): number for number in range(len(dataset.items))}
-    return by_id if any(name in numbers for name in by_id) else numbers | by_id
+def _item_numbers(dataset: Dataset, kind: str) -> dict[str, int]:
+    """Item numbers by the id of the source; by number where a column says so, and where items have no ids."""
+    names = dataset.items.ids if kind == "item" else []
+    return {name: number for number, name in enumerate(names or map(str, range(len(dataset.items))))}
 
 
 def _candidates(path: Path, column: pd.Series, known: dict[str, int], kind: str, category: str) -> np.ndarray:

@@ -17,6 +17,8 @@ from harness.settings import setting, settings, unread
 OF_THE_FILES = ("user", "item", "time", "rating", "item_id", "title", "encoding", "unit", "incomplete")
 """Settings that say how to read the files, and are no rules of a split."""
 CORE = Annotated[int, Ge(0), Le(1_000_000)]
+SIZES = (("s", 10**11), ("ms", 10**14), ("us", 10**17), ("ns", 2**63 - 1))
+"""Times below these numbers are of that unit."""
 PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 
 
@@ -33,8 +35,8 @@ class Preparation:
     encoding: str = setting("utf-8", "of text files")
     unit: Literal["auto", "s", "ms", "us", "ns"] = setting("auto", "of times that are numbers; auto: by their size")
     least_rating: float | None = setting(None, "purchases rated lower are left out; empty: none is")
-    start: str = setting("", "purchases before this date (00:00 UTC) are left out; empty: none is")
-    end: str = setting("", "purchases after this date (00:00 UTC, itself included) are left out; empty: none is")
+    start: str | int = setting("", "purchases before this date (00:00 UTC) are left out; empty: none is")
+    end: str | int = setting("", "purchases after this date (00:00 UTC, itself included) are left out; empty: none is")
     least_items: Annotated[int, Ge(0)] = setting(
         0, "where fewer items than this are left, the start goes back a year, again and again; 0: it stays"
     )
@@ -62,10 +64,10 @@ class Preparation:
     test: float = setting(
         0.1, "share of the samples, or from 1 on their number", ("split is time", lambda s: s.split == "time")
     )
-    valid_from: str = setting(
+    valid_from: str | int = setting(
         "", "the first time of valid, a date or a number", ("split is times", lambda s: s.split == "times")
     )
-    test_from: str = setting(
+    test_from: str | int = setting(
         "", "the first time of test, a date or a number", ("split is times", lambda s: s.split == "times")
     )
     incomplete: Literal["refuse", "drop"] = setting(
@@ -108,7 +110,7 @@ def asked(recipe: str, values: dict[str, Any]) -> Preparation:
     for name, when in unread(made).items():
         raise BenchError(f"prepare.{name} is read only where {when}; leave it out")
     for name in ("start", "end"):
-        moment(getattr(made, name), "s", name)
+        moment(getattr(made, name), name)
     if made.split == "time":
         for name in ("valid", "test"):
             share = getattr(made, name)
@@ -131,29 +133,33 @@ class _Named:
     Settings = Preparation
 
 
-def moment(text: str, unit: str, name: str) -> int | None:
-    """A date (00:00 UTC), a date with a time, or a number of the data's own, as a number of `unit`; None where empty.
+def moment(given: str | int, name: str) -> int | None:
+    """A date (00:00 UTC), a date with a time, or a number as in the data, in microseconds; None where empty.
 
     Raises:
         BenchError: it is none of these.
     """
-    text = text.strip()
+    text = str(given).strip()
     if not text:
         return None
-    if text.lstrip("-").isdigit() and len(text) > 4 and len(text) < 20:
-        return int(text)
+    if text.lstrip("-").isdigit() and len(text) < 20:
+        unit = next((unit for unit, most in SIZES if abs(int(text)) < most), "ns")
+        return int(text) * 1_000_000 // PER_SECOND[unit]
     try:
         parsed = datetime.datetime.fromisoformat(text)
     except ValueError:
-        raise BenchError(
-            f"prepare.{name} = {text[:40]!r} is no date; write 2016-10-01, or a number as in the data"
-        ) from None
+        what = f"prepare.{name} = {text[:40]!r} is no date"
+        raise BenchError(f"{what}; write 2016-10-01, or a number as in the data") from None
     parsed = parsed if parsed.tzinfo else parsed.replace(tzinfo=datetime.UTC)
-    return int(Decimal(str(parsed.timestamp())) * PER_SECOND[unit])
+    return int(Decimal(str(parsed.timestamp())) * 1_000_000)
 
 
 def a_year_before(made: Preparation) -> Preparation:
     """The same with a start a year earlier."""
-    start = datetime.datetime.fromisoformat(made.start)
+    text = str(made.start).strip()
+    try:
+        start = datetime.datetime.fromisoformat(text)
+    except ValueError:
+        raise BenchError(f"prepare.least_items takes the start back by years; write {text} as a date") from None
     day = 28 if (start.month, start.day) == (2, 29) else start.day
-    return replace(made, start=start.replace(year=start.year - 1, day=day).isoformat()[: len(made.start)])
+    return replace(made, start=start.replace(year=start.year - 1, day=day).isoformat()[: max(10, len(text))])

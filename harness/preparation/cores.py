@@ -17,21 +17,21 @@ ENOUGH = 0.98
 """A coarse round that leaves more than this share of what there was is the last."""
 
 
-def kept(spool: Spool, made: Preparation, unit: str, left_out: Counter[str]) -> tuple[np.ndarray, Preparation]:
+def kept(spool: Spool, made: Preparation, left_out: Counter[str]) -> tuple[np.ndarray, Preparation]:
     """The places ``[n]`` of the purchases that are kept, ascending, and the settings with the start that was taken."""
     while True:
         found = Counter[str]()
-        places = _once(spool, made, unit, found)
+        places = _once(spool, made, found)
         items = len(np.unique(spool.column("items")[places])) if made.least_items else 0
-        if items >= made.least_items or not _earlier(spool, made, unit):
+        if items >= made.least_items or not _earlier(spool, made):
             left_out.update(found)
             return places, made
         made = a_year_before(made)
 
 
-def _earlier(spool: Spool, made: Preparation, unit: str) -> bool:
+def _earlier(spool: Spool, made: Preparation) -> bool:
     """Whether an earlier start could let anything in."""
-    start = moment(made.start, unit, "start")
+    start = moment(made.start, "start")
     return start is not None and any((part < start).any() for _, part in _chunks(spool.column("times")))
 
 
@@ -40,8 +40,8 @@ def _chunks(column: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
         yield start, np.asarray(column[start : start + CHUNK])
 
 
-def _once(spool: Spool, made: Preparation, unit: str, left_out: Counter[str]) -> np.ndarray:
-    inside = _window(spool, made, unit, left_out)
+def _once(spool: Spool, made: Preparation, left_out: Counter[str]) -> np.ndarray:
+    inside = _window(spool, made, left_out)
     places = np.flatnonzero(_coarse(spool, inside, made))
     coarse = int(inside.sum()) - len(places)
     users, items = (np.asarray(spool.column(name)[places]) for name in ("users", "items"))
@@ -59,10 +59,10 @@ def _once(spool: Spool, made: Preparation, unit: str, left_out: Counter[str]) ->
     return places[mask]
 
 
-def _window(spool: Spool, made: Preparation, unit: str, left_out: Counter[str]) -> np.ndarray:
+def _window(spool: Spool, made: Preparation, left_out: Counter[str]) -> np.ndarray:
     inside = np.ones(spool.n, dtype=bool)
     for name, sign in (("start", 1), ("end", -1)):
-        bound = moment(getattr(made, name), unit or "s", name)
+        bound = moment(getattr(made, name), name)
         if bound is None:
             continue
         out = 0

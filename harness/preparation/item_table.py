@@ -138,7 +138,9 @@ def _year(source: raw.Source, row: dict[str, Any]) -> dict[str, Any]:
 def _id(value: Any, source: raw.Source, number: int) -> str:
     if isinstance(value, float) and value.is_integer():
         value = int(value)
-    if value is None or isinstance(value, (bool, list, dict)) or not str(value).strip():
+    if isinstance(value, bytes):
+        value = value.decode("utf-8", "replace")
+    if value is None or value != value or isinstance(value, (bool, list, dict)) or not str(value).strip():
         raise BenchError(f"{source.path} row {number} has no item id ({str(value)[:40]}); mend the row, or take it out")
     return str(value)
 
@@ -161,7 +163,8 @@ def categories(value: Any, first: bool) -> str:
     """
     if not isinstance(value, (list, tuple)):
         return plain(value)
-    paths = value if value and isinstance(value[0], (list, tuple)) else [value]
+    paths = value if any(isinstance(part, (list, tuple)) for part in value) else [value]
+    paths = [path if isinstance(path, (list, tuple)) else [] if path is None else [path] for path in paths]
     names = [plain(name) for path in paths for name in (path if first else path[1:])]
     return ", ".join(dict.fromkeys(filter(None, names)))
 

@@ -52,8 +52,7 @@ def prepare(
     """
     names.checked_category(name, "--name")
     target = output / name
-    if target.exists() and not force:
-        raise BenchError(f"{target} is there already; --force puts the new one in its place, or give another --name")
+    _replaceable(target, force)
     left_out = Counter[str]()
     table = Table.of(purchases.look_at(tables, made.encoding), made) if tables else None
     if made.titles == "clean" and table is None:
@@ -70,7 +69,7 @@ def prepare(
         left_out.update(reader.left_out)
         if not spool.n:
             raise BenchError(f"no purchase is left of {reader.read:,} rows ({_counted(left_out)}); loosen the rules")
-        places, made = cores.kept(spool, made, reader.unit, left_out)
+        places, made = cores.kept(spool, made, left_out)
         if not len(places):
             raise BenchError(f"no purchase is left of {reader.read:,} rows ({_counted(left_out)}); loosen the rules")
         progress.say(f"{name}: {len(places):,} of {reader.read:,} purchases are kept")
@@ -80,17 +79,18 @@ def prepare(
     user_ids, item_ids = of_users.names, of_items.names
     order = splitting.order(users, items, item_ids, times, made)
     users, items, times = users[order], items[order], times[order]
-    roles = splitting.roles(users, times, made, reader.unit, left_out)
+    roles = splitting.roles(users, times, made, left_out)
     texts = table.texts(item_ids, left_out) if table else Items.without_texts(len(item_ids), item_ids)
     settings = dataclasses.asdict(made)
-    unordered = not reader.unit
+    given = f"microseconds, given as {reader.unit or 'dates'}; dates are UTC"
+    said = given if True in reader.timed else "none: the order of the file"
     manifest = {
         "name": name,
         "recipe": recipe or "own",
         "version": version_of(settings),
         "made by": f"genrec-bench {__version__}",
         "settings": settings,
-        "times": "none: the order of the file" if unordered else f"in {reader.unit}; dates are UTC",
+        "times": said,
         "sources": [_source(path) for path in [*interactions, *tables]],
         "rows read": reader.read,
         "left out": dict(left_out),
@@ -102,6 +102,19 @@ def prepare(
         text = yaml.safe_dump(manifest, sort_keys=False, allow_unicode=True, width=120)
         files.write_text(folder / prepared.MANIFEST, text)
     return Prepared(target, manifest)
+
+
+def _replaceable(target: Path, force: bool) -> None:
+    """Refuse a target that is there, and with `force` whatever is no prepared split alone."""
+    if not target.exists() and not target.is_symlink():
+        return
+    if not force:
+        raise BenchError(f"{target} is there already; --force puts the new one in its place, or give another --name")
+    ours = {prepared.MANIFEST, prepared.INTERACTIONS, prepared.USERS_FILE, prepared.ITEMS_FILE}
+    if target.is_symlink() or not target.is_dir() or not (target / prepared.MANIFEST).is_file():
+        raise BenchError(f"{target} is no prepared split, and --force would remove it; move it, or give another --name")
+    if other := sorted(path.name for path in target.iterdir() if path.name not in ours):
+        raise BenchError(f"{target} also holds {', '.join(other)[:120]}, which --force would remove; move that first")
 
 
 def version_of(settings: dict[str, Any]) -> str:

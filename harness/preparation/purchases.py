@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from harness.data.reading import MOST_OF_USER
 from harness.errors import BenchError, unknown
 from harness.preparation import raw
-from harness.preparation.asked import Preparation
+from harness.preparation.asked import PER_SECOND, SIZES, Preparation
 
 KNOWN = {
     "user": ("user_id", "reviewerID", "user", "userId", "uid", "UserId", "user_name", "visitorid", "SessionId"),
@@ -25,8 +25,6 @@ KNOWN = {
     "rating": ("rating", "overall", "stars", "score", "Rating"),
 }  # fmt: skip
 """Names that columns have in the public files, the first that is there is taken."""
-SIZES = (("s", 10**11), ("ms", 10**14), ("us", 10**17), ("ns", 2**63 - 1))
-"""Times below these numbers are of that unit."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +84,7 @@ class Purchases:
 
     Attributes:
         users, items: ids as text.
-        times: ``[n]`` int64, of the file's unit.
+        times: ``[n]`` int64, microseconds since 1970; without a time the place in the file.
         rows: ``[n]`` int64, where each stood in all files, from 0.
     """
 
@@ -102,7 +100,8 @@ class Reader:
     Attributes:
         read: rows so far.
         left_out: rows that were left out, by reason.
-        unit: of times: s, ms, us, ns; "" where there is no time.
+        unit: that times were given in, where they are numbers; they are handed on in microseconds.
+        timed: whether purchases have times.
     """
 
     def __init__(self, sources: list[raw.Source], made: Preparation, wanted: pa.Array | None):
@@ -112,12 +111,20 @@ class Reader:
         self.read = 0
         self.left_out: Counter[str] = Counter()
         self.unit = ""
+        self.timed: set[bool] = set()
 
     def __iter__(self) -> Iterator[Purchases]:
         for source, chosen in zip(self.sources, self.chosen, strict=True):
-            for first, batch in raw.batches(source, chosen.asked):
+            for first, batch in raw.batches(source, chosen.asked, chosen.rating):
                 if batch.num_rows:
-                    yield self._purchases(source, chosen, first, batch)
+                    try:
+                        made = self._purchases(source, chosen, first, batch)
+                    except pa.ArrowException as error:
+                        what = " ".join(str(error).split())[:120]
+                        raise BenchError(
+                            f"{source.path} behind row {first}: columns of a kind that is not read ({what})"
+                        ) from None
+                    yield made
                     self.read += batch.num_rows
 
     def _purchases(self, source: raw.Source, chosen: Columns, first: int, batch: pa.RecordBatch) -> Purchases:
@@ -125,8 +132,13 @@ class Reader:
         users, items = (_ids(batch[name], source, first, name) for name in (chosen.user, chosen.item))
         if chosen.time:
             times, known = self._times(batch[chosen.time], source, first, chosen.time)
+            self.timed.add(True)
         else:
             times, known = np.arange(self.read, self.read + n, dtype=np.int64), np.ones(n, dtype=bool)
+            self.timed.add(False)
+        if len(self.timed) > 1:
+            without = next(s.path for s, c in zip(self.sources, self.chosen, strict=True) if not c.time)
+            raise BenchError(f"{without} has no column of times, and another file has one; give all times, or none")
         keep = np.ones(n, dtype=bool)
         for what, there in (("user", _there(users)), ("item", _there(items)), ("time", known)):
             if there.all():
@@ -161,39 +173,55 @@ class Reader:
         Raises:
             BenchError: a time cannot be read, or is of another unit than the first.
         """
-        known = _there(values)
         if pa.types.is_timestamp(values.type) or pa.types.is_date(values.type):
-            times = values.cast(pa.timestamp("us")).cast(pa.int64()).fill_null(0).to_numpy()
-            self.unit = self._of_one_unit("us", source)
-            return times, known
-        numbers = _as_numbers(values)
-        if numbers is None:
-            times = _dates(values, known, source, first, name)
-            self.unit = self._of_one_unit("us", source)
-            return times, known
-        if self.made.unit != "auto":
-            self.unit = self.made.unit
-        elif known.any():
-            self.unit = self.unit or _unit(int(numbers[known.argmax()]))
-            for extreme in (int(numbers[known].max()), int(numbers[known].min())):
+            known = _there(values)
+            return values.cast(pa.timestamp("us"), safe=False).cast(pa.int64()).fill_null(0).to_numpy(), known
+        if pa.types.is_floating(values.type):
+            values = pc.if_else(pc.is_nan(values).fill_null(False), pa.scalar(None, values.type), values)
+        elif not pa.types.is_integer(values.type):
+            texts = pc.utf8_trim_whitespace(values.cast(pa.string()))
+            absent = pc.is_in(pc.utf8_lower(texts), value_set=pa.array(["", "nan"]))
+            values = _as_numbers(pc.if_else(absent, pa.scalar(None, pa.string()), texts))
+        known = _there(values)
+        if pa.types.is_string(values.type):
+            return _dates(values, known, source, first, name), known
+        unit = self.made.unit if self.made.unit != "auto" else ""
+        numbers = values.fill_null(0).to_numpy()
+        if known.any() and not unit:
+            self.unit = self.unit or _unit(numbers[known.argmax()])
+            for extreme in (numbers[known].max(), numbers[known].min()):
                 if _unit(extreme) != self.unit:
                     row = first + int((known & (numbers == extreme)).argmax())
                     raise BenchError(
                         f"{source.path} row {row}: {name} {extreme} is no time in {self.unit} as those before it; "
                         "write all in one unit, or name it: --set unit=ms"
                     )
-        return numbers, known
-
-    def _of_one_unit(self, unit: str, source: raw.Source) -> str:
-        if self.unit not in ("", unit):
-            raise BenchError(
-                f"{source.path} has dates where there were numbers in {self.unit} before it; write one kind"
-            )
-        return unit
+        self.unit = unit or self.unit or "s"
+        return _microseconds(numbers, known, self.unit, source, first, name), known
 
 
-def _unit(number: int) -> str:
-    return next((unit for unit, most in SIZES if abs(number) < most), "ns")
+def _unit(number: Any) -> str:
+    return next((unit for unit, most in SIZES if abs(float(number)) < most), "ns")
+
+
+def _microseconds(
+    numbers: np.ndarray, known: np.ndarray, unit: str, source: raw.Source, first: int, name: str
+) -> np.ndarray:
+    """Times as microseconds ``[n]`` int64, fractions of a second kept.
+
+    Raises:
+        BenchError: a time is beyond what 64 bits hold.
+    """
+    scaled = numbers.astype(np.float64) * (1_000_000 / PER_SECOND[unit])
+    beyond = known & ~(np.abs(scaled) < 2.0**62)
+    if beyond.any():
+        row = int(beyond.argmax())
+        raise BenchError(f"{source.path} row {first + row}: {name} {numbers[row]} is no time; mend it")
+    if numbers.dtype.kind in "iu" and unit != "ns":  # whole numbers stay exact
+        return numbers.astype(np.int64) * (1_000_000 // PER_SECOND[unit])
+    if numbers.dtype.kind in "iu":
+        return numbers.astype(np.int64) // 1_000
+    return np.rint(scaled).astype(np.int64)
 
 
 def _ids(values: pa.Array, source: raw.Source, first: int, name: str) -> pa.Array:
@@ -203,6 +231,7 @@ def _ids(values: pa.Array, source: raw.Source, first: int, name: str) -> pa.Arra
         BenchError: one is too long, or holds NUL.
     """
     if pa.types.is_floating(values.type):
+        values = pc.if_else(pc.is_nan(values).fill_null(False), pa.scalar(None, values.type), values)
         whole = values.cast(pa.int64(), safe=False)
         values = whole if pc.all(pc.equal(whole.cast(values.type), values), min_count=0).as_py() else values
     if pa.types.is_dictionary(values.type):
@@ -227,22 +256,14 @@ def _there(values: pa.Array) -> np.ndarray:
     return found
 
 
-def _as_numbers(values: pa.Array) -> np.ndarray | None:
-    """Whole numbers ``[n]`` int64, absent ones 0; None where they are none."""
-    if pa.types.is_floating(values.type):
-        values = values.fill_null(0)
-        if not np.isfinite(values.to_numpy()).all():
-            return None
-        return values.to_numpy().astype(np.int64)
-    if pa.types.is_integer(values.type):
-        return values.cast(pa.int64()).fill_null(0).to_numpy()
-    trimmed = pc.utf8_trim_whitespace(values.cast(pa.string()))
+def _as_numbers(texts: pa.Array) -> pa.Array:
+    """Texts as whole numbers, or as any numbers; as they are where they are none."""
     for kind in (pa.int64(), pa.float64()):
         try:
-            return _as_numbers(trimmed.cast(kind))
+            return texts.cast(kind)
         except pa.ArrowException:
             continue
-    return None
+    return texts
 
 
 def _dates(values: pa.Array, known: np.ndarray, source: raw.Source, first: int, name: str) -> np.ndarray:
@@ -252,6 +273,9 @@ def _dates(values: pa.Array, known: np.ndarray, source: raw.Source, first: int, 
     texts = values.cast(pa.string()).to_pandas()
     parsed = pd.to_datetime(texts, utc=True, format="ISO8601", errors="coerce")
     wrong = parsed.isna().to_numpy() & known
+    numbers = pd.to_numeric(texts, errors="coerce").notna().to_numpy()
+    if wrong.any() and numbers[known.argmax()]:  # numbers, and something among them that is none
+        wrong = known & ~numbers
     if wrong.any():
         row = int(wrong.argmax())
         raise BenchError(

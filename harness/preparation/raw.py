@@ -9,8 +9,8 @@ import ast
 import csv
 import gzip
 import io
-import itertools
 import json
+import re
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -26,7 +26,6 @@ BLOCK = 16 * 2**20
 ROWS = 2**17
 """Rows of a Parquet file that are read at once."""
 MOST_LINE = 64 * 2**20
-FEW = 10**6
 BOM = b"\xef\xbb\xbf"
 Form = Literal["json", "dict", "table", "parquet"]
 
@@ -82,12 +81,11 @@ def look(path: Path, encoding: str = "utf-8") -> Source:
         raise BenchError(f"{path} {'is no file' if path.exists() else 'does not exist'}; name a file of purchases")
     try:
         with opened(path) as file:
-            start = file.read(4)
-            if start == b"PAR1":
+            if file.read(4) == b"PAR1":
                 return _parquet(path)
-            first = next(
-                (line for line in itertools.chain([start + file.readline(MOST_LINE)], file) if line.strip()), b""
-            )
+        with opened(path) as file:
+            lines = iter(lambda: file.readline(MOST_LINE), b"")
+            first = next((line for line in lines if line.removeprefix(BOM).strip()), b"")
     except (OSError, EOFError, zlib.error) as error:
         raise unreadable(path, error) from None
     first = first.removeprefix(BOM).strip(b"\r\n")
@@ -99,21 +97,33 @@ def look(path: Path, encoding: str = "utf-8") -> Source:
     if text.lstrip().startswith(("{", "[")):
         return _lines(path, text, encoding)
     delimiter = max("\t,;|", key=text.count)
-    columns = tuple(cell.strip() for cell in next(csv.reader([text], delimiter=delimiter)))
+    if "\r" in text:
+        raise BenchError(f"{path} has lines that end in CR alone; write them with LF (dos2unix -c mac)")
+    columns = _named(path, tuple(cell.strip() for cell in next(csv.reader([text], delimiter=delimiter))))
+    return Source(path, "table", columns, delimiter, encoding)
+
+
+def _named(path: Path, columns: tuple[str, ...]) -> tuple[str, ...]:
+    """Columns, each with a name of its own.
+
+    Raises:
+        BenchError: two have one name, or one has none.
+    """
     twice = next((column for column in columns if columns.count(column) > 1), None)
     if twice is not None or not all(columns):
         what = f"the column {twice!r:.60} twice" if twice else "a column without a name"
-        raise BenchError(f"{path} has {what} in line 1; the first line names the columns")
-    return Source(path, "table", columns, delimiter, encoding)
+        raise BenchError(f"{path} has {what}; the first line names the columns, each once")
+    return columns
 
 
 def _parquet(path: Path) -> Source:
     import pyarrow.parquet as pq
 
     try:
-        return Source(path, "parquet", tuple(pq.ParquetFile(path).schema_arrow.names))
+        columns = tuple(pq.ParquetFile(path).schema_arrow.names)
     except (OSError, pa.ArrowException) as error:
         raise unreadable(path, error) from None
+    return Source(path, "parquet", _named(path, columns))
 
 
 def _lines(path: Path, first: str, encoding: str) -> Source:
@@ -128,16 +138,18 @@ def _lines(path: Path, first: str, encoding: str) -> Source:
     raise BenchError(f"{path} line 1 is no object: {first[:60]!r}; give a JSON object a line, or CSV, TSV, Parquet")
 
 
-def batches(source: Source, columns: list[str]) -> Iterator[tuple[int, pa.RecordBatch]]:
+def batches(source: Source, columns: list[str], ratings: str = "") -> Iterator[tuple[int, pa.RecordBatch]]:
     """``(number of the first row, batch)``, rows counted from 1; a column that a row does not have is null there.
+
+    `ratings` is the column whose numbers may be no whole ones.
 
     Raises:
         BenchError: a line is no row, the file is cut off, or it cannot be read.
     """
-    made = {"json": _json, "dict": _dicts, "table": _table, "parquet": _of_parquet}[source.form]
+    found = _json(source, columns, ratings) if source.form == "json" else OTHERS[source.form](source, columns)
     row = 1
     try:
-        for batch in made(source, columns):
+        for batch in found:
             yield row, batch
             row += batch.num_rows
     except (OSError, EOFError, zlib.error, pa.ArrowException) as error:
@@ -158,6 +170,8 @@ def blocks(source: Source) -> Iterator[tuple[int, bytes]]:
         while chunk := file.read(BLOCK):
             if line == 1 and not rest:
                 chunk = chunk.removeprefix(BOM)
+                blank = len(chunk) - len(chunk.lstrip(b"\r\n"))
+                line, chunk = 1 + chunk[:blank].count(b"\n"), chunk[blank:]
             whole, newline, left = chunk.rpartition(b"\n")
             if not newline:
                 rest += chunk
@@ -173,7 +187,7 @@ def blocks(source: Source) -> Iterator[tuple[int, bytes]]:
         yield line, (rest if plain else _decoded(rest, source.path, line, source.encoding).encode()) + b"\n"
 
 
-def _json(source: Source, columns: list[str]) -> Iterator[pa.RecordBatch]:
+def _json(source: Source, columns: list[str], ratings: str) -> Iterator[pa.RecordBatch]:
     """JSON lines by Arrow's reader; where it finds a fault, line by line, to say which it is."""
     import pyarrow.json as reader
 
@@ -181,7 +195,7 @@ def _json(source: Source, columns: list[str]) -> Iterator[pa.RecordBatch]:
     kinds: dict[str, pa.DataType] = {}
     for line, block in blocks(source):
         if not kinds:
-            kinds = _kinds(block.split(b"\n", 1)[0], columns)
+            kinds = _kinds(block.split(b"\n", 1)[0], columns, ratings)
             schema = pa.schema(list(kinds.items()))
         options = reader.ParseOptions(explicit_schema=schema, unexpected_field_behavior="ignore")
         try:
@@ -193,16 +207,17 @@ def _json(source: Source, columns: list[str]) -> Iterator[pa.RecordBatch]:
         yield from table.combine_chunks().to_batches()
 
 
-def _kinds(first: bytes, columns: list[str]) -> dict[str, pa.DataType]:
-    """Arrow's types by the first row: numbers stay numbers, large ones (times) whole, all else is text."""
+def _kinds(first: bytes, columns: list[str], ratings: str) -> dict[str, pa.DataType]:
+    """Arrow's types by the first row: whole numbers stay whole, ratings are any numbers, all else is text."""
     content = json.loads(first)
 
-    def kind(value: Any) -> pa.DataType:
+    def kind(column: str) -> pa.DataType:
+        value = content.get(column)
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             return pa.string()
-        return pa.int64() if isinstance(value, int) and value > FEW else pa.float64()
+        return pa.float64() if column == ratings or isinstance(value, float) else pa.int64()
 
-    return {column: kind(content.get(column)) for column in columns}
+    return {column: kind(column) for column in columns}
 
 
 def _dicts(source: Source, columns: list[str]) -> Iterator[pa.RecordBatch]:
@@ -224,7 +239,13 @@ def _slowly(source: Source, line: int, block: bytes, columns: list[str], parse: 
                 raise BenchError(
                     f"{source.path} row {number}: {column} is {str(value)[:40]!r}; give a text or a number"
                 )
-            kept.append(None if value is None else str(value))
+            if value is None or value != value:  # NaN is nothing
+                kept.append(None)
+                continue
+            text = str(value)
+            if not text.isprintable() and any("\ud800" <= sign <= "\udfff" for sign in text):
+                raise BenchError(f"{source.path} row {number}: {column} holds half a character (a lone surrogate)")
+            kept.append(text)
     return pa.record_batch([pa.array(kept, pa.string()) for kept in cells.values()], names=columns)
 
 
@@ -265,7 +286,10 @@ def _table(source: Source, columns: list[str]) -> Iterator[pa.RecordBatch]:
             table = reader.read_csv(
                 io.BytesIO(skipped),
                 reader.ReadOptions(column_names=list(source.columns), block_size=max(2**20, len(skipped))),
-                reader.ParseOptions(delimiter=source.delimiter, newlines_in_values=True, quote_char='"'),
+                reader.ParseOptions(
+                    delimiter=source.delimiter, newlines_in_values=True,
+                    quote_char='"' if _quoted(source, skipped) else False,
+                ),
                 reader.ConvertOptions(
                     include_columns=columns, column_types={column: pa.string() for column in columns},
                     null_values=[""], strings_can_be_null=True, quoted_strings_can_be_null=True,
@@ -276,13 +300,19 @@ def _table(source: Source, columns: list[str]) -> Iterator[pa.RecordBatch]:
         yield from table.combine_chunks().to_batches()
 
 
+def _quoted(source: Source, block: bytes) -> bool:
+    """Whether quotes hold cells: one opens a cell somewhere. RecBole's files have none."""
+    opens = rb"(^|\n|" + re.escape(source.delimiter.encode()) + rb')"'
+    return not source.typed and re.search(opens, block) is not None
+
+
 def _cells_whole(source: Source) -> Iterator[tuple[int, bytes]]:
     """Blocks that end where no quote is open."""
     kept, line = b"", 1
     for number, block in blocks(source):
         line = number if not kept else line
         kept += block
-        if kept.count(b'"') % 2 == 0:
+        if kept.count(b'"') % 2 == 0 or not _quoted(source, kept):
             yield line, kept
             kept = b""
         elif len(kept) > MOST_LINE:
@@ -328,3 +358,6 @@ def unreadable(path: Path, error: Exception) -> BenchError:
         return BenchError(f"{path} is cut off or damaged ({error}); fetch it again")
     reason = error.strerror if isinstance(error, OSError) and error.strerror else " ".join(str(error).split())[:160]
     return BenchError(f"{path} cannot be read ({reason}); fetch it again, or name another")
+
+
+OTHERS = {"dict": _dicts, "table": _table, "parquet": _of_parquet}

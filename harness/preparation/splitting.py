@@ -41,7 +41,7 @@ def _rank(names: list[str]) -> np.ndarray:
     return rank
 
 
-def roles(users: np.ndarray, times: np.ndarray, made: Preparation, unit: str, left_out: Counter[str]) -> np.ndarray:
+def roles(users: np.ndarray, times: np.ndarray, made: Preparation, left_out: Counter[str]) -> np.ndarray:
     """What each purchase is ``[n]``, of purchases in order (:func:`order`).
 
     Raises:
@@ -68,10 +68,7 @@ def roles(users: np.ndarray, times: np.ndarray, made: Preparation, unit: str, le
         role[chronological[max(first, 0) : second]] = VALID
         role[chronological[max(second, 0) :]] = TEST
     else:
-        bounds = [
-            moment(text, unit or "s", name)
-            for text, name in ((made.valid_from, "valid_from"), (made.test_from, "test_from"))
-        ]
+        bounds = [moment(getattr(made, name), name) for name in ("valid_from", "test_from")]
         assert bounds[0] is not None
         assert bounds[1] is not None
         if bounds[0] >= bounds[1]:

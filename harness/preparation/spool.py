@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -20,7 +21,16 @@ import pyarrow as pa
 from harness.errors import BenchError
 from harness.preparation.purchases import Purchases
 
+PREFIX = ".preparing."
 FIELDS = {"users": np.uint64, "items": np.uint64, "times": np.int64, "rows": np.int64}
+
+
+def _swept(folder: Path) -> None:
+    """Remove what killed processes left."""
+    for path in folder.glob(f"{PREFIX}*"):
+        number = path.name.removeprefix(PREFIX).partition(".")[0]
+        if number.isdigit() and not Path(f"/proc/{number}").exists() and Path("/proc/self").exists():
+            shutil.rmtree(path, ignore_errors=True)
 
 
 @dataclass(frozen=True)
@@ -50,8 +60,11 @@ class Spool:
 
     def __init__(self, beside: Path):
         """`beside` is a folder on the disk where the result goes."""
-        beside.mkdir(parents=True, exist_ok=True)
-        self.folder = Path(tempfile.mkdtemp(prefix=".preparing.", dir=beside))
+        _swept(beside)
+        try:
+            self.folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}.", dir=beside))
+        except OSError as error:
+            raise _full(beside / "x", error) from None
         self.n = 0
         self._columns = {name: open(self.folder / name, "wb") for name in FIELDS}  # noqa: SIM115 (closed by done)
         self._schema = pa.schema([("user", pa.string()), ("item", pa.string())])

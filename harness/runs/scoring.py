@@ -101,4 +101,9 @@ def check(run: Run, rankings: Rankings, semantic_ids: SemanticIds | None) -> Non
         if (bought := run.dataset.test.histories.bought) is not None:
             leaves_out(rankings, bought, semantic_ids, len(run.dataset.items))
     except BenchError as error:
-        raise ContractError(error.message.replace("it returned", "the rankings hold")) from None
+        said = error.message.replace("it returned", "the rankings hold")
+        if said.startswith("recommends to sample "):
+            sample = int(said.split()[3])
+            user = run.dataset.test.users[sample]
+            said = f"the rankings recommend to user {user} what the user bought before; leave that out, or --seen keep"
+        raise ContractError(said) from None

@@ -8,6 +8,8 @@ import click
 
 from harness.cli.common import categories_option, runs_option
 
+BOARDS = "boards"
+"""The folder of pages beside an overview."""
 FORMATS = {".md": "markdown", ".csv": "csv", ".tex": "latex", ".json": "json", ".html": "html"}
 
 
@@ -22,9 +24,10 @@ FORMATS = {".md": "markdown", ".csv": "csv", ".tex": "latex", ".json": "json", "
 @click.option("--allow-mixed", is_flag=True, help="Let runs on different data or SIDs stand in one table, marked.")
 @click.option("--strict", is_flag=True, help="A damaged run or record is an error; else it is named and left out.")
 @click.option("--output", metavar="FILE", help="Write to a file (.md, .csv, .tex, .json or .html).")
+@click.option("--pages", is_flag=True, help="With --output FILE.md: an overview there, a page a category in boards/.")
 def leaderboard(
     category: tuple[str, ...], runs: str, results: str | None, data: str, protocol: str, form: str | None,
-    stages: bool, allow_mixed: bool, strict: bool, output: str | None,
+    stages: bool, allow_mixed: bool, strict: bool, output: str | None, pages: bool,
 ) -> None:  # fmt: skip
     """Compare what is recorded: a row a method, means over seeds, tests against hybrid and the best baseline.
 
@@ -39,6 +42,8 @@ def leaderboard(
     if output and form is None and Path(output).suffix not in FORMATS:
         raise BenchError(f"--output {output}: end it in {', '.join(FORMATS)}, or give --format")
     form = form or (FORMATS[Path(output).suffix] if output else "markdown")
+    if pages and (form != "markdown" or not output):
+        raise BenchError("--pages writes markdown beside a file; give --output FILE.md")
     if results:
         gathered = [collected.collect_files(Path(results), strict)]
         records = gathered[0].records
@@ -62,6 +67,12 @@ def leaderboard(
         "markdown": formats.markdown, "csv": formats.comma_separated, "latex": formats.latex,
         "json": formats.as_json, "html": page.html,
     }  # fmt: skip
+    if pages:
+        found = formats.pages(boards, BOARDS)
+        for name, text in found.items():
+            write_text(Path(str(output)).parent / BOARDS / f"{name}.md" if name else Path(str(output)), text)
+        click.echo(f"wrote {output}: " + "; ".join(formats.summary_line(b) for b in boards))
+        return
     text = writers[form](boards)
     if output:
         write_text(Path(output), text)

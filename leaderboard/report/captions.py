@@ -10,7 +10,7 @@ from harness.data import versions
 from harness.text.plain import markdown
 
 from ..record import Record
-from ..reported import Reported
+from ..reported import Reported, published_samples
 
 
 def percent(value: float | None) -> str | None:
@@ -53,6 +53,13 @@ def stands_on(records: Sequence[Record]) -> list[str]:
     return [*filter(None, shown), *old]
 
 
+def _ground(rows: Sequence[Reported]) -> str:
+    """What reported rows are of."""
+    if rows and published_samples(rows[0].category):
+        return "SID protocol, the published train split"
+    return "their own code, split and histories, as the files of leaderboard/reported say"
+
+
 def reported_table(rows: Sequence[Reported], columns: Sequence[str]) -> list[str]:
     """Reported rows as a table, those that cannot be true marked, and under it why."""
     shown = [
@@ -60,7 +67,7 @@ def reported_table(rows: Sequence[Reported], columns: Sequence[str]) -> list[str
     ]
     wrong = [f"- ‡ {markdown(r.method)} ({markdown(r.source)}): {'; '.join(r.problems)}." for r in rows if r.problems]
     return [
-        "As their sources give them (SID protocol, the published train split); not measured here.",
+        f"As their sources give them ({_ground(rows)}); not measured here.",
         table(["Method", "Source", *columns], shown),
         *(["Cannot be true as printed:\n\n" + "\n".join(wrong)] if wrong else []),
     ]

@@ -218,8 +218,9 @@ class Process:
             descriptions.append(f"A {kind} {noun} of {5 * (rank + 1)} mm by {brand}.")
             brands.append(brand)
         return Items(
-            titles, descriptions, brands, [noun.capitalize() for noun in np.array(nouns)[self.cluster // self.wide]]
-        )
+            titles, descriptions, brands, [noun.capitalize() for noun in np.array(nouns)[self.cluster // self.wide]],
+            [f"S{item:05}" for item in range(len(titles))],
+        )  # fmt: skip
 
     def followers(self, previous: np.ndarray, last: np.ndarray) -> np.ndarray:
         """Clusters that follow ``[n, successors]``; `previous` is -1 for first order. Half stay in the level-1 code."""

@@ -6,7 +6,7 @@ from harness import hookimpl
 @hookimpl
 def bench_trainers():
     """Stages that train nothing."""
-    return {"external": ".made_elsewhere:ExternalTrainer", "checkpoint": ".checkpoint:CheckpointTrainer"}
+    return {"external": ".made_elsewhere:ExternalTrainer", "checkpoint": ".trained_elsewhere:CheckpointTrainer"}
 
 
 @hookimpl

@@ -45,6 +45,7 @@ class ExternalDecoder:
     """Decoder ``external``."""
 
     Settings = NoSettings
+    decodes_nothing = True
 
     def __init__(self, settings: Any):
         self.settings = settings

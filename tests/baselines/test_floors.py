@@ -1,5 +1,7 @@
 """Floors: an order of chance, and the order of ids."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -24,8 +26,10 @@ def test_numbers_are_ordered_as_numbers():
 
 
 def test_without_ids_it_is_refused_by_name(plugins, tmp_path):
+    (tmp_path / "Few").mkdir()
+    (tmp_path / "Few/Few.inter.json").write_text(json.dumps({f"u{u}": [0, 1, 2, u % 3] for u in range(9)}))
     with pytest.raises(BenchError, match="next-id needs the ids"):
-        run(plugins, "next-id", tmp_path)
+        run(plugins, "next-id", tmp_path, ["decoder.k=3"], "Few", str(tmp_path))
 
 
 def test_chance_is_the_same_in_any_batch_and_another_for_another_seed():

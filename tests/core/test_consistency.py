@@ -14,11 +14,12 @@ FLAGGED = {
     ("Industrial_and_Scientific", "HSTU"): "NDCG@5 − NDCG@3 = 0.0033 is below what HR@5 − HR@3 = 0.0110 allows",
     ("Industrial_and_Scientific", "D3"): "NDCG falls with K: NDCG@3 0.0991, NDCG@5 0.0989",
     ("Office_Products", "TIGER"): "NDCG@5 − NDCG@3 = 0.0108 is above what HR@5 − HR@3 = 0.0177 allows",
+    ("Sports_and_Outdoors", "TIGER"): "NDCG@20 − NDCG@10 = 0.0044 is below what HR@20 − HR@10 = 0.0219 allows",
     ("Office_Products", "S-DPO"): "NDCG@10 − NDCG@5 = 0.0145 is above what HR@10 − HR@5 = 0.0231 allows",
 }
 
 
-def test_exactly_the_four_impossible_rows_of_the_paper_are_flagged_in_words():
+def test_exactly_the_impossible_rows_are_flagged_in_words():
     found = {(r.category, r.method): r.problems for r in reported.all_rows() if r.problems}
     assert set(found) == set(FLAGGED)
     for row, words in FLAGGED.items():

@@ -15,7 +15,7 @@ from harness.errors import BenchError
 from harness.runs import finished
 from harness.runs.run_directory import RunDirectory
 from tests.baselines.running import run
-from tests.data.test_prepare import as_csv
+from tests.data.test_prepare import ROWS, as_csv
 from tests.data.test_prepare import run as prepare
 
 
@@ -216,7 +216,7 @@ def test_under_drop_what_was_bought_is_refused(mine, dataset, ours, tmp_path):
     ]
     path = write(tmp_path / "a.csv", rows, dataset)
     assert score(path, mine, tmp_path).result["stages"]["external"]["item"]["HR@1"] >= 0
-    with pytest.raises(BenchError, match="what its user bought before"):
+    with pytest.raises(BenchError, match="recommend to user u0 what the user bought before"):
         score(path, mine, tmp_path, seen="drop")
 
 
@@ -300,3 +300,28 @@ def test_a_model_that_was_trained_elsewhere_is_decoded_as_our_own(plugins, tmp_p
     words[2] = str(tmp_path / "nothing")
     with pytest.raises(BenchError, match="no model in Hugging Face form"):
         cli.main([*words, "--no-mlflow", "--quiet", *(x for s in sets for x in ("--set", s))], standalone_mode=False)
+
+
+def test_ids_that_look_like_numbers_are_ids_and_numbers_say_so(plugins, tmp_path):
+    from harness.data import foreign
+
+    rows = [(u, str(100 - int(i[1:])), t, r) for u, i, t, r in ROWS]  # ids 84 to 100, in another order than numbers
+    assert prepare(as_csv(tmp_path / "a.csv", rows), "--name", "Digits", "--output", tmp_path).exit_code == 0
+    data = categories.read(plugins, "Digits", str(tmp_path), {})
+    part = exporting.in_file_order(data.test)
+    for column, names in (("item", data.items.ids), ("number", list(range(len(data.items))))):
+        lines = [f"{sample},{names[target]},1" for sample, target in enumerate(part.targets.tolist())]
+        (tmp_path / "r.csv").write_text("\n".join([f"sample,{column},rank", *lines]) + "\n")
+        found = foreign.read(tmp_path / "r.csv", data, None)
+        assert (found.ids[:, 0] == data.test.targets).all(), column
+    (tmp_path / "r.csv").write_text("sample,item,rank\n0,5,1\n")
+    with pytest.raises(BenchError, match="row 1: item '5' is none of"):
+        (tmp_path / "r.csv").write_text("\n".join(["sample,item,rank", *(f"{n},5,1" for n in range(len(part)))]) + "\n")
+        foreign.read(tmp_path / "r.csv", data, None)
+
+
+def test_ids_with_blanks_are_refused_where_blanks_part_lists(plugins, tmp_path):
+    rows = [(u, i.replace("i", "p "), t, r) for u, i, t, r in ROWS]
+    prepare(as_csv(tmp_path / "a.csv", rows), "--name", "Blank", "--output", tmp_path)
+    with pytest.raises(BenchError, match="holds a blank"):
+        exporting.recbole(categories.read(plugins, "Blank", str(tmp_path), {}), tmp_path)

@@ -314,7 +314,7 @@ def test_fixed_times(tmp_path):
         "--set", f"valid_from='{t1}'", "--set", f"test_from='{t2}'")  # fmt: skip
     table = pq.read_table(tmp_path / "Mine" / "interactions.parquet")
     time, split = table["time"].to_numpy(), table["split"].to_numpy()
-    wanted = 1 + (time >= t1).astype(int) + (time >= t2)
+    wanted = 1 + (time >= t1 * 10**6).astype(int) + (time >= t2 * 10**6)
     assert (split[split > 0] == wanted[split > 0]).all()
     assert "would be empty" in fails(tmp_path / "a.csv", "--name", "No", "--output", tmp_path, "--split", "times",
                                      "--set", "valid_from=2035-01-01", "--set", "test_from=2036-01-01")  # fmt: skip
@@ -545,6 +545,103 @@ def test_the_published_rows_of_industrial_come_back_from_their_dated_purchases(t
 def test_roles_of_short_users():
     users = np.array([0, 1, 1, 2, 2, 2, 3, 3, 3, 3])
     left_out = Counter()
-    found = splitting.roles(users, np.arange(10), asked.asked("", {}), "s", left_out)
+    found = splitting.roles(users, np.arange(10), asked.asked("", {}), left_out)
     assert found.tolist() == [0, 0, 1, 0, 2, 3, 0, 1, 2, 3]
     assert sum(left_out.values()) == 3
+
+
+# ---- what an attack found
+
+
+def order_of(folder):
+    items, splits, _ = read(folder)
+    return [items.ids[i] for i in [*splits["test"].histories.lists()[0], splits["test"].targets[0]]]
+
+
+def test_fractions_of_a_second_order_purchases(tmp_path):
+    rows = [("u", item, f"1600000000.{k}", 1) for item, k in zip("abcde", (5, 4, 3, 2, 1), strict=True)]
+    run(as_csv(tmp_path / "a.csv", rows), "--name", "Mine", "--output", tmp_path)
+    assert order_of(tmp_path / "Mine") == ["e", "d", "c", "b", "a"]
+
+
+def test_dates_and_numbers_of_two_files_are_one_time(tmp_path):
+    first = as_csv(tmp_path / "a.csv", [("u", "a", 1_600_000_000, 1), ("u", "c", 1_600_000_200, 1)])
+    second = as_csv(tmp_path / "b.csv", [("u", "b", iso(1_600_000_100), 1), ("u", "d", iso(1_600_000_300), 1)])
+    run(first, second, "--name", "Mine", "--output", tmp_path)
+    assert order_of(tmp_path / "Mine") == ["a", "b", "c", "d"]
+    (tmp_path / "c.csv").write_text("user_id,item_id\nu,e\n")
+    assert "c.csv has no column of times" in fails(first, tmp_path / "c.csv", "--name", "B", "--output", tmp_path)
+
+
+def test_large_ids_of_json_stay_apart(tmp_path):
+    users = (5, 9007199254740992, 9007199254740993)
+    lines = [json.dumps({"user": u, "item": 10**17 + k, "time": 10**9 + k}) for u in users for k in range(4)]
+    run(text(tmp_path / "a.jsonl", lines), "--name", "Mine", "--output", tmp_path)
+    items, splits, _ = read(tmp_path / "Mine")
+    assert sorted(set(splits["test"].users)) == sorted(map(str, users))
+    assert items.ids[:2] == [str(10**17), str(10**17 + 1)]
+
+
+READS = {
+    "a quote within a cell": HEADER + 'u,5" x,1000\nu,b,1001\nu,c,1002\nu,d,1003\n',
+    "a short header": 'u,i\nu,5" x\nu,b\nu,c\nu,d\n',
+    "blank lines before": "\n\n" + HEADER + 'u,5" x,1000\nu,b,1001\n\nu,c,1002\nu,d,1003\n',
+}
+
+
+@pytest.mark.parametrize("kind", READS)
+def test_it_is_read_right(tmp_path, kind):
+    short = ["--user", "u", "--item", "i"] if kind == "a short header" else []
+    done = run(lines(tmp_path, READS[kind]), "--name", "Mine", "--output", tmp_path, *short)
+    assert done.exit_code == 0, done.output
+    assert order_of(tmp_path / "Mine") == ['5" x', "b", "c", "d"]
+
+
+WRONG = {
+    "one bad time": (HEADER + "u,a,1000\nu,b,1001\nu,c,n/a\n", "row 3: timestamp 'n/a' is no time"),
+    "a time beyond 64 bits": (HEADER + f"u,a,{10**25}\nu,b,{10**25 + 1}\n", "row 1: timestamp"),
+    "lines that end in CR": (HEADER.strip() + "\ru,a,1000\r", "CR alone"),
+}
+
+
+@pytest.mark.parametrize("kind", WRONG)
+def test_what_is_wrong_is_named_where_it_is(tmp_path, kind):
+    content, what = WRONG[kind]
+    (tmp_path / "a.csv").write_bytes(content.encode())
+    assert what in fails(tmp_path / "a.csv", "--name", "Mine", "--output", tmp_path / "out")
+
+
+def test_numbers_and_dates_bound_a_window(tmp_path):
+    path = as_csv(tmp_path / "a.csv")
+    for start in ("start=1500172800", "start=1500172800000", "start='2017-07-16T02:40:00'"):
+        run(path, "--name", "Mine", "--output", tmp_path, "--force", "--set", start)
+        time = pq.read_table(tmp_path / "Mine" / "interactions.parquet")["time"].to_numpy()
+        assert time.min() == 1_500_172_800 * 10**6, start
+
+
+def test_force_removes_nothing_that_is_not_a_prepared_split(tmp_path):
+    path = as_csv(tmp_path / "a.csv")
+    (tmp_path / "Mine").mkdir()
+    (tmp_path / "Mine/notes.txt").write_text("mine")
+    assert "is no prepared split" in fails(path, "--name", "Mine", "--output", tmp_path, "--force")
+    run(path, "--name", "Other", "--output", tmp_path)
+    (tmp_path / "Other/Other.index.mine.json").write_text("{}")
+    assert "also holds Other.index.mine.json" in fails(path, "--name", "Other", "--output", tmp_path, "--force")
+    assert (tmp_path / "Mine/notes.txt").read_text() == "mine"
+
+
+def test_what_a_killed_process_left_goes_at_the_next_call(tmp_path):
+    left = tmp_path / ".preparing.999999999.x"
+    left.mkdir()
+    run(as_csv(tmp_path / "a.csv"), "--name", "Mine", "--output", tmp_path)
+    assert not left.exists()
+
+
+def test_a_split_that_s3recs_text_cannot_say_is_refused(tmp_path, plugins):
+    from harness.data import exporting
+    from harness.errors import BenchError
+
+    short = [*ROWS, ("short", "i1", 1_500_000_000, 1), ("short", "i2", 1_500_000_001, 1)]
+    run(as_csv(tmp_path / "a.csv", short), "--name", "Mine", "--output", tmp_path)
+    with pytest.raises(BenchError, match="user short"):
+        exporting.s3rec(categories.read(plugins, "Mine", str(tmp_path), {"max_history": 50}), tmp_path)

@@ -113,8 +113,8 @@ def spoil(root, kind):
         replace_in(index, "<b_3>", "<q_3>")
         return ["index.json", "row 4", "<q_3>"]
     if kind == "index levels":
-        replace_in(index, ', "<c_5>"', "")
-        return ["index.json", "2 levels"]
+        replace_in(index, '"<b_1>", ', "")
+        return ["index.json", "not of levels a, b, c"]
     if kind == "broken JSON":
         index.write_text(index.read_text()[:-30])
         return ["index.json", "not valid JSON"]
@@ -269,7 +269,7 @@ def test_a_code_beyond_32_bits_is_one_line(plugins, tmp_path):
     index = json.loads(path.read_text())
     index["1"][2] = f"<c_{HUGE}>"
     path.write_text(json.dumps(index))
-    with pytest.raises(BenchError, match=f"SID of item 1 has code {HUGE}, the largest allowed"):
+    with pytest.raises(BenchError, match=f"SID of item 1 does not parse: it has code {HUGE}, the largest allowed"):
         read(plugins, tmp_path)
 
 

@@ -15,6 +15,7 @@ from harness.errors import BenchError
 from leaderboard import formats
 from leaderboard.board import boards, build
 from leaderboard.collected import read_all
+from leaderboard.overview import overview
 from leaderboard.record import Record
 from tests.commands import bench_run
 from tests.recorded import make_record
@@ -42,8 +43,41 @@ def changed(record, **fingerprints):
 
 def test_the_committed_leaderboard_is_what_the_committed_records_give():
     found = boards(read_all(ROOT / "leaderboard/results"), ["sid", "item"])
-    text = (ROOT / "leaderboard/LEADERBOARD.md").read_text(encoding="utf-8")
-    assert text == formats.markdown(found), "bench leaderboard --results leaderboard/results --output …/LEADERBOARD.md"
+    made = formats.pages(found, "boards")
+    for name, text in made.items():
+        path = ROOT / "leaderboard" / (f"boards/{name}.md" if name else "LEADERBOARD.md")
+        assert path.read_text(encoding="utf-8") == text, "make leaderboard"
+    assert {path.stem for path in (ROOT / "leaderboard/boards").iterdir()} == set(made) - {""}
+
+
+def test_the_overview_names_the_published_rows_below_the_best_counting_baseline():
+    board = next(b for b in boards(read_all(ROOT / "leaderboard/results"), ["sid", "item"]) if b.category == "Beauty")
+    table = next(one for one in board.tables if one.protocol == "item")
+    best = max(row.system.metric("item", "NDCG@10") for row in table.rows if row.group == "counting")
+    published = [r for r in board.reported if "NDCG@10" in r.metrics and not r.problems]
+    under = [r for r in published if r.metrics["NDCG@10"] < best]
+    assert 0 < len(under) <= len(published)
+    line = next(line for line in "\n".join(overview([board])).splitlines() if line.startswith("- **Beauty**"))
+    assert f"({best:.4f}) {len(under)} of {len(published)} published rows" in line
+    for row in published:
+        assert (f"{row.method} {row.metrics['NDCG@10']:.4f} ({row.source})" in line) == (row in under)
+
+
+def test_pages_are_written_beside_the_overview(tiny, tmp_path):
+    from click.testing import CliRunner
+
+    from harness.cli import cli
+
+    make_record(tmp_path / "runs", tiny, "model", seed=1, skill=0.5)
+    words = ["leaderboard", "--runs", str(tmp_path / "runs"), "--pages"]
+    done = CliRunner().invoke(cli, [*words, "--output", str(tmp_path / "out" / "B.md")])
+    assert done.exit_code == 0, done.output
+    assert "## Overview" in (tmp_path / "out/B.md").read_text()
+    assert "## Synthetic" in (tmp_path / "out/boards/Synthetic.md").read_text()
+    for more in ([], ["--output", str(tmp_path / "B.csv")]):
+        done = CliRunner().invoke(cli, [*words, *more])
+        assert done.exit_code == 2
+        assert "--pages writes markdown" in done.output
 
 
 def test_every_committed_record_is_of_a_clean_revision():
