@@ -23,7 +23,9 @@ def generated(n_items: int = 240, n_users: int = 60, seed: int = 1) -> Dataset:
     codes[-4:] = codes[:4]  # a few items share a SID
     titles = [f"{NOUNS[i % 10]} {WORDS[i % 12]} {WORDS[(i // 12) % 12]} {i}" for i in range(n_items)]
     texts = [f"A {title} for work." for title in titles]
-    items = Items(titles, texts, [f"brand {i % 5}" for i in range(n_items)], [""] * n_items)
+    items = Items(
+        titles, texts, [f"brand {i % 5}" for i in range(n_items)], [""] * n_items, [f"G{i:05}" for i in range(n_items)]
+    )
     splits: dict[str, tuple[list[str], list[list[int]], list[int]]] = {
         n: ([], [], []) for n in ("train", "valid", "test")
     }

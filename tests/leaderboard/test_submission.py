@@ -170,7 +170,7 @@ def test_lint_reads_records_and_reported_rows(exported, tmp_path):
 def test_lint_without_paths_flags_the_shipped_rows_that_cannot_be_true(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     done = bench("results", "lint")
-    assert done.exit_code == 1 and "4 that cannot be true" in done.output
+    assert done.exit_code == 1 and "5 that cannot be true" in done.output
     assert "minionerec-paper, Industrial_and_Scientific, D3: NDCG falls with K" in done.output
 
 
