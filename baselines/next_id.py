@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from harness.components import Context
-from harness.data.dataset import Histories, Items
+from harness.data.dataset import Histories, places_of_ids
 from harness.errors import BenchError
 from harness.files import write_json
 from harness.settings import NoSettings
@@ -43,16 +43,7 @@ class NextIdTrainer:
 
     def load(self, context: Context) -> NextId:
         """The order."""
-        return NextId(places(context.items))
-
-
-def places(items: Items) -> np.ndarray:
-    """The place of each item's id among all ``[n_items]``: numbers as numbers where all are, else as texts."""
-    numbers = all(name.isascii() and name.isdigit() and len(name) < 19 for name in items.ids)
-    keys = np.array([int(name) for name in items.ids]) if numbers else np.array(items.ids)
-    found = np.empty(len(keys), dtype=np.int64)
-    found[np.argsort(keys, kind="stable")] = np.arange(len(keys))
-    return found
+        return NextId(places_of_ids(context.items.ids))
 
 
 class NextId:

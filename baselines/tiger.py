@@ -18,6 +18,7 @@ from harness.components import Context
 from harness.data.dataset import Histories
 from harness.data.semantic_ids import ABSENT, SemanticIds
 from harness.decoding.encoder_decoder import SharedEncoder
+from harness.decoding.trie import filler
 from harness.errors import BenchError
 from harness.item_models import checkpoint, loop
 from harness.item_models.loop import LoopSettings
@@ -153,9 +154,8 @@ class Tiger(torch.nn.Module):
             legal = torch.stack(rows, dim=1)  # [batch, levels, vocabulary]
         log_probs = logits.masked_fill(~legal, float("-inf")).log_softmax(-1)
         if self.end is not None:  # what fills a shorter SID up is certain
-            ends = labels == self.end
-            filler = (ends & (ends.cumsum(1) > 1))[..., None]
-            log_probs, legal = log_probs.masked_fill(filler, 0.0), legal & ~filler
+            filled = filler(labels, self.end)[..., None]
+            log_probs, legal = log_probs.masked_fill(filled, 0.0), legal & ~filled
         loss = -log_probs.gather(2, labels[..., None]).squeeze(2)
         smoothing = self.settings.label_smoothing
         if smoothing:

@@ -269,13 +269,9 @@ def evaluate(
         rankings = rankings.of(dataset.test, Path("given"))
     if len(rankings.ids) != len(dataset.test):
         raise BenchError(f"rankings are of {len(rankings.ids)} samples, test has {len(dataset.test)}")
-    by_sid = rankings.kind == "sid"
-    if by_sid and sids is None:
+    if rankings.kind == "sid" and sids is None:
         raise BenchError("rankings by SID need semantic IDs; give semantic_ids=")
-    try:
-        rankings.check(len(sids.distinct) if by_sid and sids is not None else len(dataset.items))
-    except BenchError as error:
-        raise type(error)(error.message.replace("it returned", "the rankings hold")) from None
+    scoring.hold(rankings, dataset, sids)
     return measure(plugins, Evaluated.test(rankings, dataset, sids))
 
 

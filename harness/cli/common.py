@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -125,6 +126,19 @@ categories_option = click.option(
 runs_option = click.option("--runs", default="runs", show_default=True, metavar="DIR", help="Where runs are recorded.")
 mlflow_option = click.option("--no-mlflow", is_flag=True, help="Do not log to MLflow.")
 quiet_option = click.option("--quiet", is_flag=True, help="No progress.")
+
+
+def _fetching(ctx: click.Context, parameter: click.Parameter, value: bool) -> None:
+    if value:
+        from harness.data import fetching
+
+        os.environ[fetching.FETCH] = "1"  # a suite's processes have it too
+
+
+fetch_option = click.option(
+    "--fetch", is_flag=True, expose_value=False, callback=_fetching,
+    help="Fetch the category where it is known and not here (BENCH_FETCH=1).",
+)  # fmt: skip
 
 
 def device_options(function: Callable[..., Any]) -> Callable[..., Any]:

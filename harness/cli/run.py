@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +12,7 @@ from harness.cli.common import (
     data_dir_option,
     debug_mode,
     device_options,
+    fetch_option,
     mlflow_option,
     quiet_option,
     resumable,
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     help="Train this stage (or tokenizer) anew, and all after it; changed: whatever was made by other code.",
 )
 @click.option("--keep", is_flag=True, help="Take results that other code made, and mark the record.")
-@click.option("--fetch", is_flag=True, help="Fetch the category where it is known and not here (BENCH_FETCH=1).")
+@fetch_option
 @click.option("--wait", is_flag=True, help="Wait where another process is at work on the same run.")
 @device_options
 @mlflow_option
@@ -59,7 +59,7 @@ if TYPE_CHECKING:
 def run(
     plugins: Plugins, method: str | None, config: str | None, category: str, seed: int | None, tokenizer: str | None,
     overrides: tuple[str, ...], data_dir: str | None, runs: str, from_run: str | None, anew: bool, redo: str,
-    keep: bool, fetch: bool, wait: bool, device: str, threads: int, no_mlflow: bool, no_figures: bool, quiet: bool,
+    keep: bool, wait: bool, device: str, threads: int, no_mlflow: bool, no_figures: bool, quiet: bool,
 ) -> None:  # fmt: skip
     """Train, decode and measure a method; the same command again goes on where it was.
 
@@ -67,7 +67,6 @@ def run(
     """
     from harness import api
     from harness.cli.tables import caption_of_run, summary
-    from harness.data import fetching
     from harness.errors import BenchError
     from harness.runs.machine import quieten
 
@@ -75,8 +74,6 @@ def run(
         raise BenchError("give --method NAME (bench methods lists them) or --config FILE")
     if not debug_mode():
         quieten()
-    if fetch:
-        os.environ[fetching.FETCH] = "1"  # a suite's processes have it too
     with resumable():
         done = api.run(
             method if method is not None else Path(str(config)), category, seed=seed,

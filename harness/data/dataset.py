@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Protocol
@@ -43,6 +44,15 @@ class Items:
 
     def __len__(self) -> int:
         return len(self.titles)
+
+
+def places_of_ids(ids: list[str]) -> np.ndarray:
+    """The place of each id among all ``[n]``: numbers as numbers where all are, else as texts."""
+    numbers = all(name.isascii() and name.isdigit() and len(name) < 19 for name in ids)
+    keys = np.array([int(name) for name in ids]) if numbers else np.array(ids, dtype=object)
+    found = np.empty(len(keys), dtype=np.int64)
+    found[np.argsort(keys, kind="stable")] = np.arange(len(keys))
+    return found
 
 
 @dataclass(frozen=True)
@@ -176,6 +186,10 @@ class Samples:
         cut = Histories.of(histories, max_history)
         return cls(np.asarray(users, dtype=np.str_), cut, np.asarray(targets, dtype=np.int32))
 
+    def each(self) -> Iterator[tuple[str, list[int], int]]:
+        """``(user, history, target)`` of each sample."""
+        return zip(self.users.tolist(), self.histories.lists(), self.targets.tolist(), strict=True)
+
     def in_order(self) -> Samples:
         """The same samples in canonical order: free of the order of the file and of the names of users.
 
@@ -209,8 +223,7 @@ class Samples:
         """``[n]`` uint64, one for each sample: a hash of user, history and target. What is stored is joined by it."""
         seen: dict[str, int] = {}
         hashes = np.empty(len(self), dtype="<u8")
-        rows = zip(self.users.tolist(), self.histories.lists(), self.targets.tolist(), strict=True)
-        for number, (user, history, target) in enumerate(rows):
+        for number, (user, history, target) in enumerate(self.each()):
             text = json.dumps([user, history, target])
             again = seen[text] = seen.get(text, -1) + 1  # the same sample twice: they are interchangeable
             digest = hashlib.sha256(f"{text}{again}".encode()).digest()

@@ -32,8 +32,7 @@ def without_bought(dataset: Dataset) -> Dataset:
 
 def _add(known: dict[str, set[int]], samples: Samples) -> None:
     """Add all items of samples, histories and targets, to those of their users."""
-    rows = zip(samples.users.tolist(), samples.histories.lists(), samples.targets.tolist(), strict=True)
-    for user, history, target in rows:
+    for user, history, target in samples.each():
         known.setdefault(user, set()).update(history, (target,))
 
 

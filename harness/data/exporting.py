@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 
 from harness.data.dataset import Dataset, Samples
-from harness.data.semantic_ids import SemanticIds
 from harness.errors import BenchError
 
 
@@ -39,9 +38,7 @@ def minionerec(dataset: Dataset, folder: Path) -> None:
             sids = ["history_item_sid", "item_sid"] if given is not None else []
             writer.writerow(["user_id", "history_item_title", "item_title", "history_item_id", "item_id", *sids])
             part = in_file_order(samples)
-            for user, history, target in zip(
-                part.users.tolist(), part.histories.lists(), part.targets.tolist(), strict=True
-            ):
+            for user, history, target in part.each():
                 row = [user, [items.titles[i] for i in history], items.titles[target], history, target]
                 if given is not None:
                     row += [[given.string_of_item(i) for i in history], given.string_of_item(target)]
@@ -55,7 +52,7 @@ def minionerec(dataset: Dataset, folder: Path) -> None:
     }
     _json(folder / "index" / f"{category}.item.json", table)
     if given is not None:
-        _json(folder / "index" / f"{category}.index.json", _index(given))
+        _json(folder / "index" / f"{category}.index.json", given.index)
         (folder / "info").mkdir()
         lines = (f"{given.string_of_item(i)}\t{' '.join(items.titles[i].split())}\t{i}\n" for i in range(len(items)))
         (folder / "info" / f"{category}.txt").write_text("".join(lines), encoding="utf-8")
@@ -92,9 +89,7 @@ def recbole(dataset: Dataset, folder: Path) -> None:
         part = in_file_order(samples)
         with open(folder / f"{category}.{split}.inter", "w", encoding="utf-8") as file:
             file.write("user_id:token\titem_id_list:token_seq\titem_id:token\n")
-            for user, history, target in zip(
-                part.users.tolist(), part.histories.lists(), part.targets.tolist(), strict=True
-            ):
+            for user, history, target in part.each():
                 file.write(f"{_word(user)}\t{' '.join(_word(called[i]) for i in history)}\t{_word(called[target])}\n")
     items = dataset.items
     with open(folder / f"{category}.item", "w", encoding="utf-8") as file:
@@ -109,9 +104,7 @@ def s3rec(dataset: Dataset, folder: Path) -> None:
     users: dict[str, list[int]] = {}
     for samples in dataset.splits.values():
         part = in_file_order(samples)
-        for user, history, target in zip(
-            part.users.tolist(), part.histories.lists(), part.targets.tolist(), strict=True
-        ):
+        for user, history, target in part.each():
             before = users.setdefault(user, list(history))
             if before[-len(history) :] != history:
                 raise BenchError(
@@ -131,11 +124,6 @@ def s3rec(dataset: Dataset, folder: Path) -> None:
         for number, sequence in enumerate(users.values(), start=1):
             file.write(f"{number} {' '.join(str(item + 1) for item in sequence)}\n")
     _json(folder / f"{dataset.category}.names.json", {"users": list(users), "items": names(dataset)})
-
-
-def _index(given: SemanticIds) -> dict[str, list[str]]:
-    rows: dict[str, list[str]] = json.loads(given.to_json())["index"]
-    return rows
 
 
 def _json(path: Path, content: object) -> None:

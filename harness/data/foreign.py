@@ -109,7 +109,7 @@ def _table(path: Path) -> pd.DataFrame:
         if there is not None:
             renamed[role] = found[there]
     made = pd.DataFrame(renamed)
-    for role in ("user", "item"):
+    for role in ("user", "item", "number"):
         if role in made and pd.api.types.is_float_dtype(made[role].dtype) and (made[role] % 1 == 0).all():
             made[role] = made[role].astype("int64")
     made.attrs["columns"] = ", ".join(map(str, found.columns))[:200]
@@ -198,15 +198,12 @@ def _item_numbers(dataset: Dataset, kind: str) -> dict[str, int]:
 
 
 def _candidates(path: Path, column: pd.Series, known: dict[str, int], kind: str, category: str) -> np.ndarray:
-    if pd.api.types.is_float_dtype(column.dtype) and (column % 1 == 0).all():
-        column = column.astype("int64")
     found = column.astype(str).map(known)
     lost = found.isna().to_numpy()
     if lost.any():
         row = int(lost.argmax())
         raise BenchError(
-            f"{path} row {row + 1}: {kind} {str(column.iloc[row])[:60]!r} is none of {category}'s "
-            f"{len(set(known.values())):,}"
+            f"{path} row {row + 1}: {kind} {str(column.iloc[row])[:60]!r} is none of {category}'s {len(known):,}"
         )
     return found.to_numpy().astype(np.int64)
 

@@ -97,24 +97,24 @@ def samples(columns: Mapping[str, np.ndarray], users: np.ndarray, longest: int) 
     return found, int((sizes > longest + 1).sum())
 
 
-def _table(path: Path, problems: Problems) -> pa.Table | None:
+def _table(path: Path, problems: Problems) -> pa.Table:
     import pyarrow.parquet as pq
 
+    table = None
     if not path.is_file():
         problems.error(path, None, "is missing" if not path.exists() else "is no file", AGAIN)
-        return None
-    try:
-        return pq.read_table(path, partitioning=None)
-    except (OSError, pa.ArrowException, ValueError) as error:
-        problems.error(path, None, f"cannot be read ({' '.join(str(error).split())[:120]})", AGAIN)
-    return None
+    else:
+        try:
+            table = pq.read_table(path, partitioning=None)
+        except (OSError, pa.ArrowException, ValueError) as error:
+            problems.error(path, None, f"cannot be read ({' '.join(str(error).split())[:120]})", AGAIN)
+    problems.stop_on_errors()
+    return table
 
 
 def _texts(path: Path, names: tuple[str, ...], problems: Problems) -> dict[str, list[str]]:
     """Columns of text; absent ones but the first are empty."""
     table = _table(path, problems)
-    problems.stop_on_errors()
-    assert table is not None
     found: dict[str, list[str]] = {}
     for name in names:
         if name not in table.column_names:
@@ -132,8 +132,6 @@ def _texts(path: Path, names: tuple[str, ...], problems: Problems) -> dict[str, 
 
 def _numbers(path: Path, n_users: int, n_items: int, problems: Problems) -> dict[str, np.ndarray]:
     table = _table(path, problems)
-    problems.stop_on_errors()
-    assert table is not None
     columns = {}
     for name, kind in WRITTEN.items():
         if name not in table.column_names or table[name].type != kind or table[name].null_count:

@@ -84,6 +84,10 @@ class Rankings:
         parts = [falls.tobytes(), *([self.tied.count.tobytes(), self.tied.ids.tobytes()] if self.tied else [])]
         return hashlib.sha256(b";".join(parts)).hexdigest()
 
+    def catalogue(self, semantic_ids: SemanticIds | None, n_items: int) -> int:
+        """How many candidates there are of its kind: distinct SIDs, or items."""
+        return len(semantic_ids.distinct) if self.kind == "sid" and semantic_ids is not None else n_items
+
     def check(self, catalogue: int, k: int = 0, more: bool = False) -> None:
         """Hold a decoder to its contract: k distinct candidates of the catalogue, finite scores that do not rise.
 

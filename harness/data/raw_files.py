@@ -41,8 +41,7 @@ def local(file: str, progress: Progress) -> Path:
         progress.say(f"{file}: to {kept}")
         with progress.bar(0, name, "B") as bar:
             download.unpinned(file, kept, bar.update)
-    with open(kept, "rb") as opened:
-        digest = hashlib.file_digest(opened, "sha256").hexdigest()
+    digest = files.sha256(kept)
     if learnt.get(file, digest) != digest:
         kept.unlink()
         raise BenchError(

@@ -90,8 +90,7 @@ def _key(root: Path, paths: list[Path], category: str, reader: Any) -> str:
     settings = dataclasses.asdict(reader.settings)
     digest.update(json.dumps([category, settings], sort_keys=True, default=str).encode())
     for path in paths:
-        with open(path, "rb") as file:
-            digest.update(f"{path.relative_to(root)}:{hashlib.file_digest(file, 'sha256').hexdigest()};".encode())
+        digest.update(f"{path.relative_to(root)}:{files.sha256(path)};".encode())
     return digest.hexdigest()[:32]
 
 
@@ -128,7 +127,7 @@ def _dump(dataset: Dataset, folder: Path) -> None:
         "source": given.source if given is not None else None,
         "fingerprint": dataset.fingerprint,
     }
-    sums = {path.name: _sum(path) for path in sorted(folder.iterdir())}
+    sums = {path.name: files.sha256(path) for path in sorted(folder.iterdir())}
     (folder / FACTS).write_text(json.dumps(facts | {"sums": sums}))
 
 
@@ -137,7 +136,7 @@ def _load(folder: Path) -> Dataset:
 
     facts = json.loads((folder / FACTS).read_text())
     for name, digest in facts["sums"].items():
-        if _sum(folder / name) != digest:
+        if files.sha256(folder / name) != digest:
             raise ValueError(f"{name} was changed")
     table = pq.read_table(folder / "items.parquet", partitioning=None)
     texts = {name: table[name].to_pylist() for name in TEXTS}
@@ -157,8 +156,3 @@ def _load(folder: Path) -> Dataset:
     )  # fmt: skip
     dataset.__dict__["fingerprint"] = facts["fingerprint"]
     return dataset
-
-
-def _sum(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

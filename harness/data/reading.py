@@ -169,8 +169,7 @@ def read_index(path: Path, n_items: int | None, problems: Problems) -> SemanticI
 def check_repeats(test: Samples, file: Path, problems: Problems) -> None:
     """A test sample that stands twice (the same user, history and target) weighs double: an error."""
     first: dict[tuple[Any, ...], int] = {}
-    rows = zip(test.users.tolist(), test.histories.lists(), test.targets.tolist(), strict=True)
-    for row, (user, history, target) in enumerate(rows):
+    for row, (user, history, target) in enumerate(test.each()):
         before = first.setdefault((user, tuple(history), target), row)
         if before != row and min([*history, target]) >= 0:  # else the row has an error of its own
             problems.error(
@@ -200,9 +199,8 @@ def check_order(splits: dict[str, Samples], files: dict[str, Path], problems: Pr
     """Warn where a user's history in a later split does not go on from the earlier one."""
     latest: dict[str, tuple[str, int, list[int]]] = {}
     for name, samples in splits.items():
-        rows = zip(samples.users.tolist(), samples.histories.lists(), samples.targets.tolist(), strict=True)
         current: dict[str, tuple[str, int, list[int]]] = {}
-        for row, (user, history, target) in enumerate(rows):
+        for row, (user, history, target) in enumerate(samples.each()):
             known = latest.get(user)
             if known is not None and len(history) <= len(known[2]) and len(history) < samples.histories.items.shape[1]:
                 problems.warn(

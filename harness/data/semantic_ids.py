@@ -149,11 +149,15 @@ class SemanticIds:
             "source": self.source,
         }
 
-    def to_json(self) -> str:
-        """The file form: item id → list of tokens, as the public layouts have it."""
+    @property
+    def index(self) -> dict[str, list[str]]:
+        """Item id → list of tokens, as the public layouts have it."""
         codes = self.codes.tolist()
-        rows = {str(i): [self.token(lv, c) for lv, c in enumerate(row) if c >= 0] for i, row in enumerate(codes)}
-        return json.dumps({"source": self.source, "index": rows})
+        return {str(i): [self.token(lv, c) for lv, c in enumerate(row) if c >= 0] for i, row in enumerate(codes)}
+
+    def to_json(self) -> str:
+        """The file form: the index and its source."""
+        return json.dumps({"source": self.source, "index": self.index})
 
     @classmethod
     def read(cls, path: Path, mend: str, expected: str = "") -> SemanticIds:

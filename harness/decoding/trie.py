@@ -126,10 +126,7 @@ class Trie:
 
     def filler(self, sequences: torch.Tensor) -> torch.Tensor:
         """Which tokens of sequences ``[..., levels]`` stand behind the end of theirs: they say nothing."""
-        if self.end is None:
-            return torch.zeros_like(sequences, dtype=torch.bool)
-        ends = sequences == self.end
-        return ends & (ends.cumsum(-1) > 1)
+        return filler(sequences, self.end)
 
     @property
     def bytes(self) -> int:
@@ -150,6 +147,14 @@ class Trie:
             columns.append(level.vocabulary[level.columns[nodes]])
             nodes = torch.searchsorted(level.starts, nodes.contiguous(), right=True) - 1
         return torch.stack(columns[::-1], dim=-1)
+
+
+def filler(sequences: torch.Tensor, end: int | None) -> torch.Tensor:
+    """Which tokens of sequences ``[..., levels]`` only fill them up behind the token of their `end`."""
+    if end is None:
+        return torch.zeros_like(sequences, dtype=torch.bool)
+    ends = sequences == end
+    return ends & (ends.cumsum(-1) > 1)
 
 
 def _level(

@@ -133,6 +133,11 @@ class _Named:
     Settings = Preparation
 
 
+def unit_of(number: float) -> str:
+    """The unit of a time since 1970, by its size."""
+    return next((unit for unit, most in SIZES if abs(float(number)) < most), "ns")
+
+
 def moment(given: str | int, name: str) -> int | None:
     """A date (00:00 UTC), a date with a time, or a number as in the data, in microseconds; None where empty.
 
@@ -143,8 +148,7 @@ def moment(given: str | int, name: str) -> int | None:
     if not text:
         return None
     if text.lstrip("-").isdigit() and len(text) < 20:
-        unit = next((unit for unit, most in SIZES if abs(int(text)) < most), "ns")
-        return int(text) * 1_000_000 // PER_SECOND[unit]
+        return int(text) * 1_000_000 // PER_SECOND[unit_of(int(text))]
     try:
         parsed = datetime.datetime.fromisoformat(text)
     except ValueError:

@@ -74,7 +74,7 @@ class Table:
     def wanted(self, left_out: Counter[str]) -> pa.Array:
         """The ids of the items whose title is clean; counts the others by what is wrong with it."""
         ids: dict[str, None] = {}
-        for source, number, row in self._guarded(("id", "title")):
+        for source, number, row in self._rows(("id", "title")):
             item = _id(row["id"], source, number)
             reason = fault(clean(plain(row.get("title"))))
             if reason:
@@ -83,25 +83,13 @@ class Table:
                 ids[item] = None
         return pa.array(list(ids), pa.string())
 
-    def _guarded(self, roles: tuple[str, ...]) -> Iterator[tuple[raw.Source, int, dict[str, Any]]]:
-        """The rows; what goes wrong in reading is one line."""
-        import zlib
-
-        current = self.sources[0]
-        try:
-            for source, number, row in self._rows(roles):
-                current = source
-                yield source, number, row
-        except (OSError, EOFError, zlib.error, pa.ArrowException) as error:
-            raise raw.unreadable(current.path, error) from None
-
     def texts(self, ids: list[str], left_out: Counter[str]) -> Items:
         """The texts of items, in that order; those that the table lacks have none."""
         place = {item: number for number, item in enumerate(ids)}
         columns = {role: [""] * len(ids) for role in TEXTS}
         seen = bytearray(len(ids))
         twice = 0
-        for source, number, row in self._guarded(("id", *TEXTS)):
+        for source, number, row in self._rows(("id", *TEXTS)):
             at = place.get(_id(row["id"], source, number))
             if at is None:
                 continue

@@ -67,8 +67,6 @@ def prepare(
                 bar.update(reader.read - bar.n)
         spool.done()
         left_out.update(reader.left_out)
-        if not spool.n:
-            raise BenchError(f"no purchase is left of {reader.read:,} rows ({_counted(left_out)}); loosen the rules")
         places, made = cores.kept(spool, made, left_out)
         if not len(places):
             raise BenchError(f"no purchase is left of {reader.read:,} rows ({_counted(left_out)}); loosen the rules")
@@ -83,7 +81,7 @@ def prepare(
     texts = table.texts(item_ids, left_out) if table else Items.without_texts(len(item_ids), item_ids)
     settings = dataclasses.asdict(made)
     given = f"microseconds, given as {reader.unit or 'dates'}; dates are UTC"
-    said = given if True in reader.timed else "none: the order of the file"
+    said = given if reader.timed else "none: the order of the file"
     manifest = {
         "name": name,
         "recipe": recipe or "own",
@@ -124,9 +122,7 @@ def version_of(settings: dict[str, Any]) -> str:
 
 
 def _source(path: Path) -> dict[str, Any]:
-    with open(path, "rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return {"file": path.name, "bytes": path.stat().st_size, "sha256": digest}
+    return {"file": path.name, "bytes": path.stat().st_size, "sha256": files.sha256(path)}
 
 
 def _counted(left_out: Counter[str]) -> str:

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from harness.data.reading import MOST_OF_USER
 from harness.errors import BenchError, unknown
 from harness.preparation import raw
-from harness.preparation.asked import PER_SECOND, SIZES, Preparation
+from harness.preparation.asked import PER_SECOND, Preparation, unit_of
 
 KNOWN = {
     "user": ("user_id", "reviewerID", "user", "userId", "uid", "UserId", "user_name", "visitorid", "SessionId"),
@@ -85,13 +85,11 @@ class Purchases:
     Attributes:
         users, items: ids as text.
         times: ``[n]`` int64, microseconds since 1970; without a time the place in the file.
-        rows: ``[n]`` int64, where each stood in all files, from 0.
     """
 
     users: pa.Array
     items: pa.Array
     times: np.ndarray
-    rows: np.ndarray
 
 
 class Reader:
@@ -111,7 +109,10 @@ class Reader:
         self.read = 0
         self.left_out: Counter[str] = Counter()
         self.unit = ""
-        self.timed: set[bool] = set()
+        self.timed = any(chosen.time for chosen in self.chosen)
+        without = next((s.path for s, c in zip(sources, self.chosen, strict=True) if not c.time), None)
+        if self.timed and without is not None:
+            raise BenchError(f"{without} has no column of times, and another file has one; give all times, or none")
 
     def __iter__(self) -> Iterator[Purchases]:
         for source, chosen in zip(self.sources, self.chosen, strict=True):
@@ -132,13 +133,8 @@ class Reader:
         users, items = (_ids(batch[name], source, first, name) for name in (chosen.user, chosen.item))
         if chosen.time:
             times, known = self._times(batch[chosen.time], source, first, chosen.time)
-            self.timed.add(True)
         else:
             times, known = np.arange(self.read, self.read + n, dtype=np.int64), np.ones(n, dtype=bool)
-            self.timed.add(False)
-        if len(self.timed) > 1:
-            without = next(s.path for s, c in zip(self.sources, self.chosen, strict=True) if not c.time)
-            raise BenchError(f"{without} has no column of times, and another file has one; give all times, or none")
         keep = np.ones(n, dtype=bool)
         for what, there in (("user", _there(users)), ("item", _there(items)), ("time", known)):
             if there.all():
@@ -160,8 +156,7 @@ class Reader:
             self._leave("purchases of items that the title rule leaves out", keep & other)
             keep &= ~other
         mask = pa.array(keep)
-        rows = np.arange(self.read, self.read + n, dtype=np.int64)[keep]
-        return Purchases(users.filter(mask), items.filter(mask), times[keep], rows)
+        return Purchases(users.filter(mask), items.filter(mask), times[keep])
 
     def _leave(self, reason: str, rows: np.ndarray) -> None:
         if rows.any():
@@ -188,9 +183,9 @@ class Reader:
         unit = self.made.unit if self.made.unit != "auto" else ""
         numbers = values.fill_null(0).to_numpy()
         if known.any() and not unit:
-            self.unit = self.unit or _unit(numbers[known.argmax()])
+            self.unit = self.unit or unit_of(numbers[known.argmax()])
             for extreme in (numbers[known].max(), numbers[known].min()):
-                if _unit(extreme) != self.unit:
+                if unit_of(extreme) != self.unit:
                     row = first + int((known & (numbers == extreme)).argmax())
                     raise BenchError(
                         f"{source.path} row {row}: {name} {extreme} is no time in {self.unit} as those before it; "
@@ -198,10 +193,6 @@ class Reader:
                     )
         self.unit = unit or self.unit or "s"
         return _microseconds(numbers, known, self.unit, source, first, name), known
-
-
-def _unit(number: Any) -> str:
-    return next((unit for unit, most in SIZES if abs(float(number)) < most), "ns")
 
 
 def _microseconds(

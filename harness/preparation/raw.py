@@ -38,7 +38,6 @@ class Source:
         form: how its rows stand there.
         columns: their names, as in the file.
         delimiter: between the cells of a table.
-        width: cells of a row of a table.
         encoding: of a text.
     """
 
@@ -87,7 +86,7 @@ def look(path: Path, encoding: str = "utf-8") -> Source:
             lines = iter(lambda: file.readline(MOST_LINE), b"")
             first = next((line for line in lines if line.removeprefix(BOM).strip()), b"")
     except (OSError, EOFError, zlib.error) as error:
-        raise unreadable(path, error) from None
+        raise _unreadable(path, error) from None
     first = first.removeprefix(BOM).strip(b"\r\n")
     if not first.strip(b"\0 \t"):
         raise BenchError(f"{path} is empty; name a file with a row a purchase")
@@ -122,7 +121,7 @@ def _parquet(path: Path) -> Source:
     try:
         columns = tuple(pq.ParquetFile(path).schema_arrow.names)
     except (OSError, pa.ArrowException) as error:
-        raise unreadable(path, error) from None
+        raise _unreadable(path, error) from None
     return Source(path, "parquet", _named(path, columns))
 
 
@@ -152,8 +151,8 @@ def batches(source: Source, columns: list[str], ratings: str = "") -> Iterator[t
         for batch in found:
             yield row, batch
             row += batch.num_rows
-    except (OSError, EOFError, zlib.error, pa.ArrowException) as error:
-        raise unreadable(source.path, error) from None
+    except (OSError, pa.ArrowException) as error:
+        raise _unreadable(source.path, error) from None
 
 
 def _of_parquet(source: Source, columns: list[str]) -> Iterator[pa.RecordBatch]:
@@ -163,7 +162,18 @@ def _of_parquet(source: Source, columns: list[str]) -> Iterator[pa.RecordBatch]:
 
 
 def blocks(source: Source) -> Iterator[tuple[int, bytes]]:
-    """``(number of the first line, whole lines)`` of a text in UTF-8, whatever its encoding was."""
+    """``(number of the first line, whole lines)`` of a text in UTF-8, whatever its encoding was.
+
+    Raises:
+        BenchError: the file is cut off, or it cannot be read.
+    """
+    try:
+        yield from _blocks(source)
+    except (OSError, EOFError, zlib.error) as error:
+        raise _unreadable(source.path, error) from None
+
+
+def _blocks(source: Source) -> Iterator[tuple[int, bytes]]:
     line, rest = 1, b""
     plain = source.encoding.lower().replace("_", "-") in ("utf-8", "utf8", "ascii")
     with opened(source.path) as file:
@@ -352,7 +362,7 @@ def _decoded(text: bytes, path: Path, line: int, encoding: str) -> str:
         raise BenchError(f"{path} line {number} is no {encoding} (byte {text[error.start]:#04x}); {mend}") from None
 
 
-def unreadable(path: Path, error: Exception) -> BenchError:
+def _unreadable(path: Path, error: Exception) -> BenchError:
     """One line for a file that fails to be read."""
     if isinstance(error, (EOFError, zlib.error, gzip.BadGzipFile)) or "Truncated" in str(error):
         return BenchError(f"{path} is cut off or damaged ({error}); fetch it again")

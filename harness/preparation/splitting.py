@@ -7,6 +7,7 @@ from decimal import Decimal
 
 import numpy as np
 
+from harness.data.dataset import places_of_ids
 from harness.errors import BenchError
 from harness.preparation.asked import Preparation, moment
 
@@ -25,20 +26,10 @@ def order(users: np.ndarray, items: np.ndarray, names: list[str], times: np.ndar
     if made.ties == "file":
         tie = np.arange(n)
     elif made.ties == "item":
-        tie = _rank(names)[items]
+        tie = places_of_ids(names)[items]
     else:
         tie = np.random.default_rng(made.seed).permutation(n)
     return np.lexsort((np.arange(n), tie, times, users))
-
-
-def _rank(names: list[str]) -> np.ndarray:
-    """The place of each id among all: numbers as numbers, where all are, else as texts."""
-    keys: np.ndarray = np.asarray(names, dtype=object)
-    if all(name.isascii() and name.isdigit() and len(name) < 19 for name in names):
-        keys = np.asarray([int(name) for name in names])
-    rank = np.empty(len(names), dtype=np.int64)
-    rank[np.argsort(keys, kind="stable")] = np.arange(len(names))
-    return rank
 
 
 def roles(users: np.ndarray, times: np.ndarray, made: Preparation, left_out: Counter[str]) -> np.ndarray:

@@ -22,7 +22,7 @@ from harness.errors import BenchError
 from harness.preparation.purchases import Purchases
 
 PREFIX = ".preparing."
-FIELDS = {"users": np.uint64, "items": np.uint64, "times": np.int64, "rows": np.int64}
+FIELDS = {"users": np.uint64, "items": np.uint64, "times": np.int64}
 
 
 def _swept(folder: Path) -> None:
@@ -78,16 +78,16 @@ class Spool:
         Raises:
             BenchError: the disk is full.
         """
-        if not len(part.rows):
+        if not len(part.times):
             return
         try:
-            columns = {"users": hashed(part.users), "items": hashed(part.items), "times": part.times, "rows": part.rows}
+            columns = {"users": hashed(part.users), "items": hashed(part.items), "times": part.times}
             for name, values in columns.items():
                 values.astype(FIELDS[name], copy=False).tofile(self._columns[name])
             self._names.write_batch(pa.record_batch([part.users, part.items], schema=self._schema))
         except OSError as error:
             raise _full(self.folder, error) from None
-        self.n += len(part.rows)
+        self.n += len(part.times)
 
     def done(self) -> None:
         """Nothing more comes."""

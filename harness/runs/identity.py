@@ -11,6 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from harness.files import sha256
 from harness.runs.config import RunConfig
 
 LOCATION = "hf:"
@@ -64,8 +65,7 @@ def _file(path: Path) -> str:
 @lru_cache(maxsize=4096)
 def _hashed(path: Path, *_: int) -> str:
     """A file's hash, read once a process while size, time and inode stay."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+    return sha256(path)[:16]
 
 
 def _paths(settings: Any, key: str = "") -> Iterator[tuple[str, Path]]:

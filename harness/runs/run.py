@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from harness.components import Context, RunInfo
-from harness.data.dataset import Dataset
+from harness.data.dataset import Dataset, Histories
 from harness.data.earlier import under
 from harness.data.rankings import Rankings
 from harness.data.semantic_ids import SemanticIds
@@ -190,15 +190,17 @@ class Prepared:
         try:
             if not isinstance(rankings, Rankings):
                 raise ContractError(f"decode gave {type(rankings).__name__}; it must return Rankings")
-            by_sid = rankings.kind == "sid" and self.semantic_ids is not None
-            catalogue = len(self.semantic_ids.distinct) if by_sid and self.semantic_ids else len(run.dataset.items)
+            catalogue = rankings.catalogue(self.semantic_ids, len(run.dataset.items))
             wanted = _candidates(settings if settings is not None else run.config.decoder.settings)
             more = rankings.kind == "item" and self.semantic_ids is not None
             rankings.check(catalogue, min(wanted, catalogue) if wanted else 0, more)
             if len(rankings.ids) != len(histories):
                 raise ContractError(f"ranked {len(rankings.ids)} of {len(histories)} histories")
-            if histories.bought is not None:
-                leaves_out(rankings, histories.bought, self.semantic_ids, len(run.dataset.items))
+            if (sample := bought_again(rankings, histories, self.semantic_ids, len(run.dataset.items))) is not None:
+                raise ContractError(
+                    f"recommends to sample {sample} what its user bought before, and protocol.seen is drop: leave "
+                    "histories.bought out"
+                )
         except BenchError as error:
             plugin = run.plugins.owner("decoder", name)
             whose = f" of plugin {plugin.name}" if plugin is not None and not plugin.built_in else ""
@@ -206,22 +208,19 @@ class Prepared:
         return rankings
 
 
-def leaves_out(rankings: Rankings, bought: Any, semantic_ids: SemanticIds | None, n_items: int) -> None:
-    """Refuse rankings that recommend what was bought before, where that is to be left out.
-
-    Raises:
-        ContractError: one does; says of which sample.
-    """
+def bought_again(
+    rankings: Rankings, histories: Histories, semantic_ids: SemanticIds | None, n_items: int
+) -> int | None:  # fmt: skip
+    """The first sample that is recommended what its user bought before, where that is to be left out; None: no one."""
+    bought = histories.bought
+    if bought is None:
+        return None
     if rankings.kind == "sid" and semantic_ids is not None:
         mask = bought.mask(semantic_ids.of_item, len(semantic_ids.distinct))
     else:
         mask = bought.items_mask(n_items)
     again = np.take_along_axis(mask, np.maximum(rankings.ids, 0), axis=1) & (rankings.ids >= 0)
-    if again.any():
-        raise ContractError(
-            f"recommends to sample {int(again.any(axis=1).argmax())} what its user bought before, and "
-            "protocol.seen is drop: leave histories.bought out"
-        )
+    return int(again.any(axis=1).argmax()) if again.any() else None
 
 
 def _candidates(settings: Any) -> int:

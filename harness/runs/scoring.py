@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from pathlib import Path
 from typing import Any
 
 from harness import files
+from harness.data.dataset import Dataset
 from harness.data.rankings import Rankings
 from harness.data.semantic_ids import SemanticIds
 from harness.errors import BenchError, ContractError
 from harness.runs import measuring, pipeline
 from harness.runs.edits import Edits
-from harness.runs.run import Run, leaves_out
+from harness.runs.run import Run, bought_again
 from harness.runs.run_directory import SEMANTIC_IDS
 
 STAGE = "external"
@@ -30,14 +30,12 @@ def method(path: Path, name: str) -> dict[str, Any]:
     """
     if not path.is_file():
         raise BenchError(f"{path} {'is no file' if path.exists() else 'does not exist'}; name a file of rankings")
-    with open(path, "rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
     return {
         "name": f"external-{_slug(name)}",
         "summary": f"{name}: rankings that were made elsewhere ({path.name})",
         "group": "community",
         "tokenizer": {"name": "given", "optional": True},
-        "stages": [{"name": STAGE, "file": path.name, "sha256": digest}],
+        "stages": [{"name": STAGE, "file": path.name, "sha256": files.sha256(path)}],
         "decoder": {"name": "external"},
     }
 
@@ -68,7 +66,13 @@ def record(run: Run, rankings: Rankings) -> dict[str, Any]:
         BenchError: they break the contract of rankings; nothing is left.
     """
     semantic_ids = run.dataset.given
-    check(run, rankings, semantic_ids)
+    hold(rankings, run.dataset, semantic_ids)
+    test = run.dataset.test
+    if (sample := bought_again(rankings, test.histories, semantic_ids, len(run.dataset.items))) is not None:
+        raise ContractError(
+            f"the rankings recommend to user {test.users[sample]} what the user bought before; leave that out, or "
+            "--seen keep"
+        )
     folder = run.directory
     with folder.lock():
         if semantic_ids is not None:
@@ -88,22 +92,13 @@ def record(run: Run, rankings: Rankings) -> dict[str, Any]:
     return result
 
 
-def check(run: Run, rankings: Rankings, semantic_ids: SemanticIds | None) -> None:
-    """Hold rankings to what our own decoders promise.
+def hold(rankings: Rankings, dataset: Dataset, semantic_ids: SemanticIds | None) -> None:
+    """Hold rankings that were made elsewhere to what our own decoders promise.
 
     Raises:
-        ContractError: they do not.
+        ContractError: they do not keep it.
     """
-    by_sid = rankings.kind == "sid" and semantic_ids is not None
-    catalogue = len(semantic_ids.distinct) if by_sid and semantic_ids else len(run.dataset.items)
     try:
-        rankings.check(catalogue)
-        if (bought := run.dataset.test.histories.bought) is not None:
-            leaves_out(rankings, bought, semantic_ids, len(run.dataset.items))
+        rankings.check(rankings.catalogue(semantic_ids, len(dataset.items)))
     except BenchError as error:
-        said = error.message.replace("it returned", "the rankings hold")
-        if said.startswith("recommends to sample "):
-            sample = int(said.split()[3])
-            user = run.dataset.test.users[sample]
-            said = f"the rankings recommend to user {user} what the user bought before; leave that out, or --seen keep"
-        raise ContractError(said) from None
+        raise type(error)(error.message.replace("it returned", "the rankings hold")) from None

@@ -14,6 +14,7 @@ from harness.cli.common import (
     LazyPlugins,
     category_option,
     data_dir_option,
+    fetch_option,
     resumable,
     runs_option,
     search_options,
@@ -55,27 +56,22 @@ def list_() -> None:
 @only_option
 @seeds_option
 @click.option("--dry-run", is_flag=True, help="Print the plan with an estimate of time, and run nothing.")
-@click.option("--fetch", is_flag=True, help="Fetch the category where it is known and not here (BENCH_FETCH=1).")
+@fetch_option
 @output_option
 @working_options
 @with_plugins
 def run(
-    plugins: Plugins, name: str, category: str, only: tuple[str, ...], seeds: int | None, dry_run: bool, fetch: bool,
+    plugins: Plugins, name: str, category: str, only: tuple[str, ...], seeds: int | None, dry_run: bool,
     output: str | None, data_dir: str | None, runs: str, device: str, threads: int, no_mlflow: bool, quiet: bool,
 ) -> None:  # fmt: skip
     """Run a suite: what is recorded is skipped, a failure is passed over, a table ends it.
 
     NAME is a suite of bench suite list, or a file of that form.
     """
-    import os
-
     from harness import files
-    from harness.data import fetching
     from harness.progress import Progress
     from harness.runs import suite as suites
 
-    if fetch:
-        os.environ[fetching.FETCH] = "1"  # of the runs' processes too
     chosen = suites.on_category(suites.select(suites.read(name), only, seeds), category)
     planned = suites.plan(chosen, category, data_dir, Path(runs), plugins)
     if dry_run:

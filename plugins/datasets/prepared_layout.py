@@ -2,36 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
-
-from annotated_types import Ge, Le
 
 from harness.data import prepared
-from harness.data.dataset import MAX_HISTORY, Dataset
+from harness.data.dataset import Dataset
 from harness.data.problems import Problems
 from harness.data.reading import folder_of, folders, index_of, read_index
-from harness.settings import setting
 
-
-@dataclass(frozen=True)
-class PreparedSettings:
-    """Settings of the layout."""
-
-    max_history: Annotated[int, Ge(1), Le(10_000)] = setting(
-        MAX_HISTORY, "longest history, in items; older ones are cut"
-    )
-    index: str = setting("", "which .index.VARIANT.json holds the SIDs; empty: the first by name")
+from .sequences import SequencesSettings
 
 
 class PreparedReader:
     """Reads prepared splits."""
 
-    Settings = PreparedSettings
+    Settings = SequencesSettings
     kept_in_columns = True
 
-    def __init__(self, settings: PreparedSettings):
+    def __init__(self, settings: SequencesSettings):
         self.settings = settings
 
     @staticmethod

@@ -5,16 +5,16 @@ import json
 import numpy as np
 import pytest
 
-from baselines.next_id import NextId, places
+from baselines.next_id import NextId
 from baselines.random_order import RandomOrder
-from harness.data.dataset import Histories, Items
+from harness.data.dataset import Histories, places_of_ids
 from harness.errors import BenchError
 from tests.baselines.running import run
 
 
 def test_the_next_larger_id_comes_first_and_the_own_last():
-    items = Items.without_texts(5, ["B2", "A1", "C3", "B1", "A2"])  # in order: A1 A2 B1 B2 C3
-    scores = NextId(places(items)).score(Histories.of([[0], [2, 1], [2]]))
+    ids = ["B2", "A1", "C3", "B1", "A2"]  # in order: A1 A2 B1 B2 C3
+    scores = NextId(places_of_ids(ids)).score(Histories.of([[0], [2, 1], [2]]))
     order = np.argsort(-scores, axis=1).tolist()
     assert order[0] == [2, 1, 4, 3, 0]  # behind B2: C3, then from the front
     assert order[1] == [4, 3, 0, 2, 1]
@@ -22,7 +22,7 @@ def test_the_next_larger_id_comes_first_and_the_own_last():
 
 
 def test_numbers_are_ordered_as_numbers():
-    assert places(Items.without_texts(3, ["10", "9", "100"])).tolist() == [1, 0, 2]
+    assert places_of_ids(["10", "9", "100"]).tolist() == [1, 0, 2]
 
 
 def test_without_ids_it_is_refused_by_name(plugins, tmp_path):
