@@ -258,7 +258,9 @@ class ItemScorer(Protocol):
 class Decoder(Protocol):
     """A trained model and histories → the top candidates of each.
 
-    A decoder may have ``check(items, semantic_ids)``, called before anything trains.
+    A decoder may have ``check(items, semantic_ids)``, called before anything trains, and a class attribute
+    ``probe_settings``: numbers that settings are lowered to where valid is decoded (``{"k": 10}``). Valid metrics look
+    at ten candidates, so a decoder whose first ten are the same for any k has nothing to lose.
     """
 
     Settings: ClassVar[type]

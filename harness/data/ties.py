@@ -99,6 +99,17 @@ class Tied:
         found[self.count == 0] = False
         return found
 
+    def has(self, kept: np.ndarray, candidates: np.ndarray) -> np.ndarray:
+        """Whether one candidate of each ranking is tied and was cut ``[n]``; `kept` as for :meth:`members`.
+
+        A negative candidate is nobody's.
+        """
+        own = np.repeat(np.arange(len(self)), np.diff(self.starts))
+        listed = np.zeros(len(self), dtype=bool)
+        listed[own[self.ids == candidates[own]]] = True
+        outside = ~(kept == candidates[:, None]).any(axis=1)
+        return np.where(self.inverse, outside & ~listed, listed) & (self.count > 0) & (candidates >= 0)
+
     def narrowed(self, kept: np.ndarray, scores: np.ndarray, width: int, catalogue: int) -> Tied:
         """The same of rankings cut further.
 

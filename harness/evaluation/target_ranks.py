@@ -239,6 +239,8 @@ def _cut(
         own: ``[n]`` the targets, as SIDs or items; :data:`NOBODY` where the target must not be recommended.
     """
     n, tied = len(rankings.ids), rankings.tied
+    if tied is not None and protocol == rankings.kind:
+        return tied.count, tied.has(rankings.ids, own)
     count, member = np.zeros(n, dtype=np.int64), np.zeros(n, dtype=bool)
     catalogue = 1 + max(int(rankings.ids.max(initial=0)), int(own.max(initial=0)))
     if tied is not None:

@@ -29,15 +29,18 @@ def prepare_device(device: str = "auto", threads: int = 0) -> str:
 def quieten() -> None:
     """Keep libraries' chatter off the terminal: the harness has its own progress."""
     import logging
+    import sys
     import warnings
 
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # read when it is imported: half a second that few need
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     warnings.filterwarnings("ignore", category=FutureWarning)
     warnings.filterwarnings("ignore", category=UserWarning, module="torch|trl|transformers|accelerate")
     for name in ("transformers", "accelerate", "trl", "datasets"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    from transformers.utils import logging as transformers_logging
+    if "transformers" in sys.modules:
+        from transformers.utils import logging as transformers_logging
 
-    transformers_logging.disable_progress_bar()
-    transformers_logging.set_verbosity_error()
+        transformers_logging.disable_progress_bar()
+        transformers_logging.set_verbosity_error()

@@ -158,7 +158,7 @@ class Prepared:
         )
 
     def probe(self) -> Callable[[Any], dict[str, float]]:
-        """The valid metric: the recipe's own decoder with fewer beams, on valid samples drawn once."""
+        """The valid metric: the recipe's own decoder with fewer beams or candidates, on valid samples drawn once."""
         run = self.run
         settings, decoder = run.config.probe, run.config.decoder
         valid = run.dataset.valid.drawn(settings.samples, run.config.seed)
@@ -168,6 +168,7 @@ class Prepared:
             narrow = dataclasses.replace(decoder.settings, beams=min(settings.beams, beams))
         if beams and 0 < getattr(narrow, "beams", 0) < getattr(narrow, "k", 0):
             narrow = dataclasses.replace(narrow, k=narrow.beams)  # no more candidates than beams
+        narrow = _lowered(narrow, getattr(decoder.make(run.plugins), "probe_settings", {}), decoder.name)
         width = _candidates(narrow) or CANDIDATES
         quiet = Progress(quiet=True)
 
@@ -221,6 +222,17 @@ def bought_again(
         mask = bought.items_mask(n_items)
     again = np.take_along_axis(mask, np.maximum(rankings.ids, 0), axis=1) & (rankings.ids >= 0)
     return int(again.any(axis=1).argmax()) if again.any() else None
+
+
+def _lowered(settings: Any, most: dict[str, int], decoder: str) -> Any:
+    """A decoder's settings, none above its own `most` for a probe.
+
+    Raises:
+        ContractError: there is no such setting.
+    """
+    if unknown := [name for name in most if not hasattr(settings, name)]:
+        raise ContractError(f"decoder {decoder}: probe_settings names {unknown[0]!r}, and it has no such setting")
+    return dataclasses.replace(settings, **{name: min(value, getattr(settings, name)) for name, value in most.items()})
 
 
 def _candidates(settings: Any) -> int:

@@ -27,6 +27,7 @@ class RankDecoder:
 
     Settings = Settings
     small = {"k": 20}
+    probe_settings = {"k": 10}  # the first ten and the ties of the tenth are the same for any k
 
     def __init__(self, settings: Settings):
         self.settings = settings

@@ -1,14 +1,18 @@
 """Ranking by item scores: ties, and as many items as the SID protocol needs."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
-from harness.data.dataset import Histories
+from harness.data.dataset import Bought, Histories
 from harness.data.semantic_ids import SemanticIds
+from harness.data.ties import Tied
 from harness.decoding import items
 from harness.errors import BenchError
 from harness.evaluation.metrics import item_protocol, sid_protocol
 from harness.evaluation.target_ranks import distinct_sids
+from harness.evaluation.validation import validation_score
 from harness.progress import Progress
 from plugins.decoders.rank import RankDecoder, Settings
 from plugins.metrics.intervals import intervals
@@ -138,3 +142,40 @@ def test_where_items_share_sids_as_many_are_ranked_as_distinct_sids_take(monkeyp
         assert found.ids.shape == (13, 69)
         order = np.argsort(-scores, axis=1, kind="stable")[:, :69]
         np.testing.assert_array_equal(found.ids, order)
+
+
+@pytest.mark.parametrize("with_sids", [False, True])
+@pytest.mark.parametrize("dropped", [False, True])
+def test_what_a_probe_lowers_changes_no_valid_metric(with_sids, dropped):
+    """Few candidates tell the valid metrics that all candidates do, also where scores are equal in large groups."""
+    rng = np.random.default_rng(3)
+    n, n_items = 60, 240
+    table = rng.integers(0, 6, (n, n_items)).astype(np.float32)
+    table[: n // 2] *= rng.random((n // 2, n_items)) < 0.03  # most are zero
+    targets = rng.integers(0, n_items, n)
+    sids = SemanticIds(rng.integers(0, 9, (n_items, 2)).astype(np.int32)) if with_sids else None
+    histories = Histories.of([[row] for row in range(n)])
+    if dropped:
+        bought = Bought(
+            np.arange(0, 4 * n + 1, 4), rng.permuted(np.tile(np.arange(n_items), (n, 1)), axis=1)[:, :4].ravel()
+        )
+        histories = dataclasses.replace(histories, bought=bought)
+    found = []
+    for k in (min(RankDecoder.probe_settings.values()), 50, n_items):
+        rankings = items.rank_items(Scores(table), histories, n_items, k, sids, Progress(quiet=True), batch=7)
+        found.append(validation_score(rankings, targets, sids, histories.bought))
+    assert found[0] == found[1] == pytest.approx(found[2])
+    assert len(found[0]) == (5 if with_sids else 3)
+
+
+def test_who_was_cut_is_found_one_by_one_as_in_the_whole_table():
+    rng = np.random.default_rng(4)
+    scores = rng.integers(0, 4, (200, 30)).astype(np.float32)
+    scores[::3] *= rng.random((67, 30)) < 0.1
+    kept, _ = items.top_items(scores, 5)
+    tied = Tied.of(scores, kept)
+    members = tied.members(kept, 30)
+    assert 0 < members.mean() < 0.9 and tied.inverse.any() and not tied.inverse.all()
+    for candidate in range(-2, 30):
+        expected = members[:, candidate] if candidate >= 0 else np.zeros(200, bool)
+        assert np.array_equal(tied.has(kept, np.full(200, candidate)), expected)
