@@ -41,6 +41,20 @@ def make_folder(path: Path) -> None:
         ) from None
 
 
+@contextlib.contextmanager
+def made_for(path: Path) -> Iterator[None]:
+    """A folder that something is written in; where that fails, what had to be made is gone again if it is empty."""
+    made = [folder for folder in [path, *path.parents] if not folder.exists()]
+    make_folder(path)
+    try:
+        yield
+    except BaseException:
+        for folder in made:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+        raise
+
+
 def check_output(path: str | None) -> None:
     """Refuse an output file that cannot be written, before the work that would be lost.
 

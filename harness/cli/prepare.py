@@ -36,6 +36,7 @@ def prepare(
     A FILE is a path, or an address that is downloaded once and kept with its checksum. Without one: the recipes and the
     settings. What was left out and why stands in split.yaml beside the result, and in every record of it.
     """
+    import shlex
     from pathlib import Path
 
     from harness.cli.data import settings_of
@@ -64,8 +65,8 @@ def prepare(
     kept = ", ".join(f"{number:,} {what}" for what, number in found["kept"].items())
     samples = ", ".join(f"{split} {number:,}" for split, number in found["samples"].items())
     click.echo(f"{done.folder}: {kept}; {samples}; rules {found['recipe']} {found['version']}")
-    where = "" if Path(output) == Path("data") else f" --data-dir {output}"
-    click.echo(f"next: bench run --method skip-markov --category {name}{where}")
+    where = "" if Path(output) == Path("data") else f" --data-dir {shlex.quote(output)}"
+    click.echo(f"next: bench run --method skip-markov --category {shlex.quote(name)}{where}")
 
 
 def _explain() -> None:

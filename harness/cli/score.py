@@ -99,8 +99,7 @@ def export(
     if not output.strip() or target.exists():
         raise BenchError(f"--output {output!r} is {'there already' if output.strip() else 'empty'}; name a new folder")
     dataset = categories.read(plugins, category, data_dir, settings_of(overrides))
-    files.make_folder(target.absolute().parent)
-    with files.replace_folder(target) as folder:
+    with files.made_for(target.absolute().parent), files.replace_folder(target) as folder:
         exporting.FORMS[form](dataset, folder)
     for reason, number in dataset.left_out.items():
         click.echo(f"left out or cut: {number:,} {reason}")

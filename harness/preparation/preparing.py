@@ -59,8 +59,15 @@ def prepare(
         raise BenchError("prepare.titles = clean is a rule for items' titles; give their file: --items FILE")
     sources = purchases.look_at(interactions, made.encoding)
     reader = purchases.Reader(sources, made, table.wanted(left_out) if table and made.titles == "clean" else None)
-    files.make_folder(output)
-    with Spool(output) as spool:
+    with files.made_for(output):
+        return _made(name, interactions, tables, table, reader, made, recipe, target, left_out, progress)
+
+
+def _made(
+    name: str, interactions: list[Path], tables: list[Path], table: Table | None, reader: purchases.Reader,
+    made: Preparation, recipe: str, target: Path, left_out: Counter[str], progress: Progress,
+) -> Prepared:  # fmt: skip
+    with Spool(target.parent) as spool:
         with progress.bar(0, name, "row") as bar:
             for part in reader:
                 spool.add(part)

@@ -247,14 +247,14 @@ def _slowly(source: Source, line: int, block: bytes, columns: list[str], parse: 
             value = row.get(column)
             if value is not None and (isinstance(value, bool) or not isinstance(value, (str, int, float))):
                 raise BenchError(
-                    f"{source.path} row {number}: {column} is {str(value)[:40]!r}; give a text or a number"
+                    f"{source.path} line {number}: {column} is {str(value)[:40]!r}; give a text or a number"
                 )
             if value is None or value != value:  # NaN is nothing
                 kept.append(None)
                 continue
             text = str(value)
             if not text.isprintable() and any("\ud800" <= sign <= "\udfff" for sign in text):
-                raise BenchError(f"{source.path} row {number}: {column} holds half a character (a lone surrogate)")
+                raise BenchError(f"{source.path} line {number}: {column} holds half a character (a lone surrogate)")
             kept.append(text)
     return pa.record_batch([pa.array(kept, pa.string()) for kept in cells.values()], names=columns)
 
@@ -273,11 +273,11 @@ def records(source: Source, line: int, block: bytes, parse: Any) -> Iterator[tup
             row = parse(text.strip())
         except (ValueError, SyntaxError, MemoryError, RecursionError) as error:
             raise BenchError(
-                f"{source.path} row {number} is no object ({str(error).splitlines()[0][:80]}): {text.strip()[:60]!r}; "
+                f"{source.path} line {number} is no object ({str(error).splitlines()[0][:80]}): {text.strip()[:60]!r}; "
                 "the file may be cut off: fetch it again, or take the line out"
             ) from None
         if not isinstance(row, dict):
-            raise BenchError(f"{source.path} row {number} is no object: {text.strip()[:60]!r}; give an object a line")
+            raise BenchError(f"{source.path} line {number} is no object: {text.strip()[:60]!r}; give an object a line")
         yield number, row
 
 

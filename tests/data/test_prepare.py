@@ -5,6 +5,7 @@ import csv
 import gzip
 import json
 import os
+import shlex
 from collections import Counter
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -387,7 +388,7 @@ HEADER = "user_id,item_id,timestamp\n"
 BAD = {
     "cut gzip": (lambda p: cut(gzipped(as_csv(p / "a.csv"))), "cut off or damaged"),
     "cut json": (
-        lambda p: text(p / "a.json", [json.dumps(amazon18(ROWS[0])), '{"reviewerID": "x", "asi']), "row 2 is no object",
+        lambda p: text(p / "a.json", [json.dumps(amazon18(ROWS[0])), '{"reviewerID": "x", "asi']), "line 2 is no",
     ),
     "a cell too many": (lambda p: lines(p, HEADER + "u,i,1000\nu,j,1001,\n"), "line 3 has 4 cells"),
     "an open quote": (lambda p: lines(p, HEADER + 'u,"i,1000\nu,j,1001\n'), "never closed"),
@@ -432,8 +433,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(tmp_path, kind):
     make, what = BAD[kind]
     message = fails(make(tmp_path), "--name", "Mine", "--output", tmp_path / "out")
     assert what in message, message
-    left = list((tmp_path / "out").iterdir()) if (tmp_path / "out").exists() else []
-    assert not left
+    assert not (tmp_path / "out").exists()
 
 
 def test_rows_that_lack_something_can_be_left_out_and_counted(tmp_path):
@@ -460,7 +460,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path, monkeypatch):
 
     monkeypatch.setattr(spool, "hashed", full)
     assert "full" in fails(as_csv(tmp_path / "a.csv"), "--name", "Mine", "--output", tmp_path / "out")
-    assert not list((tmp_path / "out").iterdir())
+    assert not (tmp_path / "out").exists()
 
 
 SETTINGS = {
@@ -601,6 +601,7 @@ WRONG = {
     "one bad time": (HEADER + "u,a,1000\nu,b,1001\nu,c,n/a\n", "row 3: timestamp 'n/a' is no time"),
     "a time beyond 64 bits": (HEADER + f"u,a,{10**25}\nu,b,{10**25 + 1}\n", "row 1: timestamp"),
     "lines that end in CR": (HEADER.strip() + "\ru,a,1000\r", "CR alone"),
+    "a bad line behind blanks": ('{"user_id": "u", "item_id": "a"}\n\n\n{"user_id": 1\n', "line 4 is no object"),
 }
 
 
@@ -645,3 +646,17 @@ def test_a_split_that_s3recs_text_cannot_say_is_refused(tmp_path, plugins):
     run(as_csv(tmp_path / "a.csv", short), "--name", "Mine", "--output", tmp_path)
     with pytest.raises(BenchError, match="user short"):
         exporting.s3rec(categories.read(plugins, "Mine", str(tmp_path), {"max_history": 50}), tmp_path)
+
+
+def test_the_next_command_can_be_pasted(tmp_path):
+    done = run(as_csv(tmp_path / "a.csv"), "--name", "Mine", "--output", tmp_path / "two words")
+    told = shlex.split(done.output.splitlines()[-1].removeprefix("next: bench "))
+    assert told == ["run", "--method", "skip-markov", "--category", "Mine", "--data-dir", str(tmp_path / "two words")]
+
+
+def test_an_export_that_fails_leaves_no_folder(tmp_path):
+    short = [*ROWS, ("short", "i1", 1_500_000_000, 1), ("short", "i2", 1_500_000_001, 1)]
+    run(as_csv(tmp_path / "a.csv", short), "--name", "Mine", "--output", tmp_path)
+    into = ["--data-dir", str(tmp_path), "--output", str(tmp_path / "new/out")]
+    found = CliRunner().invoke(cli, ["data", "export", "Mine", "--format", "s3rec", "--set", "max_history=50", *into])
+    assert found.exit_code != 0 and not (tmp_path / "new").exists()
