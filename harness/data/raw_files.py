@@ -36,7 +36,7 @@ def local(file: str, progress: Progress) -> Path:
         raise BenchError(f"{file} names no file; give the address of one")
     kept = folder / hashlib.sha256(file.encode()).hexdigest()[:12] / name
     files.make_folder(kept.parent)
-    learnt = _learnt(folder)
+    learnt = learnt_in(folder)
     if not kept.is_file():
         progress.say(f"{file}: to {kept}")
         with progress.bar(0, name, "B") as bar:
@@ -53,7 +53,12 @@ def local(file: str, progress: Progress) -> Path:
     return kept
 
 
-def _learnt(folder: Path) -> dict[str, str]:
+def learnt_in(folder: Path) -> dict[str, str]:
+    """``{address: sha256}`` of what was downloaded to a folder of raw files.
+
+    Raises:
+        BenchError: the file that says it is damaged.
+    """
     path = folder / LEARNT
     if not path.exists():
         return {}

@@ -18,8 +18,10 @@ from harness.builtin.plugins.memory import memory_stage
 
 from harness import files
 from harness.api import planned, run
+from harness.checks import outlines
 from harness.checks.schemas import Finite
 from harness.cli import cli
+from harness.data import raw_files
 from harness.errors import BenchError
 from harness.item_models import checkpoint
 from harness.language.checkpoints import SEAL, latest_checkpoint
@@ -192,6 +194,16 @@ def named(world: Path, file: Path) -> Any:
     return bench("suite", "run", path, "--category", category, *words)
 
 
+def catalogue(world: Path, file: Path) -> Any:
+    """The published splits that can be fetched."""
+    return list(files.read_yaml(file, outlines.Catalogue))
+
+
+def learnt(world: Path, file: Path) -> Any:
+    """The checksums of raw files that were downloaded."""
+    return raw_files.learnt_in(file.parent)
+
+
 def resumed(world: Path, file: Path) -> Any:
     """A checkpoint of the training loop: it is what was written, or set aside."""
     model = torch.nn.Linear(3, 2)
@@ -279,5 +291,7 @@ KINDS = (
     Kind("files of a split", "prepared/Prep/*.parquet", "binary", {"validate": VALIDATE_PREPARED}),
     Kind("rankings made elsewhere", "raw/rankings.csv", "csv", {"score": SCORE}),
     Kind("rankings made elsewhere, JSON lines", "raw/rankings.jsonl", "jsonl", {"score": SCORE}),
+    Kind("catalogue", "files/catalogue.yaml", "yaml", {"fetch": catalogue}),
+    Kind("checksums of raw files", "files/raw/checksums.json", "json", {"prepare": learnt}, OF_RUNS),
     Kind("index of sequences", "sequences/Seq.index.json", "json", {"validate": VALIDATE_SEQUENCES}, OF_DATA),
 )  # fmt: skip

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import torch
 from safetensors.torch import save_file
 
+from harness import recipes
 from harness.item_models import checkpoint
 from harness.language.checkpoints import STATE, seal
 from tests.campaign.kinds import WEIGHTS, bench, tune
@@ -59,6 +60,9 @@ def build(world: Path) -> None:
         '- source: {id: me, what: "a table"}\n  category: Toy\n  columns: [HR@5, NDCG@5, HR@10]\n'
         "  rows: {good: [0.1, 0.08, 0.12], other: [0.2, 0.1, 0.3]}\n"
     )
+    shutil.copy(recipes.shipped("catalogue.yaml"), world / "files/catalogue.yaml")
+    (world / "files/raw").mkdir()
+    (world / "files/raw/checksums.json").write_text(json.dumps({f"https://a/{n}.gz": f"{n}" * 64 for n in range(3)}))
     (world / "files/settings.txt").write_text(
         "sasrec.dropout=0.3\nsasrec.hidden=32\ndecoder.k=20\nprobe.samples=10\ntokenizer.optional=true\n"
     )
