@@ -41,7 +41,7 @@ class Common:
         done: how many stages are the same, and so taken over as they are.
         goes_on: whether the next one goes on from its checkpoint.
         changed: ``{setting: [there, here]}`` of that one.
-        same_decoder: whether their rankings are taken over too.
+        same_decoder: whether their rankings are taken over too: decoder, probe and protocol are the same.
     """
 
     done: int
@@ -147,7 +147,7 @@ def _common(run: Run, origin: Origin, other: RunDirectory, trainers: tuple[Any, 
     changed_files = [name for name in there if here.get(name, there[name]) != there[name]]
     if changed_files:
         raise BenchError(f"--from-run {source}: {', '.join(changed_files)} has changed since; run the method anew")
-    same_decoder = all(before[key] == config[key] for key in ("decoder", "probe"))
+    same_decoder = all(before.get(key) == config.get(key) for key in ("decoder", "probe", "protocol"))
     theirs, ours = before["stages"], config["stages"]
     if origin.anew:  # a common beginning is enough: what differs is trained from its own start
         same = itertools.takewhile(lambda pair: pair[0]["name"] == pair[1]["name"], zip(theirs, ours, strict=False))
@@ -164,8 +164,8 @@ def _common(run: Run, origin: Origin, other: RunDirectory, trainers: tuple[Any, 
         _can_go_on(source, changed, ours[done], theirs[done], trainers[done], other)
         if not same_decoder:
             raise BenchError(
-                f"--from-run {source}: under another decoder or probe the checkpoints of {ours[done]['name']} were "
-                f"chosen by other numbers; --anew trains {ours[done]['name']} from its beginning"
+                f"--from-run {source}: under another decoder, probe or protocol other checkpoints of "
+                f"{ours[done]['name']} would have been kept; --anew trains {ours[done]['name']} from its beginning"
             )
     return Common(done, goes_on, changed, same_decoder)
 

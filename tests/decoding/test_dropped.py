@@ -12,6 +12,7 @@ from harness.data.rankings import Rankings
 from harness.data.semantic_ids import SemanticIds
 from harness.data.ties import Tied
 from harness.evaluation.target_ranks import TargetRanks
+from harness.runs.run_directory import RunDirectory
 from tests.commands import bench_run, run_whole
 
 SIZES = ["dataset.items=60", "dataset.users=80"]
@@ -151,6 +152,22 @@ def test_every_decoder_leaves_them_out_and_finds_others(method, more, tmp_path):
     assert repeats.any() and bought.items_mask(60).any(axis=1).all()
     if not by_sid:
         assert list(metrics.values())[-1]["item"]["HR@20"] <= 1 - repeats.mean()
+
+
+def test_one_training_is_decoded_under_both(tmp_path):
+    """A run taken over for the other protocol keeps the model, and neither its rankings nor its valid metrics."""
+    sets = [*SIZES, "sasrec.epochs=2", "decoder.k=20"]
+    first, kept = run_whole(tmp_path / "a", "sasrec", sets)
+    second, dropped = run_whole(tmp_path / "b", "sasrec", [*sets, "protocol.seen=drop"], "--from-run", str(first))
+    weights = [next(folder.glob("stages/1-sasrec/model.safetensors")).read_bytes() for folder in (first, second)]
+    assert weights[0] == weights[1]
+    dataset = without_bought(api.load_dataset("Synthetic", settings={"items": 60, "users": 80}))
+    rankings = api.load_run(second).rankings().of(dataset.test, tmp_path)
+    bought = dataset.test.histories.bought.items_mask(60)
+    assert not (np.take_along_axis(bought, np.maximum(rankings.ids, 0), 1) & (rankings.ids >= 0)).any()
+    assert kept["sasrec"]["item"] != dropped["sasrec"]["item"]
+    valid = [RunDirectory(folder).finished("sasrec/decode")["valid"] for folder in (first, second)]
+    assert valid[0] != valid[1]
 
 
 def test_a_decoder_that_cannot_is_refused_before_anything_trains(tmp_path):
