@@ -132,12 +132,19 @@ class Board:
 
     Attributes:
         passed_over: recipes that another one of the same label was chosen before, with their valid NDCG@10.
+        seen: whether what a user bought before may be recommended (``keep``, ``drop``): two boards of one category.
     """
 
     category: str
     tables: list[Table]
     reported: tuple[reported.Reported, ...]
     passed_over: list[str]
+    seen: str = "keep"
+
+    @property
+    def title(self) -> str:
+        """The category, and what else its rows stand on that has a board of its own."""
+        return self.category + (", bought items dropped" if self.seen == "drop" else "")
 
     @cached_property
     def rows(self) -> list[Row]:
@@ -158,11 +165,11 @@ def shown_value(value: float) -> float:
 def boards(
     records: Sequence[Record], protocols: Sequence[str], stages: bool = False, mixed: bool = False
 ) -> list[Board]:
-    """A board a category, categories by name; see :func:`build`."""
-    by_category: dict[str, list[Record]] = {}
+    """A board a category, categories by name, and one more where bought items are dropped; see :func:`build`."""
+    together: dict[tuple[str, bool], list[Record]] = {}
     for record in records:
-        by_category.setdefault(record.category, []).append(record)
-    return [build(of_category, protocols, stages, mixed) for _, of_category in sorted(by_category.items())]
+        together.setdefault((record.category, record.seen == "drop" and not mixed), []).append(record)
+    return [build(of_one, protocols, stages, mixed) for _, of_one in sorted(together.items(), key=lambda one: one[0])]
 
 
 def build(records: Sequence[Record], protocols: Sequence[str], stages: bool = False, mixed: bool = False) -> Board:
@@ -189,7 +196,8 @@ def build(records: Sequence[Record], protocols: Sequence[str], stages: bool = Fa
     tables = [table for table in tables if table.rows]
     if not tables:
         raise BenchError(f"no run of {records[0].category} has the {' or '.join(PROTOCOLS[p] for p in protocols)}")
-    return Board(records[0].category, tables, reported.rows(records[0].category), passed_over)
+    category, seen = records[0].category, records[0].seen if not mixed else "keep"
+    return Board(category, tables, reported.rows(category) if seen == "keep" else (), passed_over, seen)
 
 
 def _name(recipe: Recipe, stage: str, stages: bool) -> str:

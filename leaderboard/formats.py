@@ -47,12 +47,15 @@ def markdown(boards: Sequence[Board]) -> str:
 
 def pages(boards: Sequence[Board], folder: str) -> dict[str, str]:
     """The overview under "", and a page a category under its name, which stands in `folder`."""
-    found = {"": "\n\n".join([HEAD, *overview(boards, folder)]) + "\n"}
-    return found | {board.category: "\n\n".join([HEAD, *_section(board)]) + "\n" for board in boards}
+    parts: dict[str, list[str]] = {}
+    for board in boards:
+        parts.setdefault(board.category, [HEAD]).extend(_section(board))
+    found = {"": [HEAD, *overview(boards, folder)]} | parts
+    return {name: "\n\n".join(sections) + "\n" for name, sections in found.items()}
 
 
 def _section(board: Board) -> list[str]:
-    parts = [f"## {plain.markdown(board.category)}", tables(board, 3).rstrip()]
+    parts = [f"## {plain.markdown(board.title)}", tables(board, 3).rstrip()]
     return [*parts, *effort_table(board), *beyond_table(board), *_markdown_reported(board)]
 
 
@@ -243,7 +246,7 @@ def flat(boards: Sequence[Board]) -> list[dict[str, Any]]:
                     **row.system.beyond,
                     "trials": row.effort.trials, "tuned on this data": row.effort.tuned_here,
                     "steps": row.effort.steps, "best step over last": row.effort.best,
-                    "converged": row.effort.converged, "note": row.mixed,
+                    "converged": row.effort.converged, "note": row.mixed, "seen": board.seen,
                 }  # fmt: skip
                 lines.append(line)
         for reported in board.reported:
@@ -347,4 +350,4 @@ def _tex(text: str) -> str:
 def summary_line(board: Board) -> str:
     """One line on a board, for a terminal."""
     protocols = " and ".join(PROTOCOLS[one.protocol] for one in board.tables)
-    return f"{board.category}: {len(board.rows)} rows of {len(board.records)} runs, {protocols}"
+    return f"{board.title}: {len(board.rows)} rows of {len(board.records)} runs, {protocols}"

@@ -27,7 +27,8 @@ def overview(boards: Sequence[Board], folder: str = "") -> list[str]:
         folder: where a page of each category stands, for links; empty: they follow in the same file.
     """
     lines, below = [], []
-    for board in boards:
+    kept = {board.category for board in boards if board.seen == "keep"}
+    for board in (board for board in boards if board.seen == "keep" or board.category not in kept):
         found = _main(board)
         counting = _best([row for row in found.rows if row.group == COUNTING], found)
         trained = _best([row for row in found.rows if row.group != COUNTING], found)
@@ -35,9 +36,7 @@ def overview(boards: Sequence[Board], folder: str = "") -> list[str]:
         best = max(published, key=lambda row: row.metrics[METRIC], default=None)
         lines.append(
             [
-                Marked(f"[{plain.markdown(board.category)}]({folder}/{board.category}.md)")
-                if folder
-                else board.category,
+                Marked(f"[{plain.markdown(board.category)}]({folder}/{board.category}.md)") if folder else board.title,
                 found.protocol if found.protocol == "item" else "SID",
                 *_shown(counting, found),
                 *_shown(trained, found),
@@ -83,5 +82,5 @@ def _below(board: Board, counting: Row, found: Table, published: Sequence[Report
     said = f"{len(under)} of {len(published)} published rows" + (f": {named}" if named else "")
     notes = str(counting.records[0].content.get("caption") or "").split("; ")
     rebuilt = next((f" Here {plain.markdown(note)}." for note in notes if "reconstructed" in note), "")
-    name = plain.markdown(board.category)
+    name = plain.markdown(board.title)
     return f"- **{name}**: below {plain.markdown(counting.name)} ({bound:.4f}) {said}.{rebuilt}"

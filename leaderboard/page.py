@@ -52,7 +52,7 @@ def _category(board: Board, draw: bool) -> dict[str, Any]:
         for row in board.reported
     ]  # fmt: skip
     return {
-        "name": board.category,
+        "name": board.title,
         "tables": {
             table.protocol: {
                 "counting": table.counting if table.versus_counting else "",
@@ -183,7 +183,7 @@ def _static(boards: Sequence[Board]) -> str:
     for board in boards:
         columns = [(t.protocol, metric) for t in board.tables for metric in SPREAD]
         head = "".join(f"<th>{PROTOCOLS[p].split()[0]} {metric}</th>" for p, metric in columns)
-        lines = [f"<h2>{escape(board.category)}</h2><table><tr><th>Method</th>{head}</tr>"]
+        lines = [f"<h2>{escape(board.title)}</h2><table><tr><th>Method</th>{head}</tr>"]
         for row in board.rows:
             values = [row.system.metric(*column) for column in columns]
             cells = "".join(f"<td>{'—' if value is None else f'{value:.4f}'}</td>" for value in values)

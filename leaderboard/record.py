@@ -102,12 +102,8 @@ class Record:
         }
         if origin := finished.origin_of(manifest):
             content["origin"] = origin
-        if manifest.get("ground"):
-            content["ground"] = manifest["ground"]
-        if manifest.get("left_out"):
-            content["left_out"] = manifest["left_out"]
-        if manifest.get("components"):
-            content["components"] = manifest["components"]
+        told = ("ground", "left_out", "tokenizer", "components")
+        content |= {key: manifest[key] for key in told if manifest.get(key)}
         if manifest.get(KEPT):
             content[KEPT] = {step: kept["changed"] for step, kept in manifest[KEPT].items()}
         content |= {key: result[key] for key in (user_index.KEY, BAYES) if key in result}
@@ -262,6 +258,11 @@ class Record:
         encoded, n = self.content.get(user_index.KEY), int(self.content["rows"]["test"])
         return user_index.decode(encoded, n) if encoded is not None else None
 
+    @property
+    def seen(self) -> str:
+        """Whether what a user bought before may be recommended: ``keep`` or ``drop``."""
+        return str((self.settings.get("protocol") or {}).get("seen", "keep"))
+
     @cached_property
     def ground(self) -> versions.Ground:
         """The versions that its numbers stand on: of data, split and protocol; of older records as far as is known.
@@ -270,7 +271,7 @@ class Record:
         """
         said = (self.content.get("ground") or {}) | versions.of_data(self.data)  # what is known of the data wins
         oldest = min(stage.get(MEASURED, 1) for stage in self.stages.values())
-        declared = {"seen": (self.settings.get("protocol") or {}).get("seen", "keep")}
+        declared = {"seen": self.seen}
         own = (said.get("protocol") or {}).get("version", 0)
         measured = (
             own if own > versions.newest("protocol", versions.PROTOCOL) else (2 if oldest >= EXPECTED_RANKS else 1)

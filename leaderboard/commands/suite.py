@@ -215,7 +215,8 @@ def _table(chosen: Suite, planned: list[Planned], category: str, output: str | N
     parts = [f"# {category}: suite {chosen.name}\n"]
     for protocol in ("sid", "item"):
         try:
-            parts.append(formats.tables(board.build(records, [protocol])))
+            for one in board.boards(records, [protocol]):
+                parts += [*([f"## {one.title}\n"] if one.seen == "drop" else []), formats.tables(one)]
         except BenchError as error:
             parts.append(f"Not shown: {error.format_message()}\n")
     missing = [f"{run.entry.label} seed {run.seed}" for run in planned if not run.recorded]

@@ -216,3 +216,20 @@ def test_one_version_of_the_data_is_shown_alone(tmp_path):
     assert alone.exit_code == 0 and alone.output.count("| popularity ") == 4, alone.output  # a row a table
     unknown = CliRunner().invoke(cli, ["leaderboard", "--runs", str(runs), "--data", "ffff"])
     assert unknown.exit_code == 2 and "unknown data fingerprint" in unknown.output
+
+
+def test_bought_items_kept_and_dropped_stand_on_two_boards():
+    """Two values of the protocol are two boards of a category: on its page one below the other, never in one table."""
+    records = [r for r in read_all(ROOT / "leaderboard/results") if r.category in ("Beauty", "Yelp")]
+    found = boards(records, ["item"])
+    assert [board.title for board in found] == ["Beauty", "Beauty, bought items dropped", "Yelp"]
+    assert {r.seen for r in found[0].records} == {"keep"} and {r.seen for r in found[1].records} == {"drop"}
+    assert found[0].reported and not found[1].reported
+    pages = formats.pages(found, "boards")
+    assert list(pages) == ["", "Beauty", "Yelp"]
+    assert pages["Beauty"].index("## Beauty\n") < pages["Beauty"].index("## Beauty, bought items dropped\n")
+    assert "dropped" not in pages[""]
+    (both,) = boards([r for r in records if r.category == "Beauty"], ["item"], mixed=True)
+    assert any(row.mixed for row in both.rows)
+    with pytest.raises(BenchError, match="seen drop, not keep"):
+        build([r for r in records if r.category == "Beauty"], ["item"])
