@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from harness.progress import Progress
 
 __all__ = [
-    "Backbone", "Context", "DatasetReader", "Decoder", "Evaluated", "ItemScorer", "Metric", "NoSettings", "Part",
-    "Parts", "RunInfo", "Tokenizer", "Trainer", "setting",
+    "Backbone", "Context", "DatasetReader", "Decoder", "Embedder", "Evaluated", "ItemContext", "ItemScorer", "Metric",
+    "NoSettings", "Part", "Parts", "RunInfo", "Tokenizer", "Trainer", "setting",
 ]  # fmt: skip
 
 
@@ -184,6 +184,59 @@ class DatasetReader(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class ItemContext:
+    """All that an embedder or a tokenizer may see: the catalogue and train, no valid sample and no test sample.
+
+    Attributes:
+        dataset: the category; its valid and test samples are empty.
+        data: the fingerprint of the whole data, which a recorded run must be of.
+        device: a torch device.
+        directory: a folder of its own, for checkpoints: the same run, killed and started again, finds them there.
+        log: records numbers at a step.
+        vectors: ``vectors(embedder, **settings)`` → ``[n_items, d]`` float32: what an embedder makes of the items. It
+            takes what a setting with ``components="embedder"`` holds; `settings` are defaults of those embedders that
+            have such settings.
+        tokenized: ``tokenized({"rqkmeans": {"codes": 64}})``: the semantic IDs of another tokenizer.
+    """
+
+    dataset: Dataset
+    data: str
+    seed: int
+    device: str
+    directory: Path
+    progress: Progress
+    log: Callable[[dict[str, float], int], None]
+    vectors: Callable[..., np.ndarray]
+    tokenized: Callable[[Any], SemanticIds | None]
+
+    @property
+    def items(self) -> Items:
+        """The catalogue."""
+        return self.dataset.items
+
+    @property
+    def train(self) -> Samples:
+        """The train samples."""
+        return self.dataset.train
+
+
+class Embedder(Protocol):
+    """Items → vectors, from their texts, from train, from a file.
+
+    Class attributes: ``slow = True``: what it gives is kept by content and settings, and computed once. ``located =
+    True``: it is nothing without a location.
+    """
+
+    Settings: ClassVar[type]
+
+    def __init__(self, settings: Any, location: str | None) -> None: ...
+
+    def embed(self, context: ItemContext) -> np.ndarray:
+        """``[n_items, d]`` finite numbers; `location` is what stands behind the colon, as in ``npy:PATH``."""
+        ...
+
+
 class Tokenizer(Protocol):
     """Items → semantic IDs (not to be confused with the text tokenizer of a language model)."""
 
@@ -191,10 +244,10 @@ class Tokenizer(Protocol):
 
     def __init__(self, settings: Any) -> None: ...
 
-    def tokenize(self, dataset: Dataset, seed: int, progress: Progress) -> SemanticIds | None:
-        """Codes ``[n_items, n_levels]`` for every item; None: the method does without.
+    def tokenize(self, context: ItemContext) -> SemanticIds | None:
+        """Codes ``[n_items, n_levels]`` for every item, -1 beyond a shorter SID's end; None: the method does without.
 
-        `dataset.test` is empty: a tokenizer sees no test sample.
+        It may also be written ``tokenize(self, dataset, seed, progress)``, which gets those of the context.
         """
         ...
 

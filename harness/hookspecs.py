@@ -22,6 +22,11 @@ def bench_tokenizers():
 
 
 @hookspec
+def bench_embedders():
+    """Return ``{name: class}`` of embedders: items → vectors (:class:`harness.components.Embedder`)."""
+
+
+@hookspec
 def bench_backbones():
     """Return ``{name: class}`` of causal language model builders (:class:`harness.components.Backbone`)."""
 

@@ -31,6 +31,7 @@ BUILT_IN = "built-in"
 BUILT_INS = (
     "plugins.datasets",
     "plugins.tokenizers",
+    "plugins.embedders",
     "plugins.backbones",
     "plugins.decoders",
     "plugins.external",
@@ -48,6 +49,7 @@ BUILT_INS = (
 KINDS = {
     "dataset": "bench_datasets",
     "tokenizer": "bench_tokenizers",
+    "embedder": "bench_embedders",
     "backbone": "bench_backbones",
     "trainer": "bench_trainers",
     "decoder": "bench_decoders",

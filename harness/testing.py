@@ -81,6 +81,7 @@ def _check(kind: str, name: str, plugins: Plugins | None = None) -> None:
 
 check_method = partial(_check, "method")
 check_tokenizer = partial(_check, "tokenizer")
+check_embedder = partial(_check, "embedder")
 check_decoder = partial(_check, "decoder")
 check_metric = partial(_check, "metric")
 check_reward = partial(_check, "reward")

@@ -19,6 +19,7 @@ from harness.runs.run_files import (
     Rows,
     SidReport,
     StageMetrics,
+    TokenizerFacts,
     UserIndex,
 )
 
@@ -52,6 +53,7 @@ class RecordFile(Schema):
     rows: Rows
     items: Annotated[int, Ge(1), Le(2**31)]
     semantic_ids: SidReport | None = None
+    tokenizer: TokenizerFacts = TokenizerFacts()
     revision: Text
     versions: dict[str, Text]
     hardware: dict[str, Text | int | float | None]

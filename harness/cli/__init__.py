@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from harness.cli import mlflow, plugin, plugins, prepare, run, score, show, tune
+from harness.cli import mlflow, plugin, plugins, prepare, run, score, show, sids, tune
 from harness.cli.common import LazyPlugins, plugin_options
 from harness.errors import shown
 from harness.version import __version__
@@ -47,7 +47,7 @@ def cli(ctx: click.Context, debug: bool, **_: object) -> None:
 
 COMMANDS = (
     run.run, tune.tune, prepare.data, score.score, plugins.methods, show.show, plugins.plugins, plugin.plugin,
-    mlflow.mlflow,
+    sids.sids, mlflow.mlflow,
 )  # fmt: skip
 for command in COMMANDS:
     cli.add_command(command)

@@ -12,7 +12,7 @@ from harness.cli.common import LazyPlugins, with_plugins
 if TYPE_CHECKING:
     from harness.plugins import Plugins
 
-KIND_NAMES = ("method", "baseline", "tokenizer", "decoder", "metric", "reward", "dataset", "backbone")
+KIND_NAMES = ("method", "baseline", "tokenizer", "embedder", "decoder", "metric", "reward", "dataset", "backbone")
 
 
 @click.group()

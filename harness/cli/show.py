@@ -88,7 +88,7 @@ def _command(kind: str) -> click.Command:
     return command
 
 
-for _kind in ("dataset", "tokenizer", "backbone", "trainer", "decoder", "metric", "reward"):
+for _kind in ("dataset", "tokenizer", "embedder", "backbone", "trainer", "decoder", "metric", "reward"):
     _command(_kind)
 
 

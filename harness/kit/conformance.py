@@ -47,6 +47,10 @@ def checks(kind: str, name: str, plugins: Plugins) -> list[Check]:
             "settings": settings_documented,
             "one SID an item, from seed alone": component_checks.tokenizer_repeats,
         },
+        "embedder": {
+            "settings": settings_documented,
+            "a finite vector an item, from seed alone": component_checks.embedder_repeats,
+        },
         "backbone": {
             "settings": settings_documented,
             "builds a causal LM that knows its tokens": component_checks.backbone_builds,

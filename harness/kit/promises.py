@@ -7,7 +7,7 @@ from typing import Any
 
 from harness.errors import ContractError
 from harness.plugins import Plugins
-from harness.runs.config import Component
+from harness.runs.chosen import Component
 from harness.settings import settings as validated
 from harness.settings import settings_class
 

@@ -19,6 +19,8 @@ USES = {
     "method": "bench run --plugin PROJECT_FOLDER --method NAME --category Synthetic",
     "baseline": "bench run --plugin PROJECT_FOLDER --method NAME --category Synthetic",
     "tokenizer": "bench run --plugin PROJECT_FOLDER --method tiger --tokenizer NAME --category Synthetic",
+    "embedder": "bench run --plugin PROJECT_FOLDER --method tiger --tokenizer rqkmeans --set tokenizer.embedder=NAME "
+    "--category Synthetic",
     "decoder": "bench run --plugin PROJECT_FOLDER --method markov --set decoder=NAME --category Synthetic",
     "metric": "bench run --plugin PROJECT_FOLDER --method markov --category Synthetic",
     "reward": "bench run --plugin PROJECT_FOLDER --method minionerec --set grpo.rewards=NAME --category Synthetic",
@@ -29,6 +31,7 @@ USES = {
 SUMMARIES = {
     "method": "A method of bench.",
     "baseline": "A neural baseline of bench.", "tokenizer": "An item tokenizer of bench.",
+    "embedder": "An embedder of items of bench.",
     "decoder": "A decoder of bench.", "metric": "A metric of bench.", "reward": "A reward of bench.",
     "dataset": "A dataset reader of bench.", "backbone": "A language model backbone of bench.",
 }  # fmt: skip

@@ -18,7 +18,8 @@ from harness.builtin import FOLDERS, HOME
 from harness.errors import BenchError
 from harness.files import read_yaml
 from harness.plugins import CORE, Plugin, Plugins
-from harness.runs.config import Component, RunConfig
+from harness.runs.chosen import Component
+from harness.runs.config import RunConfig
 from harness.runs.run_directory import CONFIG
 from harness.runs.run_files import Config
 
@@ -63,6 +64,13 @@ def of_run(config: RunConfig, layout: str, plugins: Plugins) -> dict[str, Code]:
     for label, component in (("tokenizer", config.tokenizer), ("backbone", config.backbone)):
         if component is not None:
             used.append((label, component.kind, component.name))
+    if config.tokenizer is not None:
+        used += [
+            (f"tokenizer, {field} {name}", component.kind, component.name)
+            for field, named in config.tokenizer.made.items()
+            for name, component in named.items()
+            if component is not None
+        ]
     for stage in config.stages:
         used.append((f"stage {stage.name}", "trainer", stage.trainer.name))
         used += [(f"stage {stage.name}, part {key}", *_trainer_of(c, plugins)) for key, c in stage.parts.items()]
@@ -106,7 +114,7 @@ def one(modules: dict[str, str]) -> str:
 def of_step(step: str, config: RunConfig, codes: dict[str, Code]) -> dict[str, str]:
     """The modules that a step of a run is made by: ``tokenize``, ``<stage>/fit`` or ``<stage>/decode``."""
     if step == "tokenize":
-        labels = ["tokenizer"]
+        labels = [label for label in codes if label.partition(",")[0] == "tokenizer"]
     elif step.endswith("/decode"):
         labels = ["decoder"]
     else:

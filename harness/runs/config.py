@@ -16,14 +16,19 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from harness.errors import BenchError, unknown
 from harness.recipes import group_of
+from harness.runs import overrides as overrides_
+from harness.runs.chosen import Component, SidSettings, component_of, made_of, sids_of
 from harness.settings import settings
 from harness.settings import unread as silent_settings
-from harness.text.parsing import check_plain, parse_yaml
+from harness.text.parsing import check_plain
 
 if TYPE_CHECKING:
     from harness.plugins import Plugins
 
-LATER = {"backbone": {"revision": ""}}
+LATER: dict[str, dict[str, Any]] = {
+    "backbone": {"revision": ""},
+    "tokenizer": {"repair": "none", "embedder": "", "text": "title-description", "normalise": False, "engine": "auto"},
+}
 """Settings that came into being after runs were recorded, with the value that means what was before them."""
 ABOUT = ("deterministic", "settings_from", "searched", "tuned", "note")
 """Keys of a configuration that change no result: where its settings are from, what its seeds do, what captions say."""
@@ -46,48 +51,6 @@ class ProtocolSettings:
     seen: Literal["keep", "drop"] = dataclasses.field(
         default="keep", metadata={"help": "whether items that the user bought before may be recommended"}
     )
-
-
-@dataclass(frozen=True)
-class Component:
-    """A named component with validated settings."""
-
-    kind: str
-    name: str
-    settings: Any
-    location: str | None = None
-    """What stands behind the colon of a backbone, e.g. the path in ``hf:PATH``."""
-
-    def as_dict(self) -> dict[str, Any]:
-        """The component in the recipe's form, every setting spelled out."""
-        name = f"{self.name}:{self.location}" if self.location else self.name
-        return {"name": name, **dataclasses.asdict(self.settings)}
-
-    def as_part(self) -> Any:
-        """The component as a stage's part: a recorded run by its place, another by name and settings."""
-        return f"run:{self.location}" if self.kind == "run" else self.as_dict()
-
-    def make(self, plugins: Plugins) -> Any:
-        """The component itself.
-
-        Raises:
-            BenchError: a plugin's component cannot be made; its own :class:`BenchError` goes through.
-        """
-        factory = plugins.get(self.kind, self.name)
-        if self.kind == "reward" and not isinstance(factory, type):
-            return factory  # a plain function
-        try:
-            return factory(self.settings, self.location) if self.kind == "backbone" else factory(self.settings)
-        except BenchError:
-            raise
-        except Exception as error:
-            plugin = plugins.owner(self.kind, self.name)
-            if plugin is None or plugin.built_in:
-                raise
-            raise BenchError(
-                f"{self.kind} {self.name} of plugin {plugin.name} cannot be made with its settings: "
-                f"{type(error).__name__}: {error}; its __init__ takes (settings)"
-            ) from error
 
 
 @dataclass(frozen=True)
@@ -128,6 +91,7 @@ class RunConfig:
     seed: int
     prompts: str
     tokenizer: Component | None
+    sids: SidSettings
     backbone: Component | None
     stages: tuple[Stage, ...]
     decoder: Component
@@ -147,7 +111,7 @@ class RunConfig:
             "category": self.category,
             "seed": self.seed,
             "prompts": self.prompts,
-            "tokenizer": self.tokenizer.as_dict() if self.tokenizer else None,
+            "tokenizer": self._told_tokenizer(),
             "backbone": self.backbone.as_dict() if self.backbone else None,
             "stages": [stage.as_dict() for stage in self.stages],
             "decoder": self.decoder.as_dict(),
@@ -156,6 +120,11 @@ class RunConfig:
             **({"protocol": self.protocol} if self.protocol != dataclasses.asdict(ProtocolSettings()) else {}),
             **self.about,
         }
+
+    def _told_tokenizer(self) -> dict[str, Any] | None:
+        if self.tokenizer is None:
+            return None
+        return self.tokenizer.as_dict() | self.sids.as_dict()
 
     def hash(self, **more: Any) -> str:
         """Eight hex digits over all that changes results, and `more` (fingerprints); not over the seed."""
@@ -181,6 +150,8 @@ def told(settings: dict[str, Any]) -> dict[str, Any]:
     for section, later in LATER.items():
         if isinstance(counted.get(section), dict):
             counted[section] = {k: v for k, v in counted[section].items() if k not in later or v != later[k]}
+    if isinstance(counted.get("tokenizer"), dict):
+        counted["tokenizer"].pop("figures", None)  # it tells of SIDs, and makes none
     return counted
 
 
@@ -215,14 +186,9 @@ def resolve(
     # another component first, then its settings: so they hold in any order
     given, taken = list(overrides), list(tuned)
     for override in sorted([*taken, *given], key=lambda text: "." in text.partition("=")[0]):
-        _apply(tree, override)
+        overrides_.apply(tree, override)
 
-    def component(kind: str, given: Any) -> Component:
-        given = {"name": given} if isinstance(given, str) else dict(given)
-        name, _, location = str(given.pop("name", "")).partition(":")
-        factory = plugins.get(kind, name)
-        return Component(kind, name, settings(factory, given, kind), location or None)
-
+    sids = sids_of(tree)
     stages = [_stage(name, values, plugins) for name, values in tree["stages"].items()]
     config = RunConfig(
         method=tree["name"],
@@ -232,10 +198,11 @@ def resolve(
         category=category,
         seed=seed,
         prompts=str(tree.get("prompts", "")),
-        tokenizer=component("tokenizer", tree["tokenizer"]) if tree.get("tokenizer") else None,
-        backbone=component("backbone", tree["backbone"]) if tree.get("backbone") else None,
+        tokenizer=component_of("tokenizer", tree["tokenizer"], plugins) if tree.get("tokenizer") else None,
+        sids=sids,
+        backbone=component_of("backbone", tree["backbone"], plugins) if tree.get("backbone") else None,
         stages=tuple(stages),
-        decoder=component("decoder", tree["decoder"]),
+        decoder=component_of("decoder", tree["decoder"], plugins),
         dataset=dict(tree.get("dataset") or {}),
         probe=settings(_Probe, dict(tree.get("probe") or {}), "probe"),
         protocol=dataclasses.asdict(settings(_Protocol, dict(tree.get("protocol") or {}), "protocol")),
@@ -269,12 +236,7 @@ def _stage(name: str, values: dict[str, Any], plugins: Plugins) -> Stage:
     named = {key: key for key in given} if isinstance(given, list) else given
     parts = {key: _part(f"{name}.parts.{key}", part, plugins) for key, part in named.items()}
     chosen = settings(factory, values, name)
-    made = {
-        field.name: _named(f"{name}.{field.name}", field.metadata["components"], getattr(chosen, field.name), plugins)
-        for field in dataclasses.fields(chosen)
-        if field.metadata.get("components")
-    }
-    return Stage(name, Component("trainer", trainer, chosen), parts, made)
+    return Stage(name, Component("trainer", trainer, chosen), parts, made_of(name, chosen, plugins))
 
 
 def _part(where: str, given: Any, plugins: Plugins) -> Component:
@@ -303,22 +265,6 @@ def _part(where: str, given: Any, plugins: Plugins) -> Component:
     return Component("trainer", trainer, settings(factory, stage, where))
 
 
-def _named(where: str, kind: str, given: Any, plugins: Plugins) -> dict[str, Component | None]:
-    """The components that a setting names: a name, or names with a weight or settings (a ``weight`` among them)."""
-    wanted = {given: {}} if isinstance(given, str) else dict(given or {})
-    components: dict[str, Component | None] = {}
-    for name, value in wanted.items():
-        values = {key: v for key, v in value.items() if key != "weight"} if isinstance(value, dict) else {}
-        factory = plugins.get(kind, name)
-        if isinstance(factory, type):
-            components[name] = Component(kind, name, settings(factory, values, f"{where}.{name}"))
-        elif values:
-            raise BenchError(f"{where}.{name}: this {kind} has no settings but its weight")
-        else:
-            components[name] = Component(kind, name, None)
-    return components
-
-
 def unread(config: RunConfig) -> dict[str, str]:
     """``{"stage.setting": when it is read}`` of the settings that nothing reads under the others."""
     parts: dict[str, Any] = {stage.name: stage.trainer.settings for stage in config.stages}
@@ -341,42 +287,3 @@ def _must_be_read(config: RunConfig, overrides: Iterable[str]) -> None:
         key = ".".join(override.partition("=")[0].strip().split(".")[:2])
         if key in silent:
             raise BenchError(f"--set {override}: {key} is read only where {silent[key]}; leave it out")
-
-
-def _apply(tree: dict[str, Any], override: str) -> None:
-    key, equals, text = override.partition("=")
-    if not equals or not key.strip():
-        raise BenchError(f"--set {override}: write it as key=value, e.g. --set decoder.beams=20")
-    try:
-        value = parse_yaml(text)
-    except ValueError as error:
-        shown = "not valid YAML" if str(error).startswith("not valid") else str(error)
-        raise BenchError(f"--set {override[:80]}: the value is {shown}; quote it, or give another") from None
-    head, *rest = key.strip().split(".")
-    sections = [*tree["stages"], "tokenizer", "backbone", "decoder", "dataset", "probe", "protocol", "prompts"]
-    if head not in sections:
-        raise unknown("setting", key, sections, f"in --set {override}")
-    if head == "prompts":
-        tree[head] = value
-        return
-    holder = tree["stages"] if head in tree["stages"] else tree
-    if not rest:  # --set tokenizer=rqkmeans, --set backbone=hf:PATH: another component, its own defaults
-        if head in tree["stages"] or not isinstance(value, (str, type(None))):
-            raise BenchError(f"--set {override}: name the setting, as in {head}.SETTING=value")
-        holder[head] = {"name": value} if value else None
-        return
-    if isinstance(holder.get(head), str):
-        holder[head] = {"name": holder[head]}
-    place = holder.setdefault(head, {})
-    if place is None:
-        raise BenchError(f"--set {override}: the recipe has no {head}")
-    for number, part in enumerate(rest[:-1]):
-        inner = place.setdefault(part, {})
-        if number == 0 and part == "parts" and isinstance(inner, list):
-            place[part] = {key: key for key in inner}
-        elif number == 1 and rest[0] == "parts" and isinstance(inner, str):
-            place[part] = {"name": inner}
-        place = place[part]
-        if not isinstance(place, dict):
-            raise BenchError(f"--set {override}: {part} holds a value, not settings")
-    place[rest[-1]] = value

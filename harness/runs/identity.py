@@ -14,10 +14,9 @@ from typing import Any
 from harness.files import sha256
 from harness.runs.config import RunConfig
 
-LOCATION = "hf:"
-RECORDED = "run:"
+LOCATIONS = ("hf:", "run:", "npy:")
 PATHS = ("run", "deepspeed")
-"""Settings that name a file or a folder; those that begin with ``hf:`` or ``run:`` do too, where it is a local one."""
+"""Settings that name a file or a folder; those that begin with one of :data:`LOCATIONS` do too, where it is local."""
 RUN = "config.yaml"
 """What tells a run's folder from another: of one its settings and its weights are the content."""
 
@@ -73,11 +72,12 @@ def _paths(settings: Any, key: str = "") -> Iterator[tuple[str, Path]]:
     if isinstance(settings, dict):
         for name, value in settings.items():
             yield from _paths(value, str(name))
+            yield from _paths(str(name))  # an embedder among several
     elif isinstance(settings, list):
         for value in settings:
             yield from _paths(value, key)
     elif isinstance(settings, str):
-        text = settings.removeprefix(LOCATION).removeprefix(RECORDED)
-        local = settings.startswith((LOCATION, RECORDED)) or key in PATHS
+        prefix = next((prefix for prefix in LOCATIONS if settings.startswith(prefix)), "")
+        text, local = settings.removeprefix(prefix), bool(prefix) or key in PATHS
         if text and local and Path(text).exists():
             yield settings, Path(text)

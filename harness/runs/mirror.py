@@ -142,6 +142,15 @@ class Mirror:
         for run_id, step in ((self.stage(name), 0), (self.run, self._order.index(name))):
             self.points(run_id, {key: [(step, float(value))] for key, value in numbers.items()})
 
+    def sids(self) -> None:
+        """The figures of the run's semantic IDs, those of a level under its number."""
+        quality = self.folder.manifest.get("tokenizer", {}).get("quality", {})
+        numbers: dict[str, float] = {}
+        for name, value in quality.items():
+            levels = value if isinstance(value, list) else None
+            numbers |= {f"SIDs.{name}.{n}": v for n, v in enumerate(levels, 1)} if levels else {f"SIDs.{name}": value}
+        self.points(self.run, {name: [(0, float(value))] for name, value in numbers.items()})
+
     def artifacts(self) -> None:
         """Log the files of the run whose content is not there yet."""
         client, known = self.store.client, dict(self.noted.get("artifacts") or {})
@@ -186,6 +195,7 @@ class Mirror:
                 if name in results:
                     self.result(name, results[name])
         if is_finished:
+            self.sids()
             self.artifacts()
         for name in begun:
             done = self.folder.finished(f"{name}/decode") is not None

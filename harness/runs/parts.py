@@ -12,7 +12,8 @@ from harness.components import Context, Part
 from harness.errors import BenchError, unknown
 from harness.plugins import Plugins
 from harness.runs import finished
-from harness.runs.config import Component, Stage
+from harness.runs.chosen import Component
+from harness.runs.config import Stage
 from harness.runs.run_directory import RunDirectory
 
 

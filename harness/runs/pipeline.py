@@ -26,11 +26,12 @@ from harness.plugins import Plugins
 from harness.runs import finished, identity, measuring, rehearsal
 from harness.runs.config import RunConfig, identified
 from harness.runs.continuation import Origin, take_over
-from harness.runs.contract import checked_facts, checked_sids
+from harness.runs.contract import checked_facts
 from harness.runs.edits import Edits
 from harness.runs.provenance import device_memory_gib, forget_device_peak, peak_memory_gib, provenance
 from harness.runs.run import Made, Prepared, Run, StageOf, without_test
-from harness.runs.run_directory import CONFIG, LOCK, METRICS, SEMANTIC_IDS, Clock, RunDirectory
+from harness.runs.run_directory import CONFIG, LOCK, METRICS, SEMANTIC_IDS, TOKENIZER, Clock, RunDirectory
+from harness.runs.tokenizing import tokenized
 
 ORDER = 2
 """The version of the order of samples: 2 is canonical; 1, the file's, is not noted."""
@@ -201,13 +202,26 @@ def _tokenize(run: Run, tokenizer: Any, edits: Edits) -> SemanticIds | None:
     if path.exists():
         prints = run.directory.manifest.get("fingerprints") or {}
         return SemanticIds.read(path, "delete the run's folder to start anew", prints.get("semantic_ids") or "")
-    assert run.config.tokenizer is not None
-    made = tokenizer.tokenize(without_test(run.dataset), run.config.seed, run.progress)
-    semantic_ids = checked_sids(made, len(run.dataset.items), run.config.tokenizer.name)
-    if semantic_ids is not None:
-        files.write_text(path, semantic_ids.to_json())
+    folder = run.directory.path / TOKENIZER
+    config, component = run.config, run.config.tokenizer
+    if component is None:
+        return None
+    made = tokenized(
+        component,
+        config.sids,
+        config.seed,
+        run.dataset,
+        run.plugins,
+        run.device,
+        folder,
+        run.progress,
+        tokenizer,
+    )
+    if made.semantic_ids is not None:
+        files.write_text(path, made.semantic_ids.to_json())
         edits.note("tokenize")
-    return semantic_ids
+        run.directory.note(tokenizer=made.facts)
+    return made.semantic_ids
 
 
 def _trained(prepared: Prepared) -> Any:

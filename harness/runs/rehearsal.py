@@ -20,15 +20,17 @@ from harness.errors import BenchError, ContractError
 from harness.evaluation.measure import Evaluated, value_of
 from harness.plugins import Plugin, Plugins
 from harness.progress import Progress
-from harness.runs.config import Component, ProbeSettings, RunConfig, Stage
-from harness.runs.contract import checked_facts, checked_sids
+from harness.runs.chosen import Component
+from harness.runs.config import ProbeSettings, RunConfig, Stage
+from harness.runs.contract import checked_facts
 from harness.runs.run import Made, Prepared, Run, without_test
 from harness.runs.run_directory import RunDirectory
+from harness.runs.tokenizing import tokenized
 from harness.runs.tracking import Tracker
 from harness.settings import settings as validated
 
 MENDS = {
-    "tokenize": "write def tokenize(self, dataset, seed, progress) and return SemanticIds, or None",
+    "tokenize": "write def tokenize(self, context) and return SemanticIds, or None",
     "build": "write def build(self, sid_tokens, special_tokens, texts, seed) and return (model, text tokenizer)",
     "check": "write def check(self, context), and raise BenchError for settings that do not fit the data",
     "fit": "write def fit(self, context), train, leave the model in context.directory, and return a dict of facts",
@@ -128,8 +130,11 @@ def miniature(
     semantic_ids = dataset.given
     if config.tokenizer is not None:
         with _fault(plugins, "tokenizer", config.tokenizer.name, "tokenize"):
-            given = made.tokenizer.tokenize(seen, config.seed, quiet)
-            semantic_ids = checked_sids(given, len(dataset.items), config.tokenizer.name)
+            given = tokenized(
+                config.tokenizer, config.sids, config.seed, dataset, plugins, device, folder / "tokenizer", quiet,
+                made.tokenizer,
+            )  # fmt: skip
+            semantic_ids = given.semantic_ids
     prepared = Prepared(run, made, semantic_ids, seen, at_log)
     with _fault(plugins, "decoder", config.decoder.name, "check"):
         if hasattr(made.decoder, "check"):

@@ -19,7 +19,8 @@ from harness.errors import BenchError, ContractError
 from harness.evaluation.validation import PROBED, validation_score
 from harness.plugins import Plugins
 from harness.progress import Progress
-from harness.runs.config import Component, RunConfig, Stage
+from harness.runs.chosen import Component
+from harness.runs.config import RunConfig, Stage
 from harness.runs.parts import BuiltParts
 from harness.runs.run_directory import RunDirectory, append_log
 from harness.runs.tracking import Tracker

@@ -83,6 +83,20 @@ class SidReport(Schema):
     source: str
 
 
+Level = Annotated[list[Count], Len(1, 2**20)]
+
+
+class TokenizerFacts(Schema):
+    """How semantic IDs came about and how good they are (:mod:`harness.runs.tokenizing`)."""
+
+    seconds: Seconds = 0.0
+    quality: dict[str, Finite | list[Finite]] = {}
+    repair: dict[str, Count | str] = {}
+    codes: Annotated[list[Level], Len(0, 8)] = []
+    groups: Annotated[list[Count], Len(0, 2**24)] = []
+    map: Annotated[list[Annotated[list[Finite], Len(3, 3)]], Len(0, 2**20)] = []
+
+
 class ComponentCode(Schema):
     """Where the code of a component came from."""
 
@@ -104,6 +118,7 @@ class Manifest(Schema):
     code: dict[str, dict[str, str]] = {}
     mlflow: dict[str, Any] = {}
     kept: dict[str, Kept] = {}
+    tokenizer: TokenizerFacts = TokenizerFacts()
 
 
 class NamedVersion(Schema):

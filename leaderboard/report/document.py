@@ -20,7 +20,7 @@ from harness.runs.run_directory import RunDirectory, read_log
 from harness.text import plain
 
 from ..record import Record
-from . import figures, sections
+from . import figures, sections, sid_section
 from .captions import caption
 from .sections import FIGURES, Pairs, reported_pairs
 from .systems import Recipe, recipes, same_versions, systems
@@ -108,6 +108,7 @@ def markdown(found: Sequence[Recipe], pairs: Pairs, drawn: set[str]) -> str:
     stages = [(recipe, stage) for recipe in found for stage in recipe.stages]
     made: dict[str, Callable[[], list[str]]] = {
         "Setup": lambda: ["## Setup", *sections.setup(found), caption(records)],
+        "Semantic IDs": lambda: sid_section.section(found, drawn),
         "stages": lambda: [
             part for recipe, stage in stages for part in sections.stage_of(recipe, stage, several, drawn)
         ],
@@ -138,6 +139,8 @@ def _figures(found: Sequence[Recipe], pairs: Pairs) -> dict[str, Callable[[], An
         drawn[f"cost-{protocol}"] = partial(figures.cost, last, protocol)
     drawn["levels"] = partial(figures.levels, shown)
     drawn["discrepancy"] = partial(figures.discrepancy, sections.of_last_stages(pairs))
+    if len(found) == 1:
+        drawn[sid_section.NAME] = partial(sid_section.figure, found[0].first)
     for recipe in found:
         for number, stage in enumerate(recipe.stages, start=1):
             if recipe.first.place.is_dir():

@@ -265,7 +265,7 @@ def segments(systems: Sequence[System], protocol: str) -> Figure | None:
     if not names:
         return None
     columns = 2
-    figure, places = _grid(math.ceil(len(names) / columns), columns, 4.7, 2.7)
+    figure, places = grid(math.ceil(len(names) / columns), columns, 4.7, 2.7)
     top = 0.0
     for axes, name in zip(places, names, strict=False):
         parts = shown[0].segments[name]
@@ -371,15 +371,15 @@ def _legend(axes: Axes, entries: int) -> None:
 
 
 def _axes(width: float, height: float) -> tuple[Figure, Any]:
-    figure, places = _grid(1, 1, width, height)
+    figure, places = grid(1, 1, width, height)
     return figure, places[0]
 
 
 def _panels(columns: int, width: float = 4.2, height: float = 3.0) -> tuple[Figure, list[Any]]:
-    return _grid(1, columns, width, height)
+    return grid(1, columns, width, height)
 
 
-def _grid(rows: int, columns: int, width: float, height: float) -> tuple[Figure, list[Any]]:
+def grid(rows: int, columns: int, width: float, height: float) -> tuple[Figure, list[Any]]:
     """A figure of panels of that size (inches), drawn without a display."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

@@ -30,5 +30,5 @@ def bench_methods():
     """The nano default, and the settings of the published replication."""
     from harness.recipes import shipped
 
-    names = ("minionerec", "minionerec-qwen2.5-1.5b")
+    names = ("minionerec", "minionerec-sft", "minionerec-qwen2.5-1.5b")
     return [shipped("methods", f"{name}.yaml") for name in names]

@@ -1,4 +1,4 @@
-"""``rqkmeans``: residual k-means on text embeddings, level by level (MiniOneRec's RQ-KMeans variant).
+"""``rqkmeans``: residual k-means on item vectors, level by level (MiniOneRec's RQ-KMeans; GRID's RK-means).
 
 Level l clusters what the centroids of the levels before it leave over.
 """
@@ -9,54 +9,67 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from harness.data.dataset import Dataset
-from harness.data.semantic_ids import MOST_LEVELS, SemanticIds
-from harness.data.texts import embed, item_texts
-from harness.errors import BenchError
-from harness.progress import Progress
+from harness.components import ItemContext
+from harness.data.semantic_ids import SemanticIds
+from harness.quantising.balanced import balanced_k_means
+from harness.quantising.clusters import Clusters, Engine, k_means
+from harness.quantising.quantisers import residual
 from harness.settings import setting
+
+from .of_vectors import VectorSettings, semantic_ids, vectors_of
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(VectorSettings):
     """Settings of the quantiser."""
 
-    levels: int = setting(3, "levels of the SID")
-    codes: int = setting(256, "codes a level, fewer where the catalogue is smaller")
-    embedder: str = setting("tfidf", "tfidf (latent semantic analysis), minilm (extra: text) or hf:PATH (mean pooling)")
-    dimensions: int = setting(
-        256, "dimensions kept of the tfidf embedding", ("embedder is tfidf", lambda s: s.embedder == "tfidf")
-    )
     iterations: int = setting(100, "k-means iterations a level, at most")
+    normalise: bool = setting(False, "bring what is left to length 1 before each level (GRID's RK-means)")
+    engine: Engine = setting("auto", "sklearn, or faiss (extra: faiss); auto: faiss where it is installed")
 
 
 class RqKmeansTokenizer:
-    """Residual k-means of scikit-learn."""
+    """Residual k-means; mini-batches for catalogues of more than 200,000 items."""
 
-    Settings = Settings
+    Settings: type = Settings
     small = {"codes": 16, "embedder": "tfidf", "dimensions": 16, "iterations": 5}
+    name = "rqkmeans"
 
     def __init__(self, settings: Settings):
-        if not 1 <= settings.levels <= MOST_LEVELS or settings.codes < 2:
-            raise BenchError(f"tokenizer: levels must lie in 1–{MOST_LEVELS} and codes be at least 2")
         self.settings = settings
 
-    def tokenize(self, dataset: Dataset, seed: int, progress: Progress) -> SemanticIds:
-        """Codes of every item; items with equal texts share a SID."""
-        from sklearn.cluster import KMeans
+    def tokenize(self, context: ItemContext) -> SemanticIds:
+        """Codes of every item; items of equal vectors share a SID."""
+        s, bar = self.settings, context.progress
+        vectors = vectors_of(context, s)
 
-        texts = item_texts(dataset.items)
-        if not any(texts):
-            raise BenchError(f"{dataset.category} has no item texts; rqkmeans needs titles or descriptions")
-        residual = embed(texts, self.settings.embedder, self.settings.dimensions, seed, "tokenizer.embedder").astype(
-            np.float32
-        )
-        codes = np.zeros((len(texts), self.settings.levels), dtype=np.int32)
-        for level in progress.over(range(self.settings.levels), self.settings.levels, "rqkmeans", "level"):
-            clusters = min(self.settings.codes, len(np.unique(residual, axis=0)))
-            means = KMeans(
-                clusters, n_init=1, max_iter=self.settings.iterations, random_state=(seed + level) % 2**32
-            ).fit(residual)
-            codes[:, level] = means.labels_
-            residual = residual - means.cluster_centers_[means.labels_]
-        return SemanticIds(codes, f"rqkmeans ({self.settings.embedder})")
+        def cluster(left: np.ndarray, level: int) -> Clusters:
+            return self.cluster(left, context.seed + level)
+
+        levels = bar.over(range(s.levels), s.levels, self.name, "level")
+        return semantic_ids(residual(vectors, levels, cluster, s.normalise).codes, self.name, s)
+
+    def cluster(self, left: np.ndarray, seed: int) -> Clusters:
+        """One level's clusters."""
+        s = self.settings
+        return k_means(left, s.codes, seed % 2**32, s.iterations, s.engine)
+
+
+@dataclass(frozen=True)
+class BalancedSettings(VectorSettings):
+    """Settings of the balanced quantiser."""
+
+    iterations: int = setting(12, "balanced k-means iterations a level, at most")
+    normalise: bool = setting(False, "bring what is left to length 1 before each level")
+
+
+class BalancedTokenizer(RqKmeansTokenizer):
+    """Residual k-means whose clusters differ in size by one item at most, by optimal assignment."""
+
+    Settings = BalancedSettings
+    small = {"codes": 16, "embedder": "tfidf", "dimensions": 16, "iterations": 2}
+    name = "rqkmeans-balanced"
+
+    def cluster(self, left: np.ndarray, seed: int) -> Clusters:
+        """One level's clusters."""
+        return balanced_k_means(left, self.settings.codes, seed, self.settings.iterations)

@@ -245,6 +245,12 @@ SCORE = command(
     "score", "FILE", "--category", "Prep", "--name", "Theirs", "--data-dir", "WORLD/prepared", "--runs", "WORLD/scored",
     "--no-mlflow", "--no-figures", "--quiet",
 )  # fmt: skip
+BUILD = command(
+    "sids", "build", "--category", "Toy", "--data-dir", "WORLD/data", "--set", "embedder=npy:FILE", "--set", "codes=4",
+    "--quiet",
+)  # fmt: skip
+SHOW_SIDS = command("sids", "show", "FILE", "--format", "json")
+REPAIR = command("sids", "repair", "FILE", "--repair", "zcr", "--output", "WORLD/repaired.json", "--force")
 VALIDATE_SEQUENCES = command("data", "validate", "Seq", "--data-dir", "WORLD/sequences")
 MEASURE = of_run("results", "measure", "RUN", "--data-dir", "WORLD/data", "--no-figures")
 SHOW = of_run("show", "run", "RUN")
@@ -293,5 +299,7 @@ KINDS = (
     Kind("rankings made elsewhere, JSON lines", "raw/rankings.jsonl", "jsonl", {"score": SCORE}),
     Kind("catalogue", "files/catalogue.yaml", "yaml", {"fetch": catalogue}),
     Kind("checksums of raw files", "files/raw/checksums.json", "json", {"prepare": learnt}, OF_RUNS),
+    Kind("vectors of items", "files/vectors.npy", "binary", {"sids": BUILD}),
+    Kind("index, shown", "data/index/Toy.index.json", "json", {"sids": SHOW_SIDS, "repair": REPAIR}, OF_DATA),
     Kind("index of sequences", "sequences/Seq.index.json", "json", {"validate": VALIDATE_SEQUENCES}, OF_DATA),
 )  # fmt: skip

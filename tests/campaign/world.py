@@ -60,6 +60,7 @@ def build(world: Path) -> None:
         '- source: {id: me, what: "a table"}\n  category: Toy\n  columns: [HR@5, NDCG@5, HR@10]\n'
         "  rows: {good: [0.1, 0.08, 0.12], other: [0.2, 0.1, 0.3]}\n"
     )
+    np.save(world / "files/vectors.npy", rng.normal(size=(ITEMS, 6)).astype(np.float32))
     shutil.copy(recipes.shipped("catalogue.yaml"), world / "files/catalogue.yaml")
     (world / "files/raw").mkdir()
     (world / "files/raw/checksums.json").write_text(json.dumps({f"https://a/{n}.gz": f"{n}" * 64 for n in range(3)}))

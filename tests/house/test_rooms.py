@@ -16,7 +16,7 @@ ENTRIES = {
     "progress", "recipes", "settings", "sources", "testing", "version",
 }  # fmt: skip
 """The files at the root of ``harness``: what a plugin author or the command line starts from."""
-SAME_NOUN = {"plugins", "caser", "run", "show", "tune", "report", "leaderboard", "results", "suite", "data"}
+SAME_NOUN = {"plugins", "caser", "run", "show", "tune", "report", "leaderboard", "results", "suite", "data", "sids"}
 """Names that stand for one noun wherever they stand: a command's file is called what the command is."""
 
 

@@ -32,6 +32,7 @@ SID = [*NANO, *SFT, "decoder.beams=30", "probe.beams=10"]
 GRPO = ["grpo.batch=64", "grpo.generations=4", "grpo.epochs=0.5", "grpo.eval_every=1"]
 LANGUAGE = {
     "minionerec": [*SID, *GRPO],
+    "minionerec-sft": SID,
     "minionerec-memory": [*SID, *GRPO, "memory.candidates=30"],
     "lcrec": [*SID, "sft.tasks={next_sid: 1, title_to_sid: 0.5, titles_to_sid: 0.2}"],
     "sdpo": [*SID, "sdpo.batch=32", "sdpo.negatives=3", "sdpo.epochs=0.5", "sdpo.eval_every=1"],
