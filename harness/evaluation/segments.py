@@ -57,9 +57,17 @@ def segmentations(
 def bought(train: Samples, n_items: int) -> np.ndarray:
     """How often each item was bought in train ``[n_items]``: as a target, and as a user's first purchase.
 
-    A first purchase is no target; it is the one item of a history of length 1.
+    A first purchase is no target; it is the one item of a history of length 1. Where histories are cut to one item all
+    are of length 1: then it is what stands in one more history of the user than it is a target.
     """
     first = train.histories.items[train.histories.lengths == 1, 0]
+    if train.histories.items.shape[1] == 1:
+        users = train.user_numbers.astype(np.int64)
+        before, counts = np.unique(users * n_items + train.histories.items[:, 0], return_counts=True)
+        targets, again = np.unique(users * n_items + train.targets, return_counts=True)
+        place = np.minimum(np.searchsorted(targets, before), len(targets) - 1)
+        left = counts - np.where(targets[place] == before, again[place], 0)
+        first = np.repeat(before % n_items, np.maximum(left, 0))
     return np.bincount(train.targets, minlength=n_items) + np.bincount(first, minlength=n_items)
 
 

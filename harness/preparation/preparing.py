@@ -57,6 +57,7 @@ def prepare(
     table = Table.of(purchases.look_at(tables, made.encoding), made) if tables else None
     if made.titles == "clean" and table is None:
         raise BenchError("prepare.titles = clean is a rule for items' titles; give their file: --items FILE")
+    _each_once(interactions)
     sources = purchases.look_at(interactions, made.encoding)
     reader = purchases.Reader(sources, made, table.wanted(left_out) if table and made.titles == "clean" else None)
     with files.made_for(output):
@@ -107,6 +108,16 @@ def _made(
         text = yaml.safe_dump(manifest, sort_keys=False, allow_unicode=True, width=120)
         files.write_text(folder / prepared.MANIFEST, text)
     return Prepared(target, manifest)
+
+
+def _each_once(paths: list[Path]) -> None:
+    """Refuse a file of purchases that is given twice, under whatever name."""
+    known: dict[str, Path] = {}
+    for path in paths:
+        if path.is_file() and sum(p.is_file() and p.stat().st_size == path.stat().st_size for p in paths) > 1:
+            before = known.setdefault(files.sha256(path), path)
+            if before is not path:
+                raise BenchError(f"{path} holds what {before} holds: its purchases would count twice; give it once")
 
 
 def _replaceable(target: Path, force: bool) -> None:

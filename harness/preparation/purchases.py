@@ -109,6 +109,7 @@ class Reader:
         self.read = 0
         self.left_out: Counter[str] = Counter()
         self.unit = ""
+        self.looks = ""
         self.timed = any(chosen.time for chosen in self.chosen)
         without = next((s.path for s, c in zip(sources, self.chosen, strict=True) if not c.time), None)
         if self.timed and without is not None:
@@ -182,16 +183,16 @@ class Reader:
             return _dates(values, known, source, first, name), known
         unit = self.made.unit if self.made.unit != "auto" else ""
         numbers = values.fill_null(0).to_numpy()
-        if known.any() and not unit:
-            self.unit = self.unit or unit_of(numbers[known.argmax()])
+        if known.any():
+            self.looks = self.looks or unit_of(numbers[known.argmax()])  # also where a unit is named: are all alike?
             for extreme in (numbers[known].max(), numbers[known].min()):
-                if unit_of(extreme) != self.unit:
+                if unit_of(extreme) != self.looks:
                     row = first + int((known & (numbers == extreme)).argmax())
                     raise BenchError(
-                        f"{source.path} row {row}: {name} {extreme} is no time in {self.unit} as those before it; "
-                        "write all in one unit, or name it: --set unit=ms"
+                        f"{source.path} row {row}: {name} {extreme} is no time in {self.looks} as those before it; "
+                        "write all in one unit"
                     )
-        self.unit = unit or self.unit or "s"
+        self.unit = unit or self.looks or "s"
         return _microseconds(numbers, known, self.unit, source, first, name), known
 
 

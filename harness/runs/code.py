@@ -31,6 +31,7 @@ NO_RESULT_HANGS_ON = {
     "harness.text.plain",
 }  # fmt: skip
 """Modules that find, name, read and write things: no number is computed in them."""
+REPAIRS = "quantising/collisions.py"
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,11 @@ def of_run(config: RunConfig, layout: str, plugins: Plugins) -> dict[str, Code]:
             if component is not None
         ]
     used.append(("decoder", "decoder", config.decoder.name))
-    return {label: of_component(kind, name, plugins) for label, kind, name in used if kind != "run"}
+    found = {label: of_component(kind, name, plugins) for label, kind, name in used if kind != "run"}
+    if config.sids.repair != "none":
+        own = closure(HARNESS / REPAIRS, HOME)
+        found["tokenizer, repair"] = Code(config.sids.repair, CORE.version, "genrec-bench", own)
+    return found
 
 
 def _trainer_of(part: Component, plugins: Plugins) -> tuple[str, str]:

@@ -184,6 +184,8 @@ def prepare(path: Path, artifact_root: Path, say: Callable[[str], None]) -> None
         if _whole(path):
             return
         if path.exists():
+            if foreign := _of_another(path):
+                raise BenchError(f"{path} is another program's database (it has a table {foreign}); name another file")
             aside = next(
                 p for n in range(1, 10_000) if not (p := path.with_name(f"{path.name}.half-made-{n}")).exists()
             )
@@ -257,6 +259,17 @@ def _whole(path: Path) -> bool:
         return False
     finally:
         connection.close()
+
+
+def _of_another(path: Path) -> str:
+    """A table of a database that holds tables and none of MLflow's; empty where it is none."""
+    try:
+        with contextlib.closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=1)) as opened:
+            tables = {name for (name,) in opened.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    except sqlite3.Error:
+        return ""
+    own = {"alembic_version", "experiments", "runs", "metrics", "params", "tags", "experiment_tags", "latest_metrics"}
+    return "" if tables & own else min(tables, default="")
 
 
 def _newest_version() -> str:

@@ -29,6 +29,9 @@ from harness.runs.chosen import Component, SidSettings, named
 from harness.runs.contract import checked_sids
 from harness.runs.run_directory import append_log
 
+LARGEST = 1e15
+"""Above it squares sum to more than float32 holds."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Tokenized:
@@ -200,4 +203,9 @@ def checked_vectors(made: Any, n_items: int, component: Component) -> np.ndarray
     bad = ~np.isfinite(made).all(axis=1)
     if bad.any():
         raise ContractError(f"{who}: the vector of item {int(bad.argmax())} holds NaN or infinity; mend it")
+    large = np.abs(made).max(initial=0)
+    if large > LARGEST:
+        raise ContractError(
+            f"{who} gave {large:.3g}; numbers above {LARGEST:g} have no distances in float32: scale them"
+        )
     return np.ascontiguousarray(made, dtype=np.float32)

@@ -34,7 +34,7 @@ class ArrayFile:
         """
         try:
             found = np.load(self.path, allow_pickle=False, mmap_mode="r")
-        except (OSError, ValueError, EOFError) as error:
+        except Exception as error:  # a damaged header fails in whatever way
             reason = error.strerror if isinstance(error, OSError) and error.strerror else " ".join(str(error).split())
             raise BenchError(
                 f"{self.path} is no NumPy file that can be read ({reason[:120]}); write it with np.save"

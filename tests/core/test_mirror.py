@@ -253,3 +253,14 @@ def test_a_folder_that_an_address_cannot_hold_is_said_and_nothing_beside_it_is_t
 )  # fmt: skip
 def test_no_form_of_an_address_shows_its_secret(address, monkeypatch):
     assert "hunter2" not in masked(f"MLflow at {address} failed")
+
+
+def test_a_database_of_another_program_is_left_alone(tmp_path, capsys):
+    import sqlite3
+
+    with sqlite3.connect(tmp_path / "mlflow.db") as other:
+        other.execute("CREATE TABLE notes (text)")
+    before = (tmp_path / "mlflow.db").read_bytes()
+    run(tmp_path)
+    assert "another program's database (it has a table notes)" in capsys.readouterr().err
+    assert (tmp_path / "mlflow.db").read_bytes() == before and not list(tmp_path.glob("*half-made*"))

@@ -401,17 +401,17 @@ def test_a_runs_config_file_repeats_it(finished, tmp_path):
     assert rankings(only(tmp_path / "runs")) == rankings(directory)
 
 
-def test_the_tokenizer_sees_no_test_sample(plugins, tiny, tmp_path, monkeypatch):
+def test_the_tokenizer_sees_train_alone(plugins, tiny, tmp_path, monkeypatch):
     seen = []
     given = plugins.get("tokenizer", "given")
     real = given.tokenize
-    monkeypatch.setattr(given, "tokenize", lambda self, dataset, *a: seen.append(dataset) or real(self, dataset, *a))
+    monkeypatch.setattr(given, "tokenize", lambda self, context: seen.append(context.dataset) or real(self, context))
     config = resolve(plugins.get("method", "popularity"), "Synthetic", 1, [], plugins)
     run = pipeline.Run(
         config, tiny, plugins, RunDirectory(tmp_path / "r"), Progress(True), "cpu", Tracker(tmp_path, False)
     )
     pipeline.execute(run)
-    assert [len(d.test) for d in seen] == [0]
+    assert [(len(d.valid), len(d.test), len(d.train)) for d in seen] == [(0, 0, len(tiny.train))]
     assert seen[0].oracle is None
 
 

@@ -9,8 +9,8 @@ import pytest
 from harness.data import categories
 from harness.errors import BenchError
 from harness.progress import Progress
+from harness.runs import chosen, pipeline
 from harness.runs import config as config_module
-from harness.runs import pipeline
 from harness.runs.config import resolve
 from harness.runs.run_directory import RunDirectory
 from harness.runs.tracking import Tracker
@@ -122,14 +122,15 @@ class Seen:
             class Noted(key):
                 def __getattribute__(self, name):
                     caller = sys._getframe(1).f_code.co_filename
-                    if name in names and not caller.endswith(("dataclasses.py", "/runs/config.py")):
+                    if name in names and not caller.endswith(("dataclasses.py", "/runs/config.py", "/runs/chosen.py")):
                         seen.add((key, name))
                     return super().__getattribute__(name)
 
             object.__setattr__(made, "__class__", Noted)
             return made
 
-        monkeypatch.setattr(config_module, "settings", noted)
+        for module in (config_module, chosen):
+            monkeypatch.setattr(module, "settings", noted)
 
 
 @pytest.mark.parametrize("method", [*LANGUAGE, "tiger"])

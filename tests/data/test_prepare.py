@@ -660,3 +660,18 @@ def test_an_export_that_fails_leaves_no_folder(tmp_path):
     into = ["--data-dir", str(tmp_path), "--output", str(tmp_path / "new/out")]
     found = CliRunner().invoke(cli, ["data", "export", "Mine", "--format", "s3rec", "--set", "max_history=50", *into])
     assert found.exit_code != 0 and not (tmp_path / "new").exists()
+
+
+def test_a_file_that_is_given_twice_is_refused(tmp_path):
+    path = as_csv(tmp_path / "a.csv")
+    (tmp_path / "copy.csv").write_bytes(path.read_bytes())
+    for second in (path, tmp_path / "copy.csv"):
+        assert "count twice; give it once" in fails(path, second, "--name", "Mine", "--output", tmp_path / "out")
+
+
+def test_two_units_in_two_files_are_refused_also_where_one_is_named(tmp_path):
+    seconds = lines(tmp_path, HEADER + "u,i,1500000000\nu,j,1500000100\n")
+    (tmp_path / "b.csv").write_text(HEADER + "v,i,1500000000000\nv,j,1500000100000\n")
+    for more in ([], ["--set", "unit=ms"]):
+        message = fails(seconds, tmp_path / "b.csv", "--name", "Mine", "--output", tmp_path / "out", *more)
+        assert "b.csv row 2: timestamp 1500000100000 is no time in s as those before it" in message

@@ -7,6 +7,7 @@ import re
 import numpy as np
 import pytest
 
+from harness.data import categories
 from harness.data.rankings import Rankings
 from harness.data.semantic_ids import SemanticIds
 from harness.errors import BenchError
@@ -209,3 +210,17 @@ def test_the_page_unfolds_to_means_over_seeds(runs):
     each = [record.stages["grpo"]["levels"]["cumulative"]["1"]["L1"] for record in (runs["model"], runs["other"])]
     shown = {stage["name"]: stage["levels"] for stage in told["stages"]}
     assert each[0] != each[1] and shown["grpo"]["cumulative"]["1"]["L1"] == pytest.approx(sum(each) / 2)
+
+
+def test_first_purchases_are_counted_where_histories_are_cut_to_one_item(plugins, tmp_path):
+    """A segment of a target's purchases does not hang on how long histories may be."""
+    (tmp_path / "Toy").mkdir()
+    rng = np.random.default_rng(0)
+    sequences = {str(user): rng.permutation(30)[: rng.integers(4, 9)].tolist() for user in range(40)}
+    (tmp_path / "Toy/Toy.inter.json").write_text(json.dumps(sequences))
+    counted = [
+        bought(categories.read(plugins, "Toy", str(tmp_path), {"max_history": longest}).train, 30)
+        for longest in (1, 2, 20)
+    ]
+    assert all(np.array_equal(counted[0], other) for other in counted[1:])
+    assert counted[0].sum() == sum(len(sequence) - 2 for sequence in sequences.values())

@@ -9,8 +9,9 @@ from harness.data.dataset import Items
 from harness.errors import BenchError, ContractError
 from harness.plugins import load
 from harness.progress import Progress
-from harness.runs import tokenizing
+from harness.runs import code, tokenizing
 from harness.runs.chosen import tokenizer_of
+from harness.runs.config import resolve
 from harness.runs.run_directory import RunDirectory
 from tests.commands import bench_run, only_run, run_whole
 
@@ -261,3 +262,23 @@ def test_a_run_from_vectors_to_record(tmp_path):
     assert "repair: zcr" in config
     again = bench_run(tmp_path, folder / "config.yaml")
     assert again.exit_code == 0 and only_run(tmp_path)[0] == folder  # the same run, finished
+
+
+def test_the_code_of_a_repair_and_of_an_embedder_counts(plugins):
+    """An edit to either makes the semantic IDs of a run stale; the figures that they are told in change nothing."""
+
+    def resolved(*sets):
+        return resolve(plugins.get("method", "tiger"), "Synthetic", 1, sets, plugins)
+
+    def modules(*sets):
+        config = resolved(*sets)
+        return set(code.of_step("tokenize", config, code.of_run(config, "synthetic", plugins)))
+
+    assert not any("quantising" in name for name in modules())
+    assert "harness.quantising.collisions" in modules("tokenizer.repair=zcr")
+    assert {"plugins.embedders.together", "harness.quantising.vae"} <= modules(
+        "tokenizer=fused", "tokenizer.of={rqvae: {epochs: 3}}"
+    )
+    plain, repaired = resolved(), resolved("tokenizer.repair=zcr")
+    assert plain.hash() != repaired.hash() and plain.hash() == resolved("tokenizer.figures=tfidf").hash()
+    assert "repair" not in plain.as_dict()["tokenizer"] and repaired.as_dict()["tokenizer"]["repair"] == "zcr"
