@@ -65,6 +65,7 @@ def prepare(
     kept = ", ".join(f"{number:,} {what}" for what, number in found["kept"].items())
     samples = ", ".join(f"{split} {number:,}" for split, number in found["samples"].items())
     click.echo(f"{done.folder}: {kept}; {samples}; rules {found['recipe']} {found['version']}")
+    click.echo(f"times: {found['times']}")
     where = "" if Path(output) == Path("data") else f" --data-dir {shlex.quote(output)}"
     click.echo(f"next: bench run --method skip-markov --category {shlex.quote(name)}{where}")
 

@@ -100,6 +100,7 @@ def read(
         mend = f"(looked in {looked}; give --data-dir or set {ENVIRONMENT_VARIABLE}, or use the embedded Synthetic)"
         raise unknown("category", name, categories, mend)
     category = categories[name]
+    _alone(plugins, category)
     reader = plugins.get("dataset", category.layout)
     made = reader(validated(reader, settings, "dataset"))
     cache = read_cache.Cache(roots(None)[-1], category.root, name, made)
@@ -110,6 +111,26 @@ def read(
         collected.stop_on_errors()
         cache.keep(dataset)
     return dataset.with_caption("; ".join(c for c in (dataset.caption, _published(dataset)) if c))
+
+
+def _alone(plugins: Plugins, category: Category) -> None:
+    """Refuse a category that one data directory holds in two layouts: which is meant?
+
+    Raises:
+        BenchError: it does; names both.
+    """
+    if category.root is None:
+        return
+    layouts = [
+        layout
+        for layout in plugins.registry("dataset")
+        if category.name in _listed(plugins.get("dataset", layout), layout, category.root)
+    ]
+    if len(layouts) > 1:
+        raise BenchError(
+            f"{category.root} holds {category.name} in {len(layouts)} layouts ({', '.join(layouts)}); leave one of "
+            "them, or name the folder of one as --data-dir"
+        )
 
 
 def read_if_here(plugins: Plugins, name: str, data_dir: str | None, settings: dict[str, Any]) -> Dataset | None:

@@ -14,6 +14,7 @@ from harness.errors import unknown
 from harness.text.parsing import decode, parse_json
 
 REGENERATE = "fetch the file again"
+OWN = "a published file: fetch it again; files of your own: bench data prepare makes a category of them"
 ITEM_IDS = ("id", "asin", "parent_asin")
 """Keys of an item's own id at its source."""
 
@@ -48,7 +49,11 @@ def read_text(path: Path, problems: Problems) -> str | None:
         if path.exists() and not path.is_file():
             problems.error(path, None, "is no file", "put the file there")
             return None
-        return decode(path.read_bytes())
+        content = path.read_bytes()
+        if content[:2] == b"\x1f\x8b":
+            problems.error(path, None, "is gzipped", "unpack it (gunzip), or make a category of it: bench data prepare")
+            return None
+        return decode(content)
     except FileNotFoundError:
         problems.error(path, None, "the file is missing", REGENERATE)
     except OSError as error:

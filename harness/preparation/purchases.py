@@ -55,7 +55,12 @@ def column(source: raw.Source, role: str, wanted: str, candidates: tuple[str, ..
         if wanted not in names:
             raise unknown("column", wanted, names, f"of {source.path} (prepare.{role})")
         return names[wanted]
-    found = next((names[name] for name in candidates if name in names), "")
+    known = [name for name in candidates if name in names]
+    if role == "time" and len(known) > 1:
+        raise BenchError(
+            f"{source.path} has {len(known)} columns of known names for the time ({', '.join(known)}); name one: --time"
+        )
+    found = names[known[0]] if known else ""
     if not found and needed:
         there = ", ".join(source.names)[:200]
         option = {"user": "--user", "item": "--item"}.get(role, f"--set {role}=")

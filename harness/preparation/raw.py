@@ -191,10 +191,11 @@ def _blocks(source: Source) -> Iterator[tuple[int, bytes]]:
                     )
                 continue
             block, rest = rest + whole + newline, left
-            yield line, block if plain else _decoded(block, source.path, line, source.encoding).encode()
+            text = _decoded(block, source.path, line, source.encoding)  # also where it is kept as it is
+            yield line, block if plain else text.encode()
             line += block.count(b"\n")
     if rest.strip():
-        yield line, (rest if plain else _decoded(rest, source.path, line, source.encoding).encode()) + b"\n"
+        yield line, _decoded(rest, source.path, line, source.encoding).encode() + b"\n"
 
 
 def _json(source: Source, columns: list[str], ratings: str) -> Iterator[pa.RecordBatch]:
@@ -204,6 +205,7 @@ def _json(source: Source, columns: list[str], ratings: str) -> Iterator[pa.Recor
     schema = pa.schema([(column, pa.string()) for column in columns])
     kinds: dict[str, pa.DataType] = {}
     for line, block in blocks(source):
+        _keys_once(source, line, block, columns)
         if not kinds:
             kinds = _kinds(block.split(b"\n", 1)[0], columns, ratings)
             schema = pa.schema(list(kinds.items()))
@@ -215,6 +217,31 @@ def _json(source: Source, columns: list[str], ratings: str) -> Iterator[pa.Recor
         except pa.ArrowException:
             table = pa.Table.from_batches([_slowly(source, line, block, columns, json.loads)])
         yield from table.combine_chunks().to_batches()
+
+
+def _keys_once(source: Source, line: int, block: bytes, columns: list[str]) -> None:
+    """Refuse an object that has one of its columns twice: the readers would take the last without a word.
+
+    Objects are looked at one by one only where a block names a column more often than it has lines.
+    """
+    rows = block.count(b"\n")
+    named = ((f'"{column}":'.encode(), f'"{column}" :'.encode()) for column in columns)
+    if all(block.count(close) + block.count(apart) <= rows for close, apart in named):
+        return
+
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        names = [name for name, _ in pairs]
+        twice = next((name for name in names if name in columns and names.count(name) > 1), None)
+        if twice is not None:
+            raise ValueError(f"the key {twice!r:.60} stands twice")
+        return dict(pairs)
+
+    for number, one in enumerate(block.split(b"\n"), start=line):
+        try:
+            json.loads(one, object_pairs_hook=once) if one.strip() else None
+        except ValueError as error:
+            if "stands twice" in str(error):
+                raise BenchError(f"{source.path} line {number}: {error} in one object; leave one of them") from None
 
 
 def _kinds(first: bytes, columns: list[str], ratings: str) -> dict[str, pa.DataType]:

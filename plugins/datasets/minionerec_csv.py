@@ -20,6 +20,7 @@ from annotated_types import Ge, Le
 from harness.data.dataset import MAX_HISTORY, Dataset, Items, Samples
 from harness.data.problems import Problems
 from harness.data.reading import (
+    OWN,
     REGENERATE,
     USERS,
     check_leakage,
@@ -122,11 +123,11 @@ class MiniOneRecReader:
             sids, titles = self._info(info, problems)
             if items is None:
                 items = Items(titles, [""] * len(titles), [""] * len(titles), [""] * len(titles))
-            elif len(titles) != len(items):
+            elif len(titles) != len(items) and not problems.number("error"):  # else it was not read to its end
                 problems.error(info, None, f"has {len(titles)} items, {texts.name} {len(items)}", REGENERATE)
             else:
                 self._compare(info, texts, titles, items.titles, problems)
-        if items is None:
+        if items is None and not problems.number("error"):
             problems.error(texts, None, "no item texts: neither this file nor an info text is there", REGENERATE)
         problems.stop_on_errors()
         assert items is not None
@@ -197,13 +198,12 @@ class MiniOneRecReader:
                 continue
             if not isinstance(row, list) or not all(type(item) is int for item in row):
                 what = f"history_item_id '{cells[i][:60]}' is not a list of item ids"
-                problems.error(path, i + 1, what, "item ids are numbers from 0, not ASINs or titles: " + REGENERATE)
+                problems.error(path, i + 1, what, "item ids are numbers from 0, not ASINs or titles: " + OWN)
                 rows[i] = _UNREAD
             elif not 1 <= len(row) <= limit:
                 rows[i] = _UNREAD
-                problems.error(
-                    path, i + 1, f"history has {len(row)} items, allowed are 1–{limit}", f"keep the last {limit}"
-                )
+                mend = f"keep the last {limit}" if row else "leave the row out: nothing is known before its target"
+                problems.error(path, i + 1, f"history has {len(row)} items, allowed are 1–{limit}", mend)
             elif min(row) < 0 or max(row) >= n_items:
                 bad = min(row) if min(row) < 0 else max(row)
                 rows[i] = _UNREAD
@@ -276,8 +276,10 @@ def _table(path: Path, problems: Problems) -> dict[str, list[str]] | None:
         header = next(reader, [])
         for column in {**dict.fromkeys(_COLUMNS), **dict.fromkeys(header)}:
             if header.count(column) != 1:
-                what = f"has the column {column[:60]} twice" if column in header else f"lacks the column {column}"
-                problems.error(path, None, what, REGENERATE)
+                there = ", ".join(cell[:30] for cell in header)[:160] or "nothing"
+                lacks = f"lacks the column {column}; its first line holds {there}"
+                what = f"has the column {column[:60]} twice" if column in header else lacks
+                problems.error(path, None, what, OWN)
                 return None
         for row in reader:
             if not row:

@@ -675,3 +675,45 @@ def test_two_units_in_two_files_are_refused_also_where_one_is_named(tmp_path):
     for more in ([], ["--set", "unit=ms"]):
         message = fails(seconds, tmp_path / "b.csv", "--name", "Mine", "--output", tmp_path / "out", *more)
         assert "b.csv row 2: timestamp 1500000100000 is no time in s as those before it" in message
+
+
+def as_lines(rows):
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+
+
+def test_json_lines_in_another_encoding_are_named_and_read_where_it_is_named(tmp_path):
+    rows = [{"user_id": f"u{n % 9}", "item_id": "naïve" if n > 30 else f"i{n % 7}", "timestamp": 1_500_000_000 + n}
+            for n in range(60)]  # fmt: skip
+    (tmp_path / "a.json").write_bytes(as_lines(rows).encode("latin-1"))
+    message = fails(tmp_path / "a.json", "--name", "Mine", "--output", tmp_path / "out", "--set", "incomplete=drop")
+    assert "a.json line 32 is no utf-8" in message and "encoding=latin-1" in message
+    done = run(tmp_path / "a.json", "--name", "Mine", "--output", tmp_path / "out", "--set", "encoding=latin-1")
+    assert done.exit_code == 0 and "naïve" in read(tmp_path / "out/Mine")[0].ids
+
+
+def test_a_key_that_stands_twice_in_an_object_is_named(tmp_path):
+    rows = [{"user_id": f"u{n % 9}", "item_id": f"i{n % 7}", "timestamp": 1_500_000_000 + n} for n in range(40)]
+    text = as_lines(rows).replace('"timestamp": 1500000020', '"timestamp": 5, "timestamp": 1500000020')
+    (tmp_path / "a.json").write_text(text)
+    message = fails(tmp_path / "a.json", "--name", "Mine", "--output", tmp_path / "out")
+    assert "a.json line 21: the key 'timestamp' stands twice" in message
+    nested = [row | {"style": {"user_id": "x"}} for row in rows]  # another object's key is its own
+    (tmp_path / "b.json").write_text(as_lines(nested))
+    assert run(tmp_path / "b.json", "--name", "Mine", "--output", tmp_path / "out").exit_code == 0
+
+
+def test_two_columns_for_one_time_are_asked_about_and_none_is_said(tmp_path):
+    (tmp_path / "a.csv").write_text("user_id,item_id,time,timestamp\n" + "u,i,1,1500000000\nu,j,2,1500000100\n" * 3)
+    assert "(timestamp, time); name one: --time" in fails(tmp_path / "a.csv", "--name", "M", "--output", tmp_path / "o")
+    (tmp_path / "b.csv").write_text(
+        "user_id,item_id,when\n" + "".join(f"u{n % 3},i{n},2017-01-01\n" for n in range(12))
+    )
+    done = run(tmp_path / "b.csv", "--name", "M", "--output", tmp_path / "o")
+    assert "times: none: the order of the file" in done.output
+
+
+def test_one_category_in_two_layouts_of_one_folder_is_refused(tmp_path):
+    run(as_csv(tmp_path / "a.csv"), "--name", "Mine", "--output", tmp_path)
+    (tmp_path / "Mine/Mine.inter.json").write_text(json.dumps({str(u): [0, 1, 2, u % 3] for u in range(9)}))
+    done = CliRunner().invoke(cli, ["data", "show", "Mine", "--data-dir", str(tmp_path)])
+    assert done.exit_code == 2 and "holds Mine in 2 layouts" in done.output
