@@ -64,21 +64,22 @@ class MiniOneRecReader:
 
     @staticmethod
     def categories(root: Path | None) -> list[str]:
-        """Categories with a CSV in a ``train`` folder."""
+        """Categories with a CSV in a ``train``, ``valid`` or ``test`` folder; reading says which is missing."""
         if root is None:
             return []
         names = []
         for folder in folders(root):
-            for path in sorted(folder.glob("train/*.csv")):
+            for path in (path for split in SPLITS for path in sorted(folder.glob(f"{split}/*.csv"))):
                 match = re.fullmatch(rf"(.+?){_SUFFIX}\.csv", path.name)
-                if match:
+                if match and match[1] not in names:
                     names.append(match[1])
         return names
 
     def read(self, root: Path | None, category: str, problems: Problems) -> Dataset:
         """The dataset, with the checks that ``bench data validate`` lists."""
         assert root is not None
-        folder = folder_of((f for f in folders(root) if self._files(f / "train", category, ".csv")), category, problems)
+        there = (f for f in folders(root) if any(self._files(f / split, category, ".csv") for split in SPLITS))
+        folder = folder_of(there, category, problems)
         files = {name: self._file(folder / name, category, ".csv", problems) for name in SPLITS}
         items, info = self._items(folder, category, problems)
         index_path = folder / "index" / f"{category}.index.json"
@@ -91,12 +92,12 @@ class MiniOneRecReader:
                 problems.error(folder / name / f"{category}.csv", None, "the file is missing", REGENERATE)
             else:
                 splits[name] = self._samples(path, len(items), given, problems)
-        there = {name: path for name, path in files.items() if path is not None}
+        found = {name: path for name, path in files.items() if path is not None}
         if "test" in splits:
-            check_repeats(splits["test"], there["test"], problems)
+            check_repeats(splits["test"], found["test"], problems)
         problems.stop_on_errors()
-        check_leakage(splits, there, problems)
-        check_order(splits, there, problems)
+        check_leakage(splits, found, problems)
+        check_order(splits, found, problems)
         return Dataset(category, items, splits["train"], splits["valid"], splits["test"], "minionerec", given)
 
     @staticmethod
@@ -123,8 +124,9 @@ class MiniOneRecReader:
             sids, titles = self._info(info, problems)
             if items is None:
                 items = Items(titles, [""] * len(titles), [""] * len(titles), [""] * len(titles))
-            elif len(titles) != len(items) and not problems.number("error"):  # else it was not read to its end
-                problems.error(info, None, f"has {len(titles)} items, {texts.name} {len(items)}", REGENERATE)
+            elif len(titles) != len(items):
+                if not problems.number("error"):  # else it was not read to its end
+                    problems.error(info, None, f"has {len(titles)} items, {texts.name} {len(items)}", REGENERATE)
             else:
                 self._compare(info, texts, titles, items.titles, problems)
         if items is None and not problems.number("error"):

@@ -1,4 +1,5 @@
 import csv
+import gzip
 import json
 import os
 
@@ -126,12 +127,25 @@ def spoil(root, kind):
         (root / "train/Toys.csv").write_text("x")  # the category is still found
         (root / "valid/Toys_5_2016-10-2018-11.csv").unlink()
         return ["valid", "missing"]
+    if kind == "missing train":
+        train.unlink()
+        return ["train/Toys.csv", "missing"]
+    if kind == "gzip":
+        train.write_bytes(gzip.compress(train.read_bytes()))
+        return ["train/Toys", "is gzipped", "bench data prepare"]
+    if kind == "another delimiter":
+        train.write_text(train.read_text().replace(",", ";"))
+        return ["train/Toys", "lacks the column user_id; its first line holds user_id;history", "bench data prepare"]
+    if kind == "empty history":
+        replace_in(train, '"[0, 1]"', "[]")
+        return ["train/Toys", "row 2", "history has 0 items", "leave the row out"]
     raise AssertionError(kind)
 
 
 KINDS = [
     "truncated", "bad literal", "id out of range", "target out of range", "bad SID", "empty split", "long history",
     "index lacks an item", "index token", "index levels", "broken JSON", "column", "missing split",
+    "missing train", "gzip", "another delimiter", "empty history",
 ]  # fmt: skip
 
 
