@@ -99,8 +99,24 @@ class Parts(Protocol):
         ...
 
 
+class _Seen:
+    """What every context shows of its dataset."""
+
+    dataset: Dataset
+
+    @property
+    def items(self) -> Items:
+        """The catalogue."""
+        return self.dataset.items
+
+    @property
+    def train(self) -> Samples:
+        """The train samples."""
+        return self.dataset.train
+
+
 @dataclass(frozen=True)
-class Context:
+class Context(_Seen):
     """All that a stage may see: train and valid samples, never a test sample.
 
     Attributes:
@@ -130,16 +146,6 @@ class Context:
     probe: Callable[[Any], dict[str, float]]
     log: Callable[[dict[str, float], int], None]
     progress: Progress
-
-    @property
-    def items(self) -> Items:
-        """The catalogue."""
-        return self.dataset.items
-
-    @property
-    def train(self) -> Samples:
-        """The train samples."""
-        return self.dataset.train
 
     @property
     def valid(self) -> Samples:
@@ -185,7 +191,7 @@ class DatasetReader(Protocol):
 
 
 @dataclass(frozen=True)
-class ItemContext:
+class ItemContext(_Seen):
     """All that an embedder or a tokenizer may see: the catalogue and train, no valid sample and no test sample.
 
     Attributes:
@@ -209,16 +215,6 @@ class ItemContext:
     log: Callable[[dict[str, float], int], None]
     vectors: Callable[..., np.ndarray]
     tokenized: Callable[[Any], SemanticIds | None]
-
-    @property
-    def items(self) -> Items:
-        """The catalogue."""
-        return self.dataset.items
-
-    @property
-    def train(self) -> Samples:
-        """The train samples."""
-        return self.dataset.train
 
 
 class Embedder(Protocol):

@@ -117,6 +117,12 @@ def replace_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def keep_newest(folder: Path, most: int) -> None:
+    """Remove all but the newest folders of one."""
+    for old in sorted(folder.iterdir(), key=lambda path: path.stat().st_mtime)[:-most]:
+        shutil.rmtree(old, ignore_errors=True)
+
+
 def sweep(folder: Path) -> None:
     """Remove what killed processes left half-written below a folder that nobody else works in now."""
     for path in sorted(folder.rglob(".*.tmp")):

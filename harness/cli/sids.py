@@ -72,16 +72,10 @@ def show(
     """How good semantic IDs are: those of an index file, of a run's folder, or of a category as they are given."""
     import json
 
-    from harness.errors import BenchError, unknown
     from harness.quantising.quality import quality
 
-    if form not in ("text", "json"):
-        raise unknown("format", form, ("text", "json"), "(--format)")
-    if embedder and not category:
-        raise BenchError("--embedder needs the items: give --category")
-    dataset = _dataset(plugins, category, data_dir) if category else None
-    semantic_ids = _read(place, dataset)
-    vectors = _vectors(plugins, dataset, embedder) if embedder and dataset is not None else None
+    _known_form(form)
+    semantic_ids, dataset, vectors = _looked_at(plugins, place, category, embedder, data_dir)
     facts = {"quality": quality(semantic_ids, dataset.items if dataset is not None else None, vectors)}
     if form == "json":
         click.echo(json.dumps({"fingerprint": semantic_ids.fingerprint, **facts["quality"]}, indent=1))
@@ -98,11 +92,10 @@ def compare(first: str, second: str, form: str) -> None:
     import json
 
     from harness.cli.tables import table
-    from harness.errors import BenchError, unknown
+    from harness.errors import BenchError
     from harness.quantising.quality import compared
 
-    if form not in ("text", "json"):
-        raise unknown("format", form, ("text", "json"), "(--format)")
+    _known_form(form)
     one, other = _read(first, None), _read(second, None)
     if one.n_items != other.n_items:
         raise BenchError(
@@ -129,23 +122,43 @@ def repair(
     output: str | None, force: bool, data_dir: str | None,
 ) -> None:  # fmt: skip
     """Tell items apart that share a SID."""
-    from harness.errors import BenchError, unknown
+    from harness.errors import unknown
     from harness.quantising.collisions import REPAIRS
     from harness.quantising.collisions import repair as repaired
     from harness.quantising.quality import quality
 
     if how not in REPAIRS:
         raise unknown("repair", how, REPAIRS, "(--repair)")
-    if embedder and not category:
-        raise BenchError("--embedder needs the items: give --category")
     target = _target(output, force)
-    dataset = _dataset(plugins, category, data_dir) if category else None
-    semantic_ids = _read(place, dataset)
-    vectors = _vectors(plugins, dataset, embedder) if embedder and dataset is not None else None
+    semantic_ids, _, vectors = _looked_at(plugins, place, category, embedder, data_dir)
     done = repaired(semantic_ids, how, vectors, codes or 0)
     click.echo(f"{how}: {done.told}")
     _show(done.semantic_ids, {"quality": quality(done.semantic_ids, None, vectors)})
     _write(done.semantic_ids, target)
+
+
+def _known_form(form: str) -> None:
+    from harness.errors import unknown
+
+    if form not in ("text", "json"):
+        raise unknown("format", form, ("text", "json"), "(--format)")
+
+
+def _looked_at(
+    plugins: Plugins, place: str | None, category: str | None, embedder: str, data_dir: str | None
+) -> tuple[SemanticIds, Dataset | None, Any]:
+    """Semantic IDs, the category whose items they are of, and the vectors to measure in, where those are named.
+
+    Raises:
+        BenchError: an embedder is named and no category, or one of them cannot be had.
+    """
+    from harness.errors import BenchError
+
+    if embedder and not category:
+        raise BenchError("--embedder needs the items: give --category")
+    dataset = _dataset(plugins, category, data_dir) if category else None
+    semantic_ids = _read(place, dataset)
+    return semantic_ids, dataset, _vectors(plugins, dataset, embedder) if embedder and dataset is not None else None
 
 
 def _dataset(plugins: Plugins, category: str, data_dir: str | None) -> Dataset:

@@ -57,8 +57,7 @@ class ContentCache:
             with files.replace_folder(self.folder / named(key)) as entry:
                 np.save(entry / "array.npy", array, allow_pickle=False)
                 (entry / SUMS).write_text(json.dumps({"array.npy": files.sha256(entry / "array.npy")}))
-            for old in sorted(self.folder.iterdir(), key=lambda path: path.stat().st_mtime)[: -self.most]:
-                shutil.rmtree(old, ignore_errors=True)
+            files.keep_newest(self.folder, self.most)
 
 
 def named(key: Any) -> str:

@@ -72,9 +72,7 @@ class Cache:
         with contextlib.suppress(OSError, BenchError):
             with files.replace_folder(self.folder) as folder:
                 _dump(dataset, folder)
-            entries = sorted(self.folder.parent.iterdir(), key=lambda path: path.stat().st_mtime)
-            for old in entries[:-MOST_ENTRIES]:
-                shutil.rmtree(old, ignore_errors=True)
+            files.keep_newest(self.folder.parent, MOST_ENTRIES)
 
 
 def _files(root: Path, category: str) -> Iterator[Path]:

@@ -379,3 +379,15 @@ def paired(first: Runs, second: Runs, together: bool = False) -> dict[str, Paire
         )
         for (name, a, b, one, change), p in zip(results, corrected, strict=True)
     }
+
+
+def gini(counts: np.ndarray) -> float:
+    """Gini coefficient of counts: 0 where all are alike, near 1 where one is all.
+
+    G = Σ (2i − n − 1) x_i / (n Σ x), x ascending (Gini 1912, in the form of Fleder and Hosanagar 2009).
+
+    >>> gini(np.array([3, 3, 3])), gini(np.array([0, 0, 0, 8]))
+    (0.0, 0.75)
+    """
+    ordered, n = np.sort(counts.astype(np.float64)), len(counts)
+    return float(((2 * np.arange(1, n + 1) - n - 1) * ordered).sum() / (n * ordered.sum()))

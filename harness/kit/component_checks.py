@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,10 @@ from harness.settings import settings as validated
 
 def tokenizer_repeats(kind: str, name: str, plugins: Plugins) -> None:
     """One SID for each item, the same for the same seed, and without a look at valid and test."""
-    twice = [made_by(made(kind, name, plugins), name, _vectors(plugins).context) for _ in range(2)]
+    twice = []
+    for _ in range(2):
+        with _vectors(plugins) as vectors:
+            twice.append(made_by(made(kind, name, plugins), name, vectors.context))
     require((twice[0] is None) == (twice[1] is None), "it gives SIDs one time and none the other")
     if twice[0] is not None and twice[1] is not None:
         require(np.array_equal(twice[0].codes, twice[1].codes), "it gives other SIDs the second time; use the seed")
@@ -39,9 +43,11 @@ def tokenizer_repeats(kind: str, name: str, plugins: Plugins) -> None:
         require(again.fingerprint == twice[0].fingerprint, "its SIDs do not survive being written and read")
 
 
-def _vectors(plugins: Plugins) -> Vectors:
+@contextmanager
+def _vectors(plugins: Plugins) -> Iterator[Vectors]:
     """What a tokenizer or an embedder sees of the generated category, with a folder of its own."""
-    return Vectors(generated(), plugins, SEED, "cpu", Path(tempfile.mkdtemp(prefix="bench-check-")), Progress(True))
+    with tempfile.TemporaryDirectory(prefix="bench-check-") as folder:
+        yield Vectors(generated(), plugins, SEED, "cpu", Path(folder), Progress(True))
 
 
 def embedder_repeats(kind: str, name: str, plugins: Plugins) -> None:
@@ -51,9 +57,10 @@ def embedder_repeats(kind: str, name: str, plugins: Plugins) -> None:
         return
     component = Component(kind, name, validated(factory, getattr(factory, "small", {}), f"{kind} {name}"))
     n_items = len(generated().items)
-    twice = [
-        checked_vectors(component.make(plugins).embed(_vectors(plugins).context), n_items, component) for _ in range(2)
-    ]
+    twice = []
+    for _ in range(2):
+        with _vectors(plugins) as vectors:
+            twice.append(checked_vectors(component.make(plugins).embed(vectors.context), n_items, component))
     require(np.array_equal(twice[0], twice[1]), "it gives other vectors the second time; use the seed")
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from harness.quantising.clusters import Clusters, k_means, squared_distances
+from harness.quantising.clusters import Clusters, k_means, means, squared_distances
 
 STEPS = 60
 """Rounds of prices before paths are looked for."""
@@ -38,9 +38,7 @@ def balanced_k_means(vectors: np.ndarray, k: int, seed: int, iterations: int = 1
         cost = squared_distances(vectors, centres)
         codes, prices = balanced_assignment(cost, prices)
         now = float(cost[np.arange(len(codes)), codes].mean())
-        sums = np.zeros((k, vectors.shape[1]))
-        np.add.at(sums, codes, vectors)
-        centres = (sums / np.bincount(codes, minlength=k)[:, None]).astype(np.float32)
+        centres = means(vectors, codes, k, np.zeros(len(vectors))).astype(np.float32)
         if before - now <= tolerance * max(before, TINY):
             break
         before = now

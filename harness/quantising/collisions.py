@@ -8,6 +8,7 @@ token, and SIDs are of unequal length; ``extra-token-all``: all items do (TIGER)
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,11 +17,10 @@ import numpy as np
 from harness.data.semantic_ids import ABSENT, MOST_LEVELS, SemanticIds
 from harness.errors import BenchError
 from harness.quantising.clusters import squared_distances
-from harness.quantising.quantisers import books_of, sinkhorn
+from harness.quantising.quantisers import books_of, coded_again
 
 REPAIRS = ("none", "zcr", "sinkhorn", "extra-token", "extra-token-all")
-ROUNDS = 20
-EPSILON, TURNS = 0.003, 50
+EPSILON = 0.003
 """MiniOneRec's Sinkhorn."""
 
 
@@ -79,7 +79,7 @@ def repair(semantic_ids: SemanticIds, how: str, vectors: np.ndarray | None = Non
         return Repaired(semantic_ids, 0, _shared(semantic_ids))
     if how.startswith("extra-token"):
         made = SemanticIds(_with_one_more(semantic_ids, how == "extra-token-all"), name)
-        moved = int((made.lengths > semantic_ids.lengths).sum()) if made is not None else 0
+        moved = int((made.lengths > semantic_ids.lengths).sum())
         return Repaired(made, moved, _shared(made))
     if semantic_ids.ragged:
         raise BenchError(f"repair={how} takes SIDs of equal length; take repair=extra-token")
@@ -89,7 +89,8 @@ def repair(semantic_ids: SemanticIds, how: str, vectors: np.ndarray | None = Non
     elif vectors is None:
         raise BenchError("repair=sinkhorn needs vectors of the items: name an embedder, or take repair=zcr")
     else:
-        found, too_large = _coded_again(semantic_ids.codes, vectors, codes), (0, 0)
+        far = _last_level(semantic_ids.codes, vectors, codes)
+        found, too_large = coded_again(semantic_ids.codes, far, EPSILON), (0, 0)
     made = SemanticIds(found, name)
     moved = int((found != semantic_ids.codes).any(axis=1).sum())
     return Repaired(made, moved, _shared(made), too_large, how == "zcr" and vectors is None)
@@ -146,7 +147,7 @@ def _dealt(codes: np.ndarray, vectors: np.ndarray | None, n_codes: int) -> tuple
     _, group = np.unique(codes[:, :-1], axis=0, return_inverse=True)
     order = np.argsort(group.reshape(-1), kind="stable")
     cuts = np.flatnonzero(np.diff(group.reshape(-1)[order])) + 1
-    made = books_of(codes, vectors) if vectors is not None else None
+    far = _last_level(codes, vectors, n_codes) if vectors is not None else None
     groups, items = 0, 0
     for rows in np.split(order, cuts):
         own = codes[rows, -1]
@@ -155,41 +156,22 @@ def _dealt(codes: np.ndarray, vectors: np.ndarray | None, n_codes: int) -> tuple
         if len(rows) > n_codes:
             groups, items = groups + 1, items + len(rows)
             continue
-        cost = _costs(rows, own, made, n_codes)
         moved = np.arange(n_codes) != own[:, None]
+        if far is None:  # how far the code is, and the lower first
+            cost = np.abs(np.arange(n_codes) - own[:, None]) / n_codes + np.arange(n_codes) * 1e-6
+        else:
+            cost = far(rows)
+            cost = cost / max(float(cost.max()), 1e-12)
         least = cost.max() * len(rows) + 1.0  # one move more costs more than any distance
         _, dealt = linear_sum_assignment(cost + least * moved)
         found[rows, -1] = dealt
     return found, (groups, items)
 
 
-def _costs(rows: np.ndarray, own: np.ndarray, made: Any, n_codes: int) -> np.ndarray:
-    """What each code costs each row ``[rows, codes]``: its distance, 0 … 1; without vectors, how far the code is."""
-    if made is None:
-        far = np.abs(np.arange(n_codes) - own[:, None])
-        return np.asarray(far / n_codes + np.arange(n_codes) * 1e-6)
-    book = np.zeros((n_codes, made.left.shape[1]), dtype=np.float32)
-    book[: len(made.books[-1])] = made.books[-1]
-    before = made.left[rows] + made.books[-1][own]  # what the levels before leave over
-    cost = squared_distances(before, book)
-    return np.asarray(cost / max(float(cost.max()), 1e-12))
-
-
-def _coded_again(codes: np.ndarray, vectors: np.ndarray, n_codes: int) -> np.ndarray:
-    """Items that collide are coded again at the last level by Sinkhorn, until nothing is gained."""
-    found = codes.copy()
+def _last_level(codes: np.ndarray, vectors: np.ndarray, n_codes: int) -> Callable[[np.ndarray], np.ndarray]:
+    """Of some items ``[m]`` the distance of what the levels before leave over to each last code ``[m, n_codes]``."""
     made = books_of(codes, vectors)
     book = np.zeros((n_codes, vectors.shape[1]), dtype=np.float32)
     book[: len(made.books[-1])] = made.books[-1]
     before = made.left + made.books[-1][codes[:, -1]]
-    for _ in range(ROUNDS):
-        now = SemanticIds(found)
-        rows = np.flatnonzero(now.group_sizes[now.of_item] > 1)
-        if not len(rows):
-            break
-        again = found.copy()
-        again[rows, -1] = sinkhorn(squared_distances(before[rows], book), EPSILON, TURNS)
-        if _shared(SemanticIds(again)) >= len(rows):
-            break
-        found = again
-    return found
+    return lambda rows: squared_distances(before[rows], book)

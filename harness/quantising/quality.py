@@ -11,6 +11,7 @@ import numpy as np
 
 from harness.data.dataset import Items
 from harness.data.semantic_ids import SemanticIds
+from harness.evaluation.statistics import gini
 from harness.quantising.quantisers import books_of, unit
 
 NEIGHBOURS = 10
@@ -99,9 +100,7 @@ def perplexity(codes: np.ndarray) -> float:
 def _gini(codes: np.ndarray) -> float:
     """Inequality of how often the codes in use are used: 0 where all are used equally."""
     counts = np.bincount(codes[codes >= 0])
-    ordered = np.sort(counts[counts > 0]).astype(float)
-    n = len(ordered)
-    return float(((2 * np.arange(1, n + 1) - n - 1) * ordered).sum() / (n * ordered.sum())) if n else 0.0
+    return gini(counts[counts > 0]) if counts.any() else 0.0
 
 
 def branching(codes: np.ndarray) -> list[float]:

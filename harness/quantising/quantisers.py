@@ -7,11 +7,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from harness.quantising.clusters import Clusters, distinct, k_means, means, nearest, squared_distances
+from harness.quantising.clusters import Clusters, k_means, means, nearest
 
 Cluster = Callable[[np.ndarray, int], Clusters]
 """``cluster(vectors, level)``."""
 TINY = 1e-12
+ROUNDS, TURNS = 20, 50
+"""In which items that collide are coded again, and Sinkhorn's in each (MiniOneRec)."""
 
 
 @dataclass(frozen=True)
@@ -71,26 +73,26 @@ def product(
     _, directions = np.linalg.eigh(rows.T.astype(np.float64) @ rows)
     turn = _spread(directions[:, ::-1], parts)
     books: list[np.ndarray] = []
-    found = np.zeros((len(rows), parts), dtype=np.int32)
-    for number in rounds:
+
+    def pieces() -> list[np.ndarray]:
         turned = (rows @ turn).astype(np.float32)
-        pieces = [turned[:, width * p : width * (p + 1)] for p in range(parts)]
+        return [turned[:, width * p : width * (p + 1)] for p in range(parts)]
+
+    def rebuilt(codes: list[np.ndarray]) -> np.ndarray:
+        return np.concatenate([book[own] for book, own in zip(books, codes, strict=True)], axis=1)
+
+    for _ in rounds:
         if not books:
-            made = [k_means(piece, codes, seed + p, iterations, "sklearn") for p, piece in enumerate(pieces)]
+            made = [k_means(piece, codes, seed + p, iterations, "sklearn") for p, piece in enumerate(pieces())]
         else:
-            made = [_steps(piece, book) for piece, book in zip(pieces, books, strict=True)]
+            made = [_steps(piece, book) for piece, book in zip(pieces(), books, strict=True)]
         books = [one.centres for one in made]
-        found = np.stack([one.codes for one in made], axis=1).astype(np.int32)
-        again = np.concatenate([book[found[:, p]] for p, book in enumerate(books)], axis=1)
-        if number >= 0:
-            left, _, right = np.linalg.svd(rows.T.astype(np.float64) @ again)
-            turn = left @ right
-    turned = (rows @ turn).astype(np.float32)
-    found = np.stack(
-        [nearest(turned[:, width * p : width * (p + 1)], book) for p, book in enumerate(books)], axis=1
-    ).astype(np.int32)
-    again = np.concatenate([book[found[:, p]] for p, book in enumerate(books)], axis=1)
-    return Quantised(found, books, turned - again)
+        left, _, right = np.linalg.svd(rows.T.astype(np.float64) @ rebuilt([one.codes for one in made]))
+        turn = left @ right
+    last = pieces()
+    found = [nearest(piece, book) for piece, book in zip(last, books, strict=True)]
+    lost = np.concatenate(last, axis=1) - rebuilt(found)
+    return Quantised(np.stack(found, axis=1).astype(np.int32), books, lost)
 
 
 def _spread(directions: np.ndarray, parts: int) -> np.ndarray:
@@ -128,11 +130,6 @@ def books_of(codes: np.ndarray, vectors: np.ndarray) -> Quantised:
     return Quantised(codes, books, left)
 
 
-def clustered(vectors: np.ndarray, codes: int) -> int:
-    """As many clusters as there can be: `codes`, or the distinct rows where those are fewer."""
-    return min(codes, distinct(vectors))
-
-
 def sinkhorn(cost: np.ndarray, epsilon: float, rounds: int) -> np.ndarray:
     """Codes that are about equally used: entropic optimal transport (Cuturi 2013), each row's heaviest column.
 
@@ -154,4 +151,27 @@ def sinkhorn(cost: np.ndarray, epsilon: float, rounds: int) -> np.ndarray:
     return np.asarray((kernel * columns).argmax(axis=1), dtype=np.int32)
 
 
-__all__ = ["Quantised", "books_of", "clustered", "product", "residual", "sinkhorn", "squared_distances", "unit"]
+def colliding(codes: np.ndarray) -> np.ndarray:
+    """The items that share all codes with another ``[m]``."""
+    _, group, sizes = np.unique(codes, axis=0, return_inverse=True, return_counts=True)
+    return np.flatnonzero(sizes[group.reshape(-1)] > 1)
+
+
+def coded_again(codes: np.ndarray, far: Callable[[np.ndarray], np.ndarray], epsilon: float) -> np.ndarray:
+    """Items that collide are coded again at the last level by optimal transport, until nothing is gained (MiniOneRec).
+
+    Args:
+        codes: ``[n, levels]``.
+        far: of some items ``[m]`` the distance to each code of the last level ``[m, k]``.
+        epsilon: Sinkhorn's.
+    """
+    for _ in range(ROUNDS):
+        rows = colliding(codes)
+        if not len(rows):
+            break
+        again = codes.copy()
+        again[rows, -1] = sinkhorn(far(rows), epsilon, TURNS)
+        if len(colliding(again)) >= len(rows):
+            break
+        codes = again
+    return codes

@@ -12,10 +12,7 @@ from torch import nn
 from torch.nn import functional
 
 from harness.quantising.clusters import k_means
-from harness.quantising.quantisers import sinkhorn, unit
-
-TURNS = 50
-"""Sinkhorn's rounds."""
+from harness.quantising.quantisers import TURNS, coded_again, sinkhorn
 
 
 @dataclass(frozen=True)
@@ -165,12 +162,11 @@ class RqVae(nn.Module):
         return revived
 
     @torch.no_grad()
-    def codes_of(self, vectors: torch.Tensor, epsilon: float = 0.0, rounds: int = 20) -> np.ndarray:
+    def codes_of(self, vectors: torch.Tensor, epsilon: float = 0.0) -> np.ndarray:
         """The nearest codes of each vector ``[n, levels]`` int32.
 
         Args:
-            epsilon: over 0: items that share all codes are coded again at the last level by optimal transport, up to
-                `rounds` times, as MiniOneRec does.
+            epsilon: over 0: items that share all codes are coded again at the last level by optimal transport.
         """
         latent = self.encode(vectors)
         found = self.quantise(latent)
@@ -178,22 +174,7 @@ class RqVae(nn.Module):
         if not epsilon:
             return codes
         far = (torch.cdist(found.left[-1].float(), self.books[-1].float()) ** 2).cpu().numpy().astype(np.float64)
-        for _ in range(rounds):
-            rows = colliding(codes)
-            if not len(rows):
-                break
-            again = codes.copy()
-            again[rows, -1] = sinkhorn(far[rows], epsilon, TURNS)
-            if len(colliding(again)) >= len(rows):
-                break
-            codes = again
-        return codes
-
-
-def colliding(codes: np.ndarray) -> np.ndarray:
-    """The items that share all codes with another ``[m]``."""
-    _, group, sizes = np.unique(codes, axis=0, return_inverse=True, return_counts=True)
-    return np.flatnonzero(sizes[group.reshape(-1)] > 1)
+        return coded_again(codes, far.__getitem__, epsilon)
 
 
 def _layers(widths: list[int]) -> nn.Sequential:
@@ -205,6 +186,3 @@ def _layers(widths: list[int]) -> nn.Sequential:
         nn.init.zeros_(layer.bias)
         parts += [layer] if number == len(widths) - 2 else [layer, nn.ReLU()]
     return nn.Sequential(*parts)
-
-
-__all__ = ["Found", "RqVae", "Shape", "colliding", "unit"]

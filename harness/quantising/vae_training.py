@@ -13,7 +13,8 @@ from torch.nn import functional
 
 from harness.item_models import checkpoint
 from harness.progress import Progress
-from harness.quantising.vae import Found, RqVae, Shape, colliding
+from harness.quantising.quantisers import colliding
+from harness.quantising.vae import Found, RqVae, Shape
 
 SAVE_EVERY = 50
 """Epochs between two checkpoints."""

@@ -245,7 +245,7 @@ def _whole(path: Path) -> bool:
     except sqlite3.Error:
         return False
     try:
-        tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        tables = _tables(connection)
         if not {"alembic_version", "experiments", "runs", "latest_metrics"} <= tables:
             return False
         if any(name.startswith("_alembic_tmp_") for name in tables):
@@ -261,11 +261,15 @@ def _whole(path: Path) -> bool:
         connection.close()
 
 
+def _tables(opened: sqlite3.Connection) -> set[str]:
+    return {name for (name,) in opened.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+
+
 def _of_another(path: Path) -> str:
     """A table of a database that holds tables and none of MLflow's; empty where it is none."""
     try:
         with contextlib.closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=1)) as opened:
-            tables = {name for (name,) in opened.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+            tables = _tables(opened)
     except sqlite3.Error:
         return ""
     own = {"alembic_version", "experiments", "runs", "metrics", "params", "tags", "experiment_tags", "latest_metrics"}

@@ -196,26 +196,16 @@ def _drop_unfinished(run: Run) -> None:
 
 
 def _tokenize(run: Run, tokenizer: Any, edits: Edits) -> SemanticIds | None:
-    if tokenizer is None:
+    config, component = run.config, run.config.tokenizer
+    if component is None:
         return None
     path = run.directory.path / SEMANTIC_IDS
     if path.exists():
         prints = run.directory.manifest.get("fingerprints") or {}
         return SemanticIds.read(path, "delete the run's folder to start anew", prints.get("semantic_ids") or "")
     folder = run.directory.path / TOKENIZER
-    config, component = run.config, run.config.tokenizer
-    if component is None:
-        return None
     made = tokenized(
-        component,
-        config.sids,
-        config.seed,
-        run.dataset,
-        run.plugins,
-        run.device,
-        folder,
-        run.progress,
-        tokenizer,
+        component, config.sids, config.seed, run.dataset, run.plugins, run.device, folder, run.progress, tokenizer
     )
     if made.semantic_ids is not None:
         files.write_text(path, made.semantic_ids.to_json())

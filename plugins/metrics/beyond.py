@@ -13,6 +13,7 @@ from harness.data.dataset import Bought
 from harness.data.rankings import Rankings
 from harness.data.semantic_ids import SemanticIds
 from harness.evaluation.segments import bought
+from harness.evaluation.statistics import gini
 
 K = 10
 
@@ -71,18 +72,6 @@ def top_items(rankings: Rankings, semantic_ids: SemanticIds | None, k: int, boug
     return found
 
 
-def gini(exposure: np.ndarray) -> float:
-    """Gini coefficient of how often each item is shown: 0 where all are alike, near 1 where one is all.
-
-    G = Σ (2i − n − 1) x_i / (n Σ x), x ascending (Gini 1912, in the form of Fleder and Hosanagar 2009).
-
-    >>> gini(np.array([3, 3, 3])), gini(np.array([0, 0, 0, 8]))
-    (0.0, 0.75)
-    """
-    ordered, n = np.sort(exposure.astype(np.float64)), len(exposure)
-    return float(((2 * np.arange(1, n + 1) - n - 1) * ordered).sum() / (n * ordered.sum()))
-
-
 def self_information(purchases: np.ndarray) -> np.ndarray:
     """Bits that a purchase of each item tells, −log2 of its share of train (Zhou et al., PNAS 2010); each has one more.
 
@@ -129,7 +118,11 @@ def diversity(lists: np.ndarray, vectors: csr_matrix) -> float | None:
 
 
 def one_hot(texts: list[str]) -> csr_matrix:
-    """A unit vector a text, the same for equal ones; none for an empty one."""
+    """A unit vector a text, the same for equal ones; none for an empty one.
+
+    >>> one_hot(["saw", "", "saw"]).toarray().tolist()
+    [[0.0, 1.0], [0.0, 0.0], [0.0, 1.0]]
+    """
     _, number = np.unique(np.array(texts, dtype=np.str_), return_inverse=True)
     known = np.flatnonzero([bool(text) for text in texts])
     shape = (len(texts), int(number.max(initial=0)) + 1)

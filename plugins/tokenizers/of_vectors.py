@@ -1,4 +1,4 @@
-"""What tokenizers of vectors share: which vectors, how many levels and codes, and every refusal of bad ones."""
+"""What tokenizers of vectors share: which vectors, how many levels and codes, and how their source is told."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from annotated_types import Ge, Le
 
 from harness.components import ItemContext
 from harness.data.semantic_ids import MOST_LEVELS, SemanticIds
-from harness.errors import BenchError
-from harness.quantising.clusters import Engine, distinct, uses_faiss
+from harness.quantising.clusters import uses_faiss
 from harness.settings import setting
 
 Levels = Annotated[int, Ge(1), Le(MOST_LEVELS)]
@@ -36,23 +35,12 @@ def vectors_of(context: ItemContext, settings: Any) -> np.ndarray:
     """The vectors of the catalogue ``[n_items, d]``.
 
     Raises:
-        BenchError: they cannot be had, or there is one item.
+        BenchError: they cannot be had.
     """
     vectors = context.vectors(settings.embedder, text=settings.text, dimensions=settings.dimensions)
-    if distinct(vectors) < 2:
+    if (vectors == vectors[0]).all():
         context.progress.say("all items have the same vector: they share one SID")
     return vectors
-
-
-def enough(codes: int, n_items: int, who: str) -> int:
-    """As many codes as asked for, held to the catalogue.
-
-    Raises:
-        BenchError: there are fewer items than two.
-    """
-    if n_items < 2:
-        raise BenchError(f"tokenizer {who}: a catalogue of {n_items} items has nothing to tell apart")
-    return min(codes, n_items)
 
 
 def named_embedder(settings: Any) -> str:
@@ -65,6 +53,3 @@ def semantic_ids(codes: np.ndarray, tokenizer: str, settings: Any) -> SemanticId
     """Semantic IDs with their source in words; FAISS is named where it made them."""
     by = ", faiss" if hasattr(settings, "engine") and uses_faiss(settings.engine) else ""
     return SemanticIds(codes.astype(np.int32), f"{tokenizer} ({named_embedder(settings)}{by})")
-
-
-__all__ = ["Codes", "Engine", "Levels", "VectorSettings", "enough", "named_embedder", "semantic_ids", "vectors_of"]

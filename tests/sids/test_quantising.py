@@ -1,5 +1,6 @@
 """Clusters, quantisers, repairs and figures of quality, each against a plain way of the same."""
 
+import doctest
 import itertools
 import sys
 import types
@@ -11,7 +12,9 @@ from scipy.optimize import linear_sum_assignment
 from harness.data.dataset import Items
 from harness.data.semantic_ids import SemanticIds
 from harness.errors import BenchError
+from harness.evaluation import statistics
 from harness.quantising import clusters
+from harness.quantising import quality as quality_module
 from harness.quantising.balanced import balanced_assignment, balanced_k_means
 from harness.quantising.clusters import k_means, nearest
 from harness.quantising.collisions import repair
@@ -206,6 +209,12 @@ def test_zcr_moves_as_few_as_the_published_repair(plugins, category, moves):
     done = repair(native, "zcr")
     assert done.moved == moves and done.left == 0 and done.too_large == (0, 0)
     assert np.array_equal(done.semantic_ids.codes[:, :-1], theirs.codes[:, :-1])
+
+
+@pytest.mark.parametrize(("module", "least"), [(quality_module, 2), (statistics, 1)])
+def test_the_examples_of_the_figures_hold(module, least):
+    tried = doctest.testmod(module)
+    assert tried.attempted >= least and not tried.failed
 
 
 def test_figures_of_quality_are_what_they_say():
