@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import shutil
+import signal
 import sys
 from pathlib import Path
+from types import FrameType
 
 import click
 
@@ -58,6 +61,8 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # a terminal that lacks a character of a title or a name
+    with contextlib.suppress(ValueError):  # not in the main thread, where no signal arrives
+        signal.signal(signal.SIGTERM, _ended)
     try:
         cli()
     except Exception as error:
@@ -76,6 +81,12 @@ def main() -> None:
                 line = "without words"
             click.echo(f"Error: {type(error).__name__}: {line} (bench --debug … shows where)", err=True)
         sys.exit(1)
+
+
+def _ended(number: int, frame: FrameType | None) -> None:
+    """Leave in order where a scheduler or ``kill`` asks: what runs below is stopped, what is half made is removed."""
+    signal.signal(number, signal.SIG_DFL)  # a second one ends at once
+    sys.exit(128 + number)
 
 
 def full_disk(error: BaseException | None) -> str:

@@ -18,6 +18,7 @@ from harness.errors import BenchError
 from harness.preparation import raw
 from harness.preparation.asked import Preparation
 from harness.preparation.purchases import KNOWN, column
+from harness.preparation.sources import Source, blocks
 
 TEXTS = {
     "title": ("title", "name", "movie_title", "item_name"),
@@ -37,12 +38,12 @@ MOST_TEXT = 100_000
 class Table:
     """Files of items, looked at."""
 
-    sources: list[raw.Source]
+    sources: list[Source]
     chosen: list[dict[str, str]]
     made: Preparation
 
     @classmethod
-    def of(cls, sources: list[raw.Source], made: Preparation) -> Table:
+    def of(cls, sources: list[Source], made: Preparation) -> Table:
         """Find the columns."""
         chosen = []
         for source in sources:
@@ -52,17 +53,23 @@ class Table:
                 wanted = made.title if role == "title" else ""
                 needed = role == "title" and made.titles == "clean" and not free
                 found[role] = column(source, role, wanted, names, needed)
+            if not free and not any(found[role] for role in TEXTS):
+                there = ", ".join(source.names)[:200]
+                raise BenchError(
+                    f"{source.path} has no column of a known name for texts ({', '.join(TEXTS)}); name that of titles: "
+                    f"--set title=, of {there}"
+                )
             chosen.append(found)
         return cls(sources, chosen, made)
 
-    def _rows(self, roles: tuple[str, ...]) -> Iterator[tuple[raw.Source, int, dict[str, Any]]]:
+    def _rows(self, roles: tuple[str, ...]) -> Iterator[tuple[Source, int, dict[str, Any]]]:
         """``(file, row, {role: value})``."""
         for source, chosen in zip(self.sources, self.chosen, strict=True):
             free = source.form in ("json", "dict")
             names = {role: chosen[role] for role in roles if chosen[role] or free}
             if source.form in ("json", "dict"):
                 parse = json.loads if source.form == "json" else ast.literal_eval
-                for line, block in raw.blocks(source):
+                for line, block in blocks(source):
                     for number, row in raw.records(source, line, block, parse):
                         yield source, number, {role: _first(row, name, role) for role, name in names.items()}
                 continue
@@ -88,9 +95,10 @@ class Table:
         place = {item: number for number, item in enumerate(ids)}
         columns = {role: [""] * len(ids) for role in TEXTS}
         seen = bytearray(len(ids))
-        twice = 0
+        twice, other = 0, ""
         for source, number, row in self._rows(("id", *TEXTS)):
-            at = place.get(_id(row["id"], source, number))
+            item = _id(row["id"], source, number)
+            at, other = place.get(item), other or item
             if at is None:
                 continue
             if seen[at]:
@@ -104,11 +112,25 @@ class Table:
                 columns["title"][at] += f" ({row['year']})"
             if self.made.titles == "clean":
                 columns["title"][at] = clean(columns["title"][at])
+        if ids and not any(seen):
+            raise self._of_others(ids[0], other)
         if twice:
             left_out["rows of the item table whose item stands there before: the first counts"] += twice
         if lacking := len(ids) - sum(seen):
             left_out["items that the item table lacks: they have no text"] += lacking
+        if untitled := sum(there and not title for there, title in zip(seen, columns["title"], strict=True)):
+            left_out["items without a title in the item table"] += untitled
         return Items(columns["title"], columns["description"], columns["brand"], columns["categories"], ids)
+
+    def _of_others(self, ours: str, theirs: str) -> BenchError:
+        """The tables have none of the items that are bought."""
+        files = ", ".join(str(source.path) for source in self.sources)
+        if not theirs:
+            return BenchError(f"{files} names columns and holds no item; give the items' file, or leave --items out")
+        return BenchError(
+            f"{files} holds none of the items that are bought: an id there is {theirs!r:.40}, of a "
+            f"purchase {ours!r:.40}; name the column of ids (--set item_id=), or give the table of this catalogue"
+        )
 
 
 def _first(row: dict[str, Any], name: str, role: str) -> Any:
@@ -118,12 +140,12 @@ def _first(row: dict[str, Any], name: str, role: str) -> Any:
     return next((row[other] for other in TEXTS[role] if other in row), None)
 
 
-def _year(source: raw.Source, row: dict[str, Any]) -> dict[str, Any]:
+def _year(source: Source, row: dict[str, Any]) -> dict[str, Any]:
     """The year of a film, which RecBole's files hold beside the title."""
     return {"year": row[YEAR]} if YEAR in row else {}
 
 
-def _id(value: Any, source: raw.Source, number: int) -> str:
+def _id(value: Any, source: Source, number: int) -> str:
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     if isinstance(value, bytes):

@@ -54,7 +54,7 @@ def prepare(
     target = output / name
     _replaceable(target, force)
     left_out = Counter[str]()
-    table = Table.of(purchases.look_at(tables, made.encoding), made) if tables else None
+    table = Table.of(purchases.look_at(tables, made.encoding, "item"), made) if tables else None
     if made.titles == "clean" and table is None:
         raise BenchError("prepare.titles = clean is a rule for items' titles; give their file: --items FILE")
     _each_once(interactions)
@@ -88,7 +88,7 @@ def _made(
     roles = splitting.roles(users, times, made, left_out)
     texts = table.texts(item_ids, left_out) if table else Items.without_texts(len(item_ids), item_ids)
     settings = dataclasses.asdict(made)
-    given = f"microseconds, given as {reader.unit or 'dates'}; dates are UTC"
+    given = f"given {'in ' + reader.unit if reader.unit else 'as dates'}, kept in microseconds; dates are UTC"
     said = given if reader.timed else "none: the order of the file"
     manifest = {
         "name": name,

@@ -16,6 +16,7 @@ from harness.data.reading import MOST_OF_USER
 from harness.errors import BenchError, unknown
 from harness.preparation import raw
 from harness.preparation.asked import PER_SECOND, Preparation, unit_of
+from harness.preparation.sources import Source, look
 
 KNOWN = {
     "user": ("user_id", "reviewerID", "user", "userId", "uid", "UserId", "user_name", "visitorid", "SessionId"),
@@ -42,7 +43,7 @@ class Columns:
         return [column for column in (self.user, self.item, self.time, self.rating) if column]
 
 
-def column(source: raw.Source, role: str, wanted: str, candidates: tuple[str, ...], needed: bool = True) -> str:
+def column(source: Source, role: str, wanted: str, candidates: tuple[str, ...], needed: bool = True) -> str:
     """The column of a role, by the name that was given or by a known one; "" where none is and none must be.
 
     Raises:
@@ -68,7 +69,7 @@ def column(source: raw.Source, role: str, wanted: str, candidates: tuple[str, ..
     return found
 
 
-def columns(source: raw.Source, made: Preparation) -> Columns:
+def columns(source: Source, made: Preparation) -> Columns:
     """The columns of purchases."""
     timed = bool(made.start or made.end or made.split != "leave-one-out")
     chosen = Columns(
@@ -107,7 +108,7 @@ class Reader:
         timed: whether purchases have times.
     """
 
-    def __init__(self, sources: list[raw.Source], made: Preparation, wanted: pa.Array | None):
+    def __init__(self, sources: list[Source], made: Preparation, wanted: pa.Array | None):
         """`wanted` are the ids of the items whose purchases are taken; None: of all."""
         self.sources, self.made, self.wanted = sources, made, wanted
         self.chosen = [columns(source, made) for source in sources]
@@ -133,10 +134,13 @@ class Reader:
                         ) from None
                     yield made
                     self.read += batch.num_rows
+        if not self.read:
+            raise BenchError(f"{self.sources[0].path} names columns and holds no purchase; give a file with rows")
 
-    def _purchases(self, source: raw.Source, chosen: Columns, first: int, batch: pa.RecordBatch) -> Purchases:
+    def _purchases(self, source: Source, chosen: Columns, first: int, batch: pa.RecordBatch) -> Purchases:
         n = batch.num_rows
         users, items = (_ids(batch[name], source, first, name) for name in (chosen.user, chosen.item))
+        _not_swapped(batch, source, first, chosen)
         if chosen.time:
             times, known = self._times(batch[chosen.time], source, first, chosen.time)
         else:
@@ -168,7 +172,7 @@ class Reader:
         if rows.any():
             self.left_out[reason] += int(rows.sum())
 
-    def _times(self, values: pa.Array, source: raw.Source, first: int, name: str) -> tuple[np.ndarray, np.ndarray]:
+    def _times(self, values: pa.Array, source: Source, first: int, name: str) -> tuple[np.ndarray, np.ndarray]:
         """Times, and which of them are there.
 
         Raises:
@@ -201,8 +205,34 @@ class Reader:
         return _microseconds(numbers, known, self.unit, source, first, name), known
 
 
+LEAST_MOMENT = 10**8
+"""Seconds since 1970 from which on a number is taken for a time, and for no rating: 1973."""
+MOST_RATING = 1_000
+
+
+def _not_swapped(batch: pa.RecordBatch, source: Source, first: int, chosen: Columns) -> None:
+    """Refuse a column of times that holds ratings beside one of ratings that holds times."""
+    if not (chosen.time and chosen.rating):
+        return
+    times, ratings = (_first_number(batch[name]) for name in (chosen.time, chosen.rating))
+    if times is not None and ratings is not None and abs(times) <= MOST_RATING and ratings >= LEAST_MOMENT:
+        raise BenchError(
+            f"{source.path} row {first}: {chosen.time} is {times:g} and {chosen.rating} {ratings:.0f}, as if their "
+            f"names were swapped; mend the header, or name them: --time {chosen.rating} --rating {chosen.time}"
+        )
+
+
+def _first_number(values: pa.Array) -> float | None:
+    """The first value that is there, as a number; None where it is none, or nothing is there."""
+    value = next((value.as_py() for value in values if value.is_valid), None)
+    try:
+        return float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return None
+
+
 def _microseconds(
-    numbers: np.ndarray, known: np.ndarray, unit: str, source: raw.Source, first: int, name: str
+    numbers: np.ndarray, known: np.ndarray, unit: str, source: Source, first: int, name: str
 ) -> np.ndarray:
     """Times as microseconds ``[n]`` int64, fractions of a second kept.
 
@@ -221,7 +251,7 @@ def _microseconds(
     return np.rint(scaled).astype(np.int64)
 
 
-def _ids(values: pa.Array, source: raw.Source, first: int, name: str) -> pa.Array:
+def _ids(values: pa.Array, source: Source, first: int, name: str) -> pa.Array:
     """Ids as text; whole numbers without a point.
 
     Raises:
@@ -263,7 +293,7 @@ def _as_numbers(texts: pa.Array) -> pa.Array:
     return texts
 
 
-def _dates(values: pa.Array, known: np.ndarray, source: raw.Source, first: int, name: str) -> np.ndarray:
+def _dates(values: pa.Array, known: np.ndarray, source: Source, first: int, name: str) -> np.ndarray:
     """Dates in text (ISO 8601; without a zone UTC) as microseconds."""
     import pandas as pd
 
@@ -283,7 +313,7 @@ def _dates(values: pa.Array, known: np.ndarray, source: raw.Source, first: int, 
     return found
 
 
-def _numbers(values: pa.Array, source: raw.Source, first: int, name: str) -> np.ndarray:
+def _numbers(values: pa.Array, source: Source, first: int, name: str) -> np.ndarray:
     """Ratings ``[n]`` float64, absent ones NaN."""
     if pa.types.is_string(values.type) or pa.types.is_large_string(values.type):
         try:
@@ -300,6 +330,6 @@ def _numbers(values: pa.Array, source: raw.Source, first: int, name: str) -> np.
     return np.asarray(found)
 
 
-def look_at(paths: list[Path], encoding: str) -> list[raw.Source]:
-    """The files, looked at."""
-    return [raw.look(path, encoding) for path in paths]
+def look_at(paths: list[Path], encoding: str, of: str = "purchase") -> list[Source]:
+    """The files, looked at; `of` is what a row of theirs is."""
+    return [look(path, encoding, of) for path in paths]

@@ -6,135 +6,19 @@ A batch has the rows of the file in order. What is no row of the format is an er
 from __future__ import annotations
 
 import ast
-import csv
-import gzip
 import io
 import json
-import re
-import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
-from typing import IO, Any, Literal
+from typing import Any
 
 import pyarrow as pa
 
 from harness.errors import BenchError
+from harness.preparation import delimited
+from harness.preparation.sources import Source, blocks, decoded, unreadable
 
-BLOCK = 16 * 2**20
-"""Bytes of a text file that are read at once."""
 ROWS = 2**17
 """Rows of a Parquet file that are read at once."""
-MOST_LINE = 64 * 2**20
-BOM = b"\xef\xbb\xbf"
-Form = Literal["json", "dict", "table", "parquet"]
-
-
-@dataclass(frozen=True)
-class Source:
-    """A raw file, looked at.
-
-    Attributes:
-        form: how its rows stand there.
-        columns: their names, as in the file.
-        delimiter: between the cells of a table.
-        encoding: of a text.
-    """
-
-    path: Path
-    form: Form
-    columns: tuple[str, ...]
-    delimiter: str = ","
-    encoding: str = "utf-8"
-
-    @property
-    def names(self) -> dict[str, str]:
-        """``{plain name: name in the file}``: RecBole's types (``user_id:token``) are no part of a name."""
-        return {column.partition(":")[0] if self.typed else column: column for column in self.columns}
-
-    @property
-    def typed(self) -> bool:
-        """Whether the header names types, as RecBole's does."""
-        kinds = ("token", "token_seq", "float", "float_seq")
-        return self.form == "table" and all(column.rpartition(":")[2] in kinds for column in self.columns)
-
-
-def opened(path: Path) -> IO[bytes]:
-    """A file as bytes, decompressed where it is gzipped."""
-    with open(path, "rb") as file:
-        zipped = file.read(2) == b"\x1f\x8b"
-    return gzip.open(path, "rb") if zipped else open(path, "rb")  # type: ignore[return-value]
-
-
-def look(path: Path, encoding: str = "utf-8") -> Source:
-    """What kind of file it is, by its content.
-
-    Raises:
-        BenchError: it is missing, empty, or of no kind that is known.
-    """
-    try:
-        "".encode(encoding)
-    except LookupError:
-        raise BenchError(f"prepare.encoding = {encoding[:40]!r} is no encoding; write utf-8 or latin-1") from None
-    if not path.is_file():
-        raise BenchError(f"{path} {'is no file' if path.exists() else 'does not exist'}; name a file of purchases")
-    try:
-        with opened(path) as file:
-            if file.read(4) == b"PAR1":
-                return _parquet(path)
-        with opened(path) as file:
-            lines = iter(lambda: file.readline(MOST_LINE), b"")
-            first = next((line for line in lines if line.removeprefix(BOM).strip()), b"")
-    except (OSError, EOFError, zlib.error) as error:
-        raise _unreadable(path, error) from None
-    first = first.removeprefix(BOM).strip(b"\r\n")
-    if not first.strip(b"\0 \t"):
-        raise BenchError(f"{path} is empty; name a file with a row a purchase")
-    if b"\0" in first:
-        raise BenchError(f"{path} is no text (line 1 holds NUL); give CSV, TSV, JSON lines or Parquet, gzipped or not")
-    text = _decoded(first, path, 1, encoding)
-    if text.lstrip().startswith(("{", "[")):
-        return _lines(path, text, encoding)
-    delimiter = max("\t,;|", key=text.count)
-    if "\r" in text:
-        raise BenchError(f"{path} has lines that end in CR alone; write them with LF (dos2unix -c mac)")
-    columns = _named(path, tuple(cell.strip() for cell in next(csv.reader([text], delimiter=delimiter))))
-    return Source(path, "table", columns, delimiter, encoding)
-
-
-def _named(path: Path, columns: tuple[str, ...]) -> tuple[str, ...]:
-    """Columns, each with a name of its own.
-
-    Raises:
-        BenchError: two have one name, or one has none.
-    """
-    twice = next((column for column in columns if columns.count(column) > 1), None)
-    if twice is not None or not all(columns):
-        what = f"the column {twice!r:.60} twice" if twice else "a column without a name"
-        raise BenchError(f"{path} has {what}; the first line names the columns, each once")
-    return columns
-
-
-def _parquet(path: Path) -> Source:
-    import pyarrow.parquet as pq
-
-    try:
-        columns = tuple(pq.ParquetFile(path).schema_arrow.names)
-    except (OSError, pa.ArrowException) as error:
-        raise _unreadable(path, error) from None
-    return Source(path, "parquet", _named(path, columns))
-
-
-def _lines(path: Path, first: str, encoding: str) -> Source:
-    """JSON lines, or lines of Python dicts as in Amazon's older files."""
-    for form, parse in (("json", json.loads), ("dict", ast.literal_eval)):
-        try:
-            content = parse(first)
-        except (ValueError, SyntaxError, MemoryError, RecursionError):
-            continue
-        if isinstance(content, dict):
-            return Source(path, form, tuple(map(str, content)), encoding=encoding)  # type: ignore[arg-type]
-    raise BenchError(f"{path} line 1 is no object: {first[:60]!r}; give a JSON object a line, or CSV, TSV, Parquet")
 
 
 def batches(source: Source, columns: list[str], ratings: str = "") -> Iterator[tuple[int, pa.RecordBatch]]:
@@ -152,50 +36,13 @@ def batches(source: Source, columns: list[str], ratings: str = "") -> Iterator[t
             yield row, batch
             row += batch.num_rows
     except (OSError, pa.ArrowException) as error:
-        raise _unreadable(source.path, error) from None
+        raise unreadable(source.path, error) from None
 
 
 def _of_parquet(source: Source, columns: list[str]) -> Iterator[pa.RecordBatch]:
     import pyarrow.parquet as pq
 
     yield from pq.ParquetFile(source.path).iter_batches(ROWS, columns=columns)
-
-
-def blocks(source: Source) -> Iterator[tuple[int, bytes]]:
-    """``(number of the first line, whole lines)`` of a text in UTF-8, whatever its encoding was.
-
-    Raises:
-        BenchError: the file is cut off, or it cannot be read.
-    """
-    try:
-        yield from _blocks(source)
-    except (OSError, EOFError, zlib.error) as error:
-        raise _unreadable(source.path, error) from None
-
-
-def _blocks(source: Source) -> Iterator[tuple[int, bytes]]:
-    line, rest = 1, b""
-    plain = source.encoding.lower().replace("_", "-") in ("utf-8", "utf8", "ascii")
-    with opened(source.path) as file:
-        while chunk := file.read(BLOCK):
-            if line == 1 and not rest:
-                chunk = chunk.removeprefix(BOM)
-                blank = len(chunk) - len(chunk.lstrip(b"\r\n"))
-                line, chunk = 1 + chunk[:blank].count(b"\n"), chunk[blank:]
-            whole, newline, left = chunk.rpartition(b"\n")
-            if not newline:
-                rest += chunk
-                if len(rest) > MOST_LINE:
-                    raise BenchError(
-                        f"{source.path} line {line} has over {MOST_LINE // 2**20} MB; it is no file of rows"
-                    )
-                continue
-            block, rest = rest + whole + newline, left
-            text = _decoded(block, source.path, line, source.encoding)  # also where it is kept as it is
-            yield line, block if plain else text.encode()
-            line += block.count(b"\n")
-    if rest.strip():
-        yield line, _decoded(rest, source.path, line, source.encoding).encode() + b"\n"
 
 
 def _json(source: Source, columns: list[str], ratings: str) -> Iterator[pa.RecordBatch]:
@@ -295,7 +142,7 @@ def records(source: Source, line: int, block: bytes, parse: Any) -> Iterator[tup
     for number, one in enumerate(block.split(b"\n"), start=line):
         if not one.strip():
             continue
-        text = _decoded(one, source.path, number, "utf-8")
+        text = decoded(one, source.path, number, "utf-8")
         try:
             row = parse(text.strip())
         except (ValueError, SyntaxError, MemoryError, RecursionError) as error:
@@ -308,93 +155,4 @@ def records(source: Source, line: int, block: bytes, parse: Any) -> Iterator[tup
         yield number, row
 
 
-def _table(source: Source, columns: list[str]) -> Iterator[pa.RecordBatch]:
-    """CSV and its kin by Arrow's reader, all cells as text, an empty one as null."""
-    import pyarrow.csv as reader
-
-    header, first = True, 0
-    for line, block in _cells_whole(source):
-        skipped = block.split(b"\n", 1)[1] if header else block
-        first = line + 1 if header else line
-        header = False
-        if not skipped.strip():
-            continue
-        try:
-            table = reader.read_csv(
-                io.BytesIO(skipped),
-                reader.ReadOptions(column_names=list(source.columns), block_size=max(2**20, len(skipped))),
-                reader.ParseOptions(
-                    delimiter=source.delimiter, newlines_in_values=True,
-                    quote_char='"' if _quoted(source, skipped) else False,
-                ),
-                reader.ConvertOptions(
-                    include_columns=columns, column_types={column: pa.string() for column in columns},
-                    null_values=[""], strings_can_be_null=True, quoted_strings_can_be_null=True,
-                ),
-            )  # fmt: skip
-        except pa.ArrowException as error:
-            raise _bad_row(source, first, skipped, error) from None
-        yield from table.combine_chunks().to_batches()
-
-
-def _quoted(source: Source, block: bytes) -> bool:
-    """Whether quotes hold cells: one opens a cell somewhere. RecBole's files have none."""
-    opens = rb"(^|\n|" + re.escape(source.delimiter.encode()) + rb')"'
-    return not source.typed and re.search(opens, block) is not None
-
-
-def _cells_whole(source: Source) -> Iterator[tuple[int, bytes]]:
-    """Blocks that end where no quote is open."""
-    kept, line = b"", 1
-    for number, block in blocks(source):
-        line = number if not kept else line
-        kept += block
-        if kept.count(b'"') % 2 == 0 or not _quoted(source, kept):
-            yield line, kept
-            kept = b""
-        elif len(kept) > MOST_LINE:
-            raise BenchError(f"{source.path}: a quote that is opened behind line {line} is never closed; close it")
-    if kept:
-        raise BenchError(
-            f"{source.path}: a quote that is opened behind line {line} is never closed; the file may be cut off"
-        )
-
-
-def _bad_row(source: Source, first: int, block: bytes, error: Exception) -> BenchError:
-    """Which row of a table does not fit its header."""
-    text = _decoded(block, source.path, first, "utf-8")
-    csv.field_size_limit(MOST_LINE)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=source.delimiter)
-    for cells in reader:
-        if cells and len(cells) != len(source.columns):
-            number = first + reader.line_num - 1
-            sign = "tab" if source.delimiter == "\t" else source.delimiter
-            return BenchError(
-                f"{source.path} line {number} has {len(cells)} cells, the header {len(source.columns)} columns; a "
-                f"{sign} too many or too few, or the row is cut off"
-            )
-    return BenchError(
-        f"{source.path} behind line {first} cannot be read ({' '.join(str(error).split())[:120]}); mend it"
-    )
-
-
-def _decoded(text: bytes, path: Path, line: int, encoding: str) -> str:
-    try:
-        return text.decode(encoding)
-    except UnicodeDecodeError as error:
-        number = line + text[: error.start].count(b"\n")
-        mend = (
-            "save it as UTF-8, or --set encoding=latin-1" if encoding.lower().startswith("utf") else "name its encoding"
-        )
-        raise BenchError(f"{path} line {number} is no {encoding} (byte {text[error.start]:#04x}); {mend}") from None
-
-
-def _unreadable(path: Path, error: Exception) -> BenchError:
-    """One line for a file that fails to be read."""
-    if isinstance(error, (EOFError, zlib.error, gzip.BadGzipFile)) or "Truncated" in str(error):
-        return BenchError(f"{path} is cut off or damaged ({error}); fetch it again")
-    reason = error.strerror if isinstance(error, OSError) and error.strerror else " ".join(str(error).split())[:160]
-    return BenchError(f"{path} cannot be read ({reason}); fetch it again, or name another")
-
-
-OTHERS = {"dict": _dicts, "table": _table, "parquet": _of_parquet}
+OTHERS = {"dict": _dicts, "table": delimited.read, "parquet": _of_parquet}

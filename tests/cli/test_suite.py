@@ -1,6 +1,10 @@
 """A suite: plan, skip, failure, resume, table."""
 
 import json
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -205,3 +209,19 @@ def test_the_families_suite_says_its_rows_of_each_category(plugins):
         assert {"random", "popularity", "skip-markov", "gru4rec", "sasrec", "hstu"} <= {e.method for e in entries}
         dropped = [e.label for e in entries if "protocol.seen=drop" in e.overrides]
         assert bool(dropped) == (category not in ("Yelp", "Industrial_and_Scientific"))  # where purchases recur
+
+
+def test_one_that_is_asked_to_end_stops_the_run_below_it(tmp_path):
+    (tmp_path / "long.yaml").write_text(
+        "name: long\nseeds: [1]\nmethods: [{method: sasrec, set: [sasrec.epochs=5000, sasrec.patience=5000]}]\n"
+    )
+    words = ["suite", "run", str(tmp_path / "long.yaml"), "--category", "Synthetic", "--runs", str(tmp_path / "runs"),
+             "--device", "cpu", "--threads", "1", "--no-mlflow"]  # fmt: skip
+    process = subprocess.Popen([sys.executable, "-m", "harness", *words], stdout=subprocess.DEVNULL)
+    while not (logs := list(tmp_path.glob("runs/Synthetic/sasrec/*/stages/*/log.jsonl"))):
+        assert process.poll() is None
+        time.sleep(0.05)
+    (below,) = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    process.terminate()
+    assert process.wait() == 128 + signal.SIGTERM
+    assert logs[0].is_file() and not Path("/proc", below).exists()

@@ -6,6 +6,10 @@ import gzip
 import json
 import os
 import shlex
+import signal
+import subprocess
+import sys
+import time
 from collections import Counter
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -20,7 +24,7 @@ from click.testing import CliRunner
 from harness.cli import cli
 from harness.data import categories, prepared, versions
 from harness.data.problems import Problems
-from harness.preparation import asked, cores, raw, splitting
+from harness.preparation import asked, cores, sources, splitting
 
 ROWS = [(f"u{u}", f"i{(u * 3 + k * (u % 4 + 1)) % 17}", 1_500_000_000 + 86_400 * k + u % 3, 1 + (u + k) % 5)
         for k in range(9) for u in range(30) if k < 4 + u % 6]  # fmt: skip
@@ -153,7 +157,7 @@ def test_every_form_gives_the_same_split(tmp_path, form):
 @pytest.mark.parametrize("block", [37, 400, 2**20])
 @pytest.mark.parametrize("form", ["csv", "amazon 2018", "python dicts"])
 def test_where_blocks_end_changes_nothing(tmp_path, monkeypatch, block, form):
-    monkeypatch.setattr(raw, "BLOCK", block)
+    monkeypatch.setattr(sources, "BLOCK", block)
     run(FORMS[form](tmp_path), "--name", "Mine", "--output", tmp_path / "out")
     assert content(tmp_path / "out" / "Mine") == expected()
 
@@ -410,6 +414,15 @@ BAD = {
     "a damaged parquet": (lambda p: data(p, b"PAR1" + b"x" * 40), "cannot be read"),
     "too long an id": (lambda p: lines(p, HEADER + f"{'u' * 300},i,1000\n"), "row 1: user_id"),
     "a list as json": (lambda p: lines(p, "[1, 2]\n[3]\n"), "is no object"),
+    "UTF-16": (lambda p: data(p, (HEADER + "u,i,1000\n").encode("utf-16")), "is UTF-16; save it as UTF-8"),
+    "a header alone": (lambda p: lines(p, HEADER), "names columns and holds no purchase"),
+    "sequences": (lambda p: lines(p, '{"u0": [1, 2, 3], "u1": [4]}'), "a list a user, as files of sequences do"),
+    "swapped times and ratings": (
+        lambda p: as_csv(p / "a.csv", header=("user_id", "item_id", "rating", "timestamp")), "--time rating --rating",
+    ),
+    "an open quote far behind": (
+        lambda p: lines(p, HEADER + 'u,"i\nj",1000\n' * 40 + 'u,"i,1000\nu,j,1001\n'), "begins in line 82 opens a quote",
+    ),
 }  # fmt: skip
 
 
@@ -434,6 +447,42 @@ def test_bad_input_is_one_line_and_leaves_nothing(tmp_path, kind):
     message = fails(make(tmp_path), "--name", "Mine", "--output", tmp_path / "out")
     assert what in message, message
     assert not (tmp_path / "out").exists()
+
+
+ITEM_TABLES = {
+    "other items": ("item_id,title\nx1,One\n", "an id there is 'x1', of a purchase 'i"),
+    "a header alone": ("item_id,title\n", "names columns and holds no item"),
+    "no text": ("item_id,price\ni1,3\n", "no column of a known name for texts"),
+    "empty": ("", "a row an item"),
+}
+
+
+@pytest.mark.parametrize("kind", ITEM_TABLES)
+def test_an_item_table_that_tells_nothing_is_one_line_and_leaves_nothing(tmp_path, kind):
+    content, what = ITEM_TABLES[kind]
+    (tmp_path / "items.csv").write_text(content)
+    purchases = as_csv(tmp_path / "a.csv")
+    message = fails(purchases, "--items", tmp_path / "items.csv", "--name", "Mine", "--output", tmp_path / "out")
+    assert what in message, message
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_encoding_of_two_bytes_a_letter_is_refused_by_name(tmp_path):
+    path = data(tmp_path, (HEADER + "u,i,1000\n").encode("utf-16-le"))
+    assert "save" in fails(path, "--set", "encoding=utf-16-le", "--name", "Mine", "--output", tmp_path / "out")
+
+
+def test_one_that_is_asked_to_end_leaves_nothing(tmp_path):
+    rows = "".join(f"u{k % 5000},i{k % 999},{1_500_000_000 + k}\n" for k in range(1_500_000))
+    path, out = lines(tmp_path, HEADER + rows), tmp_path / "out"
+    command = [sys.executable, "-m", "harness", "data", "prepare", str(path), "--name", "Mine", "--output", str(out)]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    while not list(out.glob(".preparing.*")):
+        assert process.poll() is None
+        time.sleep(0.005)
+    process.terminate()
+    assert process.wait() == 128 + signal.SIGTERM
+    assert not out.exists()
 
 
 def test_rows_that_lack_something_can_be_left_out_and_counted(tmp_path):
