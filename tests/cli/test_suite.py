@@ -212,9 +212,8 @@ def test_the_families_suite_says_its_rows_of_each_category(plugins):
 
 
 def test_one_that_is_asked_to_end_stops_the_run_below_it(tmp_path):
-    (tmp_path / "long.yaml").write_text(
-        "name: long\nseeds: [1]\nmethods: [{method: sasrec, set: [sasrec.epochs=5000, sasrec.patience=5000]}]\n"
-    )
+    sets = ", ".join([*SIZES, "sasrec.epochs=5000", "sasrec.patience=5000"])
+    (tmp_path / "long.yaml").write_text(f"name: long\nseeds: [1]\nmethods: [{{method: sasrec, set: [{sets}]}}]\n")
     words = ["suite", "run", str(tmp_path / "long.yaml"), "--category", "Synthetic", "--runs", str(tmp_path / "runs"),
              "--device", "cpu", "--threads", "1", "--no-mlflow"]  # fmt: skip
     process = subprocess.Popen([sys.executable, "-m", "harness", *words], stdout=subprocess.DEVNULL)
