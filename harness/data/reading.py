@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -185,19 +186,25 @@ def check_repeats(test: Samples, file: Path, problems: Problems) -> None:
 
 
 def check_leakage(splits: dict[str, Samples], files: dict[str, Path], problems: Problems) -> None:
-    """Warn of samples that stand in two splits (the same user, history and target)."""
+    """Warn of samples (user, history and target) that stand in two splits; where all of a split do, that is an error."""
+    again: Counter[tuple[str, str]] = Counter()
     seen: dict[tuple[Any, ...], tuple[str, int]] = {}
     for name, samples in splits.items():
         rows = zip(samples.users.tolist(), samples.histories.items.tolist(), samples.targets.tolist(), strict=True)
         for row, (user, history, target) in enumerate(rows):
             first = seen.setdefault((user, tuple(history), target), (name, row))
             if first[0] != name:
+                again[name, first[0]] += 1
                 problems.warn(
                     files[name],
                     row + 1,
                     f"is row {first[1] + 1} of {first[0]} again",
                     "the same sample must not be in two splits",
                 )
+    for (name, other), rows in again.items():
+        if rows == len(splits[name]):
+            what = f"all {rows:,} of its rows stand in {other} too: a result on them says nothing"
+            problems.error(files[name], None, what, "give each split rows of its own")
 
 
 def check_order(splits: dict[str, Samples], files: dict[str, Path], problems: Problems) -> None:
@@ -240,7 +247,7 @@ def _text(value: Any) -> str:
             return value
     if isinstance(value, Iterable) and not isinstance(value, (str, dict)):
         return " ".join(str(v) for v in value if v is not None)
-    return str(value)
+    return "" if str(value).strip().lower() == "nan" else str(value)  # what pandas writes for a text that is absent
 
 
 MOST_OF_USER = 200  # characters: ids stand in arrays as wide as the longest

@@ -29,7 +29,6 @@ from harness.data.reading import (
 from harness.settings import setting
 
 _INTER = ".inter.json"
-MOST_ITEMS = 100_000_000
 
 
 @dataclass(frozen=True)
@@ -66,11 +65,12 @@ class SequencesReader:
         path = folder / f"{category}{_INTER}"
         sequences = read_json(path, problems) or {}
         texts = folder / f"{category}.item.json"
-        items = read_items(texts, problems) if texts.exists() else _without_texts(sequences, path, problems)
-        problems.stop_on_errors()
-        assert items is not None
         variant, index_path = index_of(folder, category, self.settings.index)
-        given = read_index(index_path, len(items), problems) if index_path else None
+        items = read_items(texts, problems) if texts.exists() else None
+        problems.stop_on_errors()
+        given = read_index(index_path, len(items) if items else None, problems) if index_path else None
+        if items is None:  # nobody tells of them: those of the index, or else those that were bought
+            sequences, items = (sequences, Items.without_texts(given.n_items)) if given else _bought(sequences)
         splits, left_out = self._split(sequences, path, len(items), problems)
         problems.stop_on_errors()
         caption = "split: leave-one-out" + (f"; SIDs: {variant}" if variant else "")
@@ -124,12 +124,14 @@ class SequencesReader:
         return built, dict(left_out)
 
 
-def _without_texts(sequences: dict[str, Any], path: Path, problems: Problems) -> Items:
-    """A catalogue of the items that were bought, of which nothing is told."""
-    bought = [item for items in sequences.values() if isinstance(items, list) for item in items if type(item) is int]
-    n = min(max(bought, default=-1) + 1, MOST_ITEMS)
-    missing = n - len({item for item in bought if 0 <= item < n})
-    if missing:
-        what = f"{missing:,} of the item ids 0–{n - 1} are in no history, and there is no item.json that names them"
-        problems.warn(path, None, what, "they can be recommended and are never right: number items without gaps")
-    return Items.without_texts(n)
+def _bought(sequences: dict[str, Any]) -> tuple[dict[str, Any], Items]:
+    """The sequences by item number, and a catalogue of the items in them, of which nothing but their ids is told."""
+    known = sorted({i for items in sequences.values() if isinstance(items, list) for i in items if type(i) is int})
+    if not known or known[0] < 0 or known[-1] == len(known) - 1:  # in order already; below 0 is told with its user
+        return sequences, Items.without_texts(len(known))
+    place = {item: number for number, item in enumerate(known)}
+    numbered = {
+        user: [place[i] if type(i) is int else i for i in items] if isinstance(items, list) else items
+        for user, items in sequences.items()
+    }
+    return numbered, Items.without_texts(len(known), list(map(str, known)))

@@ -166,7 +166,7 @@ def test_bad_files_name_file_row_and_mend(plugins, tmp_path, kind):
 def test_leaks_and_disorder_are_warned_of(plugins, tmp_path):
     rows = {
         "train": [("A0", [0], 1), ("A1", [3, 4, 5], 6)],
-        "valid": [("A0", [0], 1)],
+        "valid": [("A0", [0], 1), ("A0", [0, 1], 2)],
         "test": [("A1", [3], 4)],
     }
     problems = Problems()
@@ -174,6 +174,34 @@ def test_leaks_and_disorder_are_warned_of(plugins, tmp_path):
     found = [str(p) for p in problems.found]
     assert any("row 1 of train again" in f for f in found)
     assert any("user A1" in f and "shorter" in f for f in found)
+
+
+def test_a_split_that_is_another_one_is_refused(plugins, tmp_path):
+    rows = {"train": [("A0", [0], 1)], "valid": [("A1", [3], 4), ("A0", [0, 1], 2)]}
+    write_minionerec(tmp_path, rows | {"test": rows["valid"][::-1]})
+    with pytest.raises(BenchError, match="test.*all 2 of its rows stand in valid too"):
+        read(plugins, tmp_path)
+
+
+def test_a_title_that_pandas_wrote_for_an_absent_one_is_absent(plugins, tmp_path):
+    root = write_sequences(tmp_path, {"0": list(range(8)), "1": [1, 2, 3]})
+    replace_in(root / "Shop/Shop.item.json", '"t3"', '"nan"')
+    assert read(plugins, root, "Shop").items.titles[2:5] == ["t2", "", "t4"]
+
+
+@pytest.mark.parametrize("index", [False, True])
+def test_items_that_nobody_tells_of_are_those_of_the_index_or_those_that_were_bought(plugins, tmp_path, index):
+    far = 5 if index else 50_000_000
+    root = write_sequences(tmp_path, {"0": [1, 2, 3, 4, far], "1": [far, 2, 1]})
+    (root / "Shop/Shop.item.json").unlink()
+    if not index:
+        for path in root.glob("Shop/Shop.index.*"):
+            path.unlink()
+    data = read(plugins, root, "Shop")
+    assert len(data.items) == (N_ITEMS if index else 5)
+    ids = data.items.ids or list(map(str, range(N_ITEMS)))
+    assert [ids[i] for i in data.test.targets] == ["1", str(far)]
+    assert [[ids[i] for i in h] for h in data.test.histories.lists()] == [[str(far), "2"], ["1", "2", "3", "4"]]
 
 
 def write_sequences(root, sequences):
@@ -206,7 +234,7 @@ def test_sequences_with_a_bad_item_are_refused(plugins, tmp_path):
 
 def test_a_category_is_looked_for_in_order(plugins, tmp_path, monkeypatch):
     write_minionerec(tmp_path / "one")
-    write_minionerec(tmp_path / "two", {s: [("B", [7], 6)] for s in ("train", "valid", "test")})
+    write_minionerec(tmp_path / "two", {s: [("B", [7], k)] for k, s in enumerate(("train", "valid", "test"))})
     monkeypatch.setenv("BENCH_DATA", str(tmp_path / "two"))
     assert len(read(plugins, tmp_path / "one").train) == 3
     assert len(categories.read(plugins, "Toys", None, {}).train) == 1
