@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import types
+import typing
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -75,6 +77,14 @@ def settings_class(factory: Any, where: str) -> type:
     return known
 
 
+def _types(hint: Any) -> set[Any]:
+    """The types that a value of an annotation may have: those of a union one by one."""
+    origin, inside = typing.get_origin(hint), typing.get_args(hint)
+    if origin is typing.Literal:
+        return set(map(type, inside))
+    return set().union(*map(_types, inside)) if origin in (typing.Union, types.UnionType) else {hint}
+
+
 def _validate(settings_class: type, values: dict[str, Any], where: str) -> Any:
     from pydantic import TypeAdapter, ValidationError
 
@@ -83,6 +93,10 @@ def _validate(settings_class: type, values: dict[str, Any], where: str) -> Any:
         if key not in names:
             raise unknown("setting", f"{where}.{key}", [f"{where}.{n}" for n in names])
     try:
+        hints = typing.get_type_hints(settings_class)
+        for key, value in values.items():  # pydantic takes true for the number 1
+            if isinstance(value, bool) and {bool, object, typing.Any}.isdisjoint(_types(hints[key])):
+                raise BenchError(f"setting {where}.{key} = {str(value).lower()} is none of its values; it is no switch")
         return TypeAdapter(settings_class).validate_python(values)
     except ValidationError as error:
         first = error.errors()[0]

@@ -1,4 +1,4 @@
-"""Does the tokenizer matter? One model over the semantic IDs of several tokenizers: metrics beside the figures of the SIDs.
+"""Does the tokenizer matter? One model over the SIDs of several tokenizers: metrics beside the figures of the SIDs.
 
 And which figure goes with the metric: rank correlation over the tokenizers (Spearman 1904).
 """

@@ -144,7 +144,7 @@ def settings_of(overrides: tuple[str, ...], prefix: str = "dataset") -> dict[str
         try:
             values[key.strip().removeprefix(f"{prefix}.")] = parse_yaml(value)
         except ValueError as error:
-            raise BenchError(f"--set {override[:80]}: the value is {error}") from None
+            raise BenchError(f"--set {override[:80]}: {error}") from None
     return values
 
 

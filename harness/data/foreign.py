@@ -6,6 +6,9 @@ once. Nothing is dropped: what does not fit is an error that names the row.
 
 from __future__ import annotations
 
+import csv
+import io
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +19,8 @@ from harness.data.dataset import Dataset
 from harness.data.rankings import Rankings
 from harness.data.semantic_ids import SemanticIds
 from harness.errors import BenchError
-from harness.text.parsing import parse_json
+from harness.text import cells
+from harness.text.parsing import decode, parse_json
 
 NAMES = {
     "user": ("user", "user_id", "qid", "query_id"),
@@ -82,13 +86,11 @@ def _table(path: Path) -> pd.DataFrame:
         if ending == ".parquet":
             found = pd.read_parquet(path)
         elif ending in (".csv", ".tsv"):
-            found = pd.read_csv(
-                path, sep="\t" if ending == ".tsv" else ",", dtype=texts, keep_default_na=False, na_values=[""]
-            )
+            found = _of_cells(path, "\t" if ending == ".tsv" else ",", texts)
         elif ending == ".trec":
             columns = ["user", "q0", "item", "rank", "score", "tag"]
             found = pd.read_csv(
-                path,
+                io.StringIO(_text(path)),
                 sep=r"\s+",
                 names=columns,
                 dtype={"user": "string", "item": "string"},
@@ -116,10 +118,43 @@ def _table(path: Path) -> pd.DataFrame:
     return made
 
 
+def _text(path: Path) -> str:
+    """The text of a file, a byte-order mark or none.
+
+    Raises:
+        BenchError: it is of another encoding; says at which line.
+    """
+    content = path.read_bytes()
+    try:
+        return decode(content)
+    except ValueError as error:
+        raise BenchError(f"{path}: {error}") from None
+
+
+def _of_cells(path: Path, delimiter: str, types: dict[str, Any]) -> pd.DataFrame:
+    """CSV or TSV; every row has as many cells as the header.
+
+    Raises:
+        BenchError: one has not; says which.
+    """
+    text = _text(path)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.ParserWarning)
+            return pd.read_csv(
+                io.StringIO(text), sep=delimiter, dtype=types, index_col=False, keep_default_na=False, na_values=[""]
+            )
+    except (pd.errors.ParserError, pd.errors.ParserWarning):
+        width = len(next(csv.reader([text.partition("\n")[0]], delimiter=delimiter), []))
+        if what := cells.uneven(text, delimiter, width):
+            raise BenchError(f"{path} {what}") from None
+        raise
+
+
 def _of_lines(path: Path) -> pd.DataFrame:
     """JSON lines: a line a sample with lists, or a line a candidate."""
     columns: dict[str, list[Any]] = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), start=1):
+    for number, line in enumerate(_text(path).splitlines(), start=1):
         if not line.strip():
             continue
         try:

@@ -186,7 +186,7 @@ def check_repeats(test: Samples, file: Path, problems: Problems) -> None:
 
 
 def check_leakage(splits: dict[str, Samples], files: dict[str, Path], problems: Problems) -> None:
-    """Warn of samples (user, history and target) that stand in two splits; where all of a split do, that is an error."""
+    """Warn of samples (user, history, target) that stand in two splits; where all of a split do, that is an error."""
     again: Counter[tuple[str, str]] = Counter()
     seen: dict[tuple[Any, ...], tuple[str, int]] = {}
     for name, samples in splits.items():
@@ -201,9 +201,9 @@ def check_leakage(splits: dict[str, Samples], files: dict[str, Path], problems: 
                     f"is row {first[1] + 1} of {first[0]} again",
                     "the same sample must not be in two splits",
                 )
-    for (name, other), rows in again.items():
-        if rows == len(splits[name]):
-            what = f"all {rows:,} of its rows stand in {other} too: a result on them says nothing"
+    for (name, other), number in again.items():
+        if number == len(splits[name]):
+            what = f"all {number:,} of its rows stand in {other} too: a result on them says nothing"
             problems.error(files[name], None, what, "give each split rows of its own")
 
 

@@ -148,6 +148,11 @@ def train(context: Context, model: Any, settings: LoopSettings, as_model: Callab
             numbers = {"loss": float(values.sum()) / n, "learning rate": rate, "epoch": float(state.epoch)}
             if state.epoch % settings.eval_every == 0 or state.epoch == settings.epochs:
                 kept.eval()
+                with torch.no_grad():  # the last step may have been the one too far
+                    after = kept.loss(*batch, *([users[rows].to(device)] if users is not None else []))
+                if not after.isfinite():
+                    at = f"the loss is {float(after):g} after step {state.epoch * steps} (epoch {state.epoch})"
+                    raise NotFinite(f"{context.directory.name}: {at}, learning rate {rate:.3g}; lower it")
                 probed = context.probe(as_model(kept))
                 numbers |= {f"eval_{name}": value for name, value in probed.items()}
                 state.note(probed["NDCG@10"], kept)

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from harness.errors import BenchError
 from harness.preparation.sources import MOST_LINE, Source, blocks, decoded
+from harness.text import cells
 
 
 def read(source: Source, columns: list[str]) -> Iterator[pa.RecordBatch]:
@@ -79,16 +80,8 @@ def _open(source: Source, line: int, text: bytes) -> BenchError:
 def _bad_row(source: Source, first: int, block: bytes, error: Exception) -> BenchError:
     """Which row of a table does not fit its header."""
     text = decoded(block, source.path, first, "utf-8")
-    csv.field_size_limit(MOST_LINE)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=source.delimiter)
-    for cells in reader:
-        if cells and len(cells) != len(source.columns):
-            number = first + reader.line_num - 1
-            sign = "tab" if source.delimiter == "\t" else source.delimiter
-            return BenchError(
-                f"{source.path} line {number} has {len(cells)} cells, the header {len(source.columns)} columns; a "
-                f"{sign} too many or too few, or the row is cut off"
-            )
+    if what := cells.uneven(text, source.delimiter, len(source.columns), first):
+        return BenchError(f"{source.path} {what}")
     return BenchError(
         f"{source.path} behind line {first} cannot be read ({' '.join(str(error).split())[:120]}); mend it"
     )

@@ -20,8 +20,8 @@ def apply(tree: dict[str, Any], override: str) -> None:
     try:
         value = parse_yaml(text)
     except ValueError as error:
-        shown = "not valid YAML" if str(error).startswith("not valid") else str(error)
-        raise BenchError(f"--set {override[:80]}: the value is {shown}; quote it, or give another") from None
+        shown = "it is not valid YAML" if str(error).startswith("not valid") else str(error)
+        raise BenchError(f"--set {override[:80]}: {shown}; quote it, or give another") from None
     head, *rest = key.strip().split(".")
     sections = [*tree["stages"], "tokenizer", "backbone", "decoder", "dataset", "probe", "protocol", "prompts"]
     if head not in sections:

@@ -134,7 +134,9 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(content) != len(pairs):
         seen: set[str] = set()
         twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
-        raise ValueError(f"the key '{twice[:60]}' stands twice in one object")
+        values = [str(value) for key, value in pairs if key == twice]
+        held = f": {values[0][:40]!r} and {values[1][:40]!r}"  # where it is, which the parser does not tell
+        raise ValueError(f"the key '{twice[:60]}' stands twice in one object{held}")
     return content
 
 

@@ -209,6 +209,23 @@ def test_wrong_files_are_one_line(mine, tmp_path):
         score(tmp_path / "none.csv", mine, tmp_path)
 
 
+def test_tables_of_another_encoding_or_of_uneven_rows_are_named_or_read(mine, dataset, ours, tmp_path):
+    path = write(tmp_path / "a.csv", table(dataset, ours[1]), dataset)
+    text = path.read_text()
+    right = score(path, mine, tmp_path).result
+    path.write_bytes(text.encode("utf-16"))
+    assert score(path, mine, tmp_path).result["stages"] == right["stages"]
+    lines = text.splitlines()
+    lines[40] += ",7"
+    for content, what in (
+        ("\n".join(lines).encode(), "line 41 has 5 cells, the header 4 columns"),
+        ((text + "é,x,1,1\n").encode("latin-1"), f"line {len(lines) + 1} is not UTF-8"),
+    ):
+        path.write_bytes(content)
+        with pytest.raises(BenchError, match=what):
+            score(path, mine, tmp_path)
+
+
 def test_under_drop_what_was_bought_is_refused(mine, dataset, ours, tmp_path):
     rows = [
         (user, dataset.items.ids[history[-1]], 1, 1.0)

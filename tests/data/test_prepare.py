@@ -9,10 +9,10 @@ import shlex
 import signal
 import subprocess
 import sys
-import time
 from collections import Counter
 from graphlib import TopologicalSorter
 from pathlib import Path
+from time import sleep
 
 import numpy as np
 import pyarrow as pa
@@ -421,7 +421,8 @@ BAD = {
         lambda p: as_csv(p / "a.csv", header=("user_id", "item_id", "rating", "timestamp")), "--time rating --rating",
     ),
     "an open quote far behind": (
-        lambda p: lines(p, HEADER + 'u,"i\nj",1000\n' * 40 + 'u,"i,1000\nu,j,1001\n'), "begins in line 82 opens a quote",
+        lambda p: lines(p, HEADER + 'u,"i\nj",1000\n' * 40 + 'u,"i,1000\nu,j,1001\n'),
+        "begins in line 82 opens a quote",
     ),
 }  # fmt: skip
 
@@ -479,7 +480,7 @@ def test_one_that_is_asked_to_end_leaves_nothing(tmp_path):
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
     while not list(out.glob(".preparing.*")):
         assert process.poll() is None
-        time.sleep(0.005)
+        sleep(0.005)
     process.terminate()
     assert process.wait() == 128 + signal.SIGTERM
     assert not out.exists()

@@ -179,7 +179,7 @@ def test_leaks_and_disorder_are_warned_of(plugins, tmp_path):
 def test_a_split_that_is_another_one_is_refused(plugins, tmp_path):
     rows = {"train": [("A0", [0], 1)], "valid": [("A1", [3], 4), ("A0", [0, 1], 2)]}
     write_minionerec(tmp_path, rows | {"test": rows["valid"][::-1]})
-    with pytest.raises(BenchError, match="test.*all 2 of its rows stand in valid too"):
+    with pytest.raises(BenchError, match=r"test.*all 2 of its rows stand in valid too"):
         read(plugins, tmp_path)
 
 
