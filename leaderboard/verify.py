@@ -205,6 +205,11 @@ def _of_the_data(record: Record, dataset: Dataset) -> list[str]:
     ]
     said = {"caption": record.content["caption"], "rows": record.content["rows"], "items": record.content["items"]}
     lines += _differences(said, {"caption": dataset.caption, "rows": rows, "items": len(dataset.items)})
+    if dataset.left_out != record.content.get("left_out", {} if "kept" in record.content else dataset.left_out):
+        lines.append(
+            f"it says that {record.content.get('left_out') or 'nothing'} was left out of the data, and of the "
+            f"data here {dataset.left_out or 'nothing'} was"
+        )
     if record.content.get(user_index.KEY) not in (None, user_index.encode(user_index.of(dataset.test))):
         lines.append("its samples are not of the users that the data says")
     return lines

@@ -30,6 +30,8 @@ LATER: dict[str, dict[str, Any]] = {
     "tokenizer": {"repair": "none", "embedder": "", "text": "title-description", "normalise": False, "engine": "auto"},
 }
 """Settings that came into being after runs were recorded, with the value that means what was before them."""
+OF_A_MODEL = ("stages", "backbone", "decoder", "prompts")
+"""Parts of a recipe that a paper or a search settles; another of these is the choice of who asks for it."""
 ABOUT = ("deterministic", "settings_from", "searched", "tuned", "note")
 """Keys of a configuration that change no result: where its settings are from, what its seeds do, what captions say."""
 MOST_SEED = 2**32 - 1
@@ -183,10 +185,11 @@ def resolve(
     except (TypeError, ValueError, RecursionError) as error:
         raise BenchError(f"recipe {recipe.get('name')}: {error}") from None
     tree["stages"] = {stage["name"]: {"trainer": stage["name"]} | stage for stage in tree["stages"]}
-    # another component first, then its settings: so they hold in any order
     given, taken = list(overrides), list(tuned)
-    for override in sorted([*taken, *given], key=lambda text: "." in text.partition("=")[0]):
-        overrides_.apply(tree, override)
+    before = _overridden(tree, taken)
+    tree = _overridden(tree, [*taken, *given])
+    if tree.get("settings_from") and any(tree.get(part) != before.get(part) for part in OF_A_MODEL):
+        tree["settings_from"] = "choice"  # of who asked, on top of the paper's or of what a search found
 
     sids = sids_of(tree)
     stages = [_stage(name, values, plugins) for name, values in tree["stages"].items()]
@@ -211,6 +214,14 @@ def resolve(
     if strict:
         _must_be_read(config, given)
     return config
+
+
+def _overridden(tree: dict[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
+    """A copy of a recipe with overrides: another component first, then its settings, so they hold in any order."""
+    copy = json.loads(json.dumps(tree))
+    for override in sorted(overrides, key=lambda text: "." in text.partition("=")[0]):
+        overrides_.apply(copy, override)
+    return copy
 
 
 class _Probe:

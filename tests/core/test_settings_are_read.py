@@ -177,3 +177,16 @@ def test_a_recorded_configuration_with_such_a_setting_is_still_read(plugins):
     recipe = plugins.get("method", "sasrec") | {"stages": [{"name": "sasrec", "negatives": 5}]}
     assert resolve(recipe, "-", 1, [], plugins).stages[0].trainer.settings.negatives == 5
     assert resolve(recipe, "-", 1, ["sasrec.negatives=6"], plugins, strict=False)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "source"),
+    [
+        ([], "search"), (["dataset.max_history=20", "protocol.seen=drop"], "search"), (["sasrec.hidden=32"], "choice"),
+        (["sasrec.hidden=96"], "search"),
+    ],
+)  # fmt: skip
+def test_another_setting_than_the_one_that_was_searched_is_a_choice(plugins, overrides, source):
+    found = resolve(plugins.get("method", "sasrec"), "-", 1, overrides, plugins)
+    assert found.about["settings_from"] == source
+    assert "searched" in found.about

@@ -1,5 +1,6 @@
 """What an attacker changed in records and runs: one line, or the right number; never a silent one."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -12,7 +13,7 @@ from harness.checks import outlines, schemas
 from harness.cli import cli
 from harness.errors import BenchError
 from harness.evaluation import user_index
-from leaderboard import docs
+from leaderboard import docs, verify
 from leaderboard.record import Record, checksum
 from tests.commands import bench_run
 from tests.recorded import make_record, make_run
@@ -61,6 +62,15 @@ def test_one_bad_record_is_left_out_by_name(change, tiny, tmp_path):
     assert done.exit_code == 0 and f"Left out: {bad}" in done.output and "1 damaged left out" in done.output
     done = bench("report", bad)
     assert done.exit_code == 2 and str(bad) in done.output
+
+
+def test_what_was_left_out_of_the_data_cannot_be_taken_away(tiny, tmp_path, plugins):
+    cut = dataclasses.replace(tiny, left_out={"users without a sample: fewer than 2 items": 3})
+    record = make_record(tmp_path / "runs", cut, stages=("sft",))
+    record.content["left_out"] = cut.left_out
+    assert not verify.verify(record, cut, plugins).false
+    record.content["left_out"] = {}
+    assert "it says that nothing was left out" in " ".join(verify.verify(record, cut, plugins).false)
 
 
 def test_one_user_says_nothing_and_breaks_nothing(tiny, tmp_path):
