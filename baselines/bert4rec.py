@@ -102,8 +102,8 @@ class Bert4Rec(ItemModel):
         items = torch.cat([items, targets[:, None]], dim=1)
         hidden = (torch.rand(items.shape, device=items.device) < self.settings.mask) & (items != self.padding)
         hidden[:, -1] = True
-        scores = self.output(self.encoded(items, hidden)[hidden])
-        return functional.cross_entropy(scores, items[hidden], label_smoothing=self.settings.label_smoothing)
+        states = self.encoded(items, hidden)[hidden]
+        return self.output.cross_entropy(states, items[hidden], self.settings.label_smoothing)
 
 
 class Bert4RecTrainer(SequentialTrainer):

@@ -12,6 +12,7 @@ from types import FrameType
 
 import click
 
+from harness import allocator
 from harness.cli import mlflow, plugin, plugins, prepare, run, score, show, sids, tune
 from harness.cli.common import LazyPlugins, plugin_options
 from harness.errors import shown
@@ -58,6 +59,7 @@ for command in COMMANDS:
 
 def main() -> None:
     """The console script ``bench``."""
+    allocator.keep()
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # a terminal that lacks a character of a title or a name

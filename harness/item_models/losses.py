@@ -13,6 +13,7 @@ from torch import nn
 from torch.nn import functional
 
 from harness.errors import BenchError
+from harness.item_models.full_softmax import full_softmax
 
 LossName = Literal["full", "sampled", "bce", "gbce", "bpr-max", "top1-max"]
 
@@ -47,6 +48,18 @@ class Output(nn.Module):
             scores = scores + (self.bias if items is None else self.bias[items])
         return scores
 
+    def cross_entropy(self, states: torch.Tensor, targets: torch.Tensor, smoothing: float = 0.0) -> torch.Tensor:
+        """The mean cross-entropy of the scores of states ``[batch, d]`` against targets ``[batch]`` (a scalar)."""
+        weight = self.embedding.weight
+        own = type(self).forward is not Output.forward  # a subclass scores in its own way
+        if own or not (states.dtype == weight.dtype in (torch.float32, torch.float64)):
+            return functional.cross_entropy(self(states), targets, label_smoothing=smoothing)
+        weight = weight[: self.n_items]
+        if self.temperature:
+            states = functional.normalize(states, dim=-1) / self.temperature
+            weight = functional.normalize(weight, dim=-1)
+        return full_softmax(states, weight, targets, self.bias, smoothing)
+
 
 def loss(
     name: LossName, output: Output, states: torch.Tensor, targets: torch.Tensor,
@@ -64,7 +77,7 @@ def loss(
         smoothing: label smoothing of ``full``.
     """
     if name == "full":
-        return functional.cross_entropy(output(states), targets, label_smoothing=smoothing)
+        return output.cross_entropy(states, targets, smoothing)
     drawn = draw_negatives(targets, negatives, output.n_items)
     scores = output(states, torch.cat([targets[:, None], drawn], dim=1))
     positive, negative = scores[:, :1], scores[:, 1:]  # [batch, 1], [batch, negatives]

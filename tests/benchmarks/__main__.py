@@ -20,7 +20,7 @@ from harness import plugins as plugin_manager
 from harness.data import categories
 from harness.runs.provenance import hardware, revision, versions
 from leaderboard.docs import speed_table
-from tests.benchmarks import decoding, training
+from tests.benchmarks import decoding, quantising, training
 from tests.benchmarks.timing import paired, peak_gib, random_model, row
 
 
@@ -29,9 +29,7 @@ def main() -> None:
     parser.add_argument("--category", default="Synthetic")
     parser.add_argument("--data-dir")
     parser.add_argument("--users", type=int, default=64, help="users decoded by the usual path each round")
-    parser.add_argument(
-        "--only", choices=["start", "decode", "grpo", "sft", "trie", "baselines", "titles", "sound"], help="one part"
-    )
+    parser.add_argument("--only", choices=list(PARTS), help="one part")
     parser.add_argument("--large", action="store_true", help="also models of 20 M parameters")
     parser.add_argument("--output", help="write the rows as JSON")
     options = parser.parse_args()
@@ -100,6 +98,11 @@ def titles(dataset, users, sizes):
     yield decoding.write_row(dataset, users)
 
 
+def sids(*_):
+    yield quantising.balanced_row()
+    yield quantising.batches_row()
+
+
 PARTS = {
     "start": start,
     "decode": decode,
@@ -109,6 +112,7 @@ PARTS = {
     "baselines": baselines,
     "titles": titles,
     "sound": sound,
+    "sids": sids,
 }
 
 if __name__ == "__main__":

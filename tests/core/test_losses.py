@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn import functional
 
 from harness.errors import BenchError
-from harness.item_models import losses
+from harness.item_models import full_softmax, losses
 from harness.item_models.losses import Output
 
 N, D = 12, 6
@@ -37,6 +37,64 @@ def test_the_full_loss_is_cross_entropy_and_starts_at_log_n():
     expected = functional.cross_entropy(states @ head.embedding.weight[:N].T, targets)
     torch.testing.assert_close(losses.loss("full", head, states, targets), expected)
     assert float(losses.loss("full", head, torch.zeros(5, D), targets)) == pytest.approx(math.log(N))
+
+
+@pytest.mark.parametrize("rows", [16, 1000])
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+@pytest.mark.parametrize("settings", [{}, {"bias": True}, {"temperature": 0.1}])
+def test_the_loss_in_place_has_the_usual_value_and_gradients(monkeypatch, settings, smoothing, rows):
+    monkeypatch.setattr(full_softmax, "PIECE", rows * N)
+    head = output(**settings).double()
+    if head.bias is not None:
+        nn.init.normal_(head.bias)
+    states, targets = batch(45)
+    states = (states.double() * 3).requires_grad_()
+    found = []
+    for value in (
+        3 * head.cross_entropy(states, targets, smoothing),
+        3 * functional.cross_entropy(head(states), targets, label_smoothing=smoothing),
+    ):
+        states.grad = None
+        head.zero_grad()
+        value.backward()
+        found.append([value.detach(), states.grad, *(p.grad for p in head.parameters())])
+    torch.testing.assert_close(*found, rtol=1e-10, atol=1e-12)
+
+
+def test_the_loss_in_place_stands_far_scores_and_frozen_weights():
+    head = output()
+    nn.init.normal_(head.embedding.weight, std=300.0)
+    states, targets = batch()
+    expected = functional.cross_entropy(head(states), targets)
+    torch.testing.assert_close(head.cross_entropy(states, targets), expected)
+    with torch.no_grad():
+        torch.testing.assert_close(head.cross_entropy(states, targets), expected)
+    head.embedding.requires_grad_(False)
+    states.requires_grad_()
+    head.cross_entropy(states, targets).backward()
+    assert states.grad.isfinite().all() and head.embedding.weight.grad is None
+
+
+def test_the_loss_in_place_holds_no_table_of_scores():
+    head = Output(nn.Embedding(40_001, 8))
+    states, targets = torch.randn(512, 8, requires_grad=True), torch.randint(40_000, (512,))
+    with torch.profiler.profile(profile_memory=True) as profile:
+        head.cross_entropy(states, targets).backward()
+    largest = max(event.cpu_memory_usage for event in profile.events())
+    assert largest <= 4 * max(full_softmax.PIECE, 2 * 40_001 * 8)
+
+
+def test_scores_of_ones_own_are_those_that_the_loss_is_of():
+    class Doubled(Output):
+        def forward(self, states, items=None):
+            return 2 * super().forward(states, items)
+
+    torch.manual_seed(0)
+    head, (states, targets) = Doubled(nn.Embedding(N + 1, D)), batch()
+    expected = functional.cross_entropy(2 * (states @ head.embedding.weight[:N].T), targets)
+    torch.testing.assert_close(losses.loss("full", head, states, targets), expected)
+    half = states.bfloat16()
+    assert losses.loss("full", output().bfloat16(), half, targets).dtype == torch.bfloat16
 
 
 def test_negatives_are_uniform_and_never_the_target():
