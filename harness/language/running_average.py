@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ AVERAGE = "average.safetensors"
 class RunningAverage(TrainerCallback):
     """A running average of the weights, which a trainer probes, selects and keeps in place of the weights.
 
+    It is kept in float32: in bfloat16 a step of 0.998 is below what a number of its size can tell.
     After each step average ← d · average + (1 − d) · weights with d = min(decay, (1 + t) / (10 + t)), so that
     the first steps do not weigh (the warm-up of TensorFlow's ExponentialMovingAverage).
     """
@@ -27,21 +30,26 @@ class RunningAverage(TrainerCallback):
         """Take in the weights after a step."""
         self.steps += 1
         if not self.weights:
-            self.weights = {name: p.detach().clone() for name, p in model.named_parameters()}
+            self.weights = {name: p.detach().to(torch.float32, copy=True) for name, p in model.named_parameters()}
             return
         decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
         names, current = zip(*model.named_parameters(), strict=True)
         mine = [self.weights[name] for name in names]
-        torch._foreach_lerp_(mine, [p.detach() for p in current], 1 - decay)
+        torch._foreach_lerp_(mine, [p.detach().float() for p in current], 1 - decay)
 
-    @torch.no_grad()
-    def swap(self, model: torch.nn.Module) -> None:
-        """Exchange the model's weights with the average; a second call takes it back."""
-        for name, p in model.named_parameters():
-            if name in self.weights:
-                kept = p.detach().clone()
-                p.copy_(self.weights[name])
-                self.weights[name].copy_(kept)
+    @contextmanager
+    def instead(self, model: torch.nn.Module) -> Iterator[None]:
+        """The model with the average for its weights, and its own back afterwards."""
+        kept = {name: p.detach().clone() for name, p in model.named_parameters() if name in self.weights}
+        self.put(model)
+        try:
+            yield
+        finally:
+            _copied(kept, model)
+
+    def put(self, model: torch.nn.Module) -> None:
+        """The average in place of the model's weights, in their precision."""
+        _copied(self.weights, model)
 
     def save(self, folder: Path) -> None:
         """Write the average into a checkpoint."""
@@ -55,5 +63,12 @@ class RunningAverage(TrainerCallback):
         from safetensors import safe_open
 
         with safe_open(folder / AVERAGE, framework="pt", device=str(device)) as file:
-            self.weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+            self.weights = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118 - not a dict
             self.steps = int(file.metadata()["steps"])
+
+
+@torch.no_grad()
+def _copied(weights: dict[str, torch.Tensor], model: torch.nn.Module) -> None:
+    for name, p in model.named_parameters():
+        if name in weights:
+            p.copy_(weights[name])

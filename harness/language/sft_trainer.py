@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
@@ -309,13 +310,8 @@ class _SftTrainer(finetuning.ProbeSelection, Trainer):
     def evaluate(self, *arguments: Any, **named: Any) -> dict[str, float]:
         """The probe, or with ``select: loss`` the mean loss on valid; of the averaged weights where there are such."""
         model = self.accelerator.unwrap_model(self.model)
-        if self.average:
-            self.average.swap(model)
-        try:
+        with self.average.instead(model) if self.average else nullcontext():
             return super().evaluate() if self.probed else self._evaluate_loss()
-        finally:
-            if self.average:
-                self.average.swap(model)
 
     @torch.no_grad()
     def _evaluate_loss(self) -> dict[str, float]:
@@ -367,7 +363,7 @@ class _SftTrainer(finetuning.ProbeSelection, Trainer):
         best = Path(self.state.best_model_checkpoint or "")
         if self.average and (best / running_average.AVERAGE).exists():
             self.average.load(best, self.args.device)
-            self.average.swap(self.accelerator.unwrap_model(self.model))
+            self.average.put(self.accelerator.unwrap_model(self.model))
 
     def _get_train_sampler(self, train_dataset: Any = None) -> LengthBuckets:
         rows: Any = self.train_dataset

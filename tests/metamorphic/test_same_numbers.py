@@ -12,6 +12,7 @@ import yaml
 
 from harness.components import Evaluated
 from harness.data import categories
+from harness.decoding import split
 from harness.progress import Progress
 from harness.runs import pipeline
 from harness.runs.config import resolve
@@ -97,6 +98,47 @@ def test_the_order_of_rows_and_the_names_of_users_change_nothing(method, runs, s
     for path in sorted((before / "rankings").iterdir()):
         own = pd.read_parquet(directory / "rankings" / path.name)
         pd.testing.assert_frame_equal(own, pd.read_parquet(path))
+
+
+HALF = {
+    "minionerec": ["sft.precision", "grpo.precision", "decoder.precision"],
+    "lcrec": ["sft.precision", "decoder.precision"],
+    "sdpo": ["sft.precision", "sdpo.precision", "decoder.precision"],
+    "bigrec": ["sft.precision"],
+    "d3": ["sft.precision"],
+    "tiger": ["decoder.precision"],
+}
+"""Settings of precision, by method."""
+
+
+def test_every_setting_of_precision_is_tried(plugins):
+    from harness.runs.config import resolve
+
+    for method in [*LANGUAGE, "tiger"]:
+        config = resolve(plugins.get("method", method), "-", 1, [], plugins)
+        parts = {**{stage.name: stage.trainer for stage in config.stages}, "decoder": config.decoder}
+        there = [f"{name}.precision" for name, part in parts.items() if hasattr(part.settings, "precision")]
+        assert any(set(there) <= set(tried) for tried in HALF.values()), (method, there)
+
+
+@pytest.mark.parametrize("method", HALF)
+def test_half_precision_trains_and_ranks_almost_as_the_whole_does(method, runs, data, tmp_path, monkeypatch):
+    whole = []
+    made = split.SplitModel.__init__
+
+    def noted(self, model):
+        made(self, model)
+        whole.append(self.whole)
+
+    monkeypatch.setattr(split.SplitModel, "__init__", noted)
+    more = ["grpo.beta=0.01"] if method == "minionerec" else []
+    sets = [*SETTINGS[method], *more, *(f"{setting}=bfloat16" for setting in HALF[method])]
+    _, stages = run_whole(tmp_path, method, sets, "--category", category.NAME, "--data-dir", str(data))
+    assert (whole or method == "tiger") and not any(whole)  # logits are computed where they are read, as in float32
+    _, expected = runs(method)
+    for name, stage in stages.items():
+        assert stage["item"]["HR@10"] == pytest.approx(expected[name]["item"]["HR@10"], abs=0.1)
+        assert all(np.isfinite(value) for value in stage["valid"].values())
 
 
 def loaded(plugins, directory, data):

@@ -197,12 +197,26 @@ def test_the_running_average_is_what_the_formula_says(tmp_path):
         decay = min(0.9, (1 + step) / (10 + step))
         expected = float(step) if expected is None else decay * expected + (1 - decay) * step
     assert float(average.weights["weight"]) == pytest.approx(expected, rel=1e-5)
-    average.swap(layer)
-    assert layer.weight.item() == pytest.approx(expected, rel=1e-5)
-    average.swap(layer)
+    with average.instead(layer):
+        assert layer.weight.item() == pytest.approx(expected, rel=1e-5)
     assert layer.weight.item() == 29
     average.save(tmp_path)
     loaded = RunningAverage(0.9)
     loaded.load(tmp_path, "cpu")
     assert loaded.steps == 29
     assert torch.equal(loaded.weights["weight"], average.weights["weight"])
+
+
+def test_the_running_average_of_half_precision_moves_as_that_of_the_whole_does():
+    half, whole = (torch.nn.Linear(1, 1, bias=False) for _ in range(2))
+    half.bfloat16()
+    averages = RunningAverage(0.998), RunningAverage(0.998)
+    for step in range(2_000):
+        for layer, average in zip((half, whole), averages, strict=True):
+            layer.weight.data.fill_(1.0 if step < 1_000 else 1.0 + 2**-6)  # both exact in bfloat16
+            average.on_step_end(None, None, None, model=layer)
+    found, expected = (float(average.weights["weight"]) for average in averages)
+    assert found == pytest.approx(expected, rel=1e-6) and 1.01 < found < 1.0 + 2**-6
+    with averages[0].instead(half):
+        assert half.weight.dtype == torch.bfloat16
+    assert float(averages[0].weights["weight"]) == found and half.weight.item() == 1.0 + 2**-6
