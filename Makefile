@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: run test lint benchmark campaign docs leaderboard verify install clean
+.PHONY: run test lint benchmark benchmark-peers campaign docs leaderboard verify install clean
 
 $(STAMP): pyproject.toml constraints.txt
 	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
@@ -30,6 +30,9 @@ lint: install
 
 benchmark: install
 	$(BIN)/python -m tests.benchmarks
+
+benchmark-peers: install
+	$(BIN)/python -m tests.benchmarks.peers $(BENCHMARK)
 
 SECONDS ?= 1800
 campaign: install

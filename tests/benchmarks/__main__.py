@@ -90,6 +90,7 @@ def trie(dataset, users, sizes):
 def baselines(dataset, users, sizes):
     yield decoding.translator_row(dataset, users)
     yield training.dropout_row(dataset)
+    yield training.softmax_row()
 
 
 def titles(dataset, users, sizes):

@@ -8,15 +8,18 @@ import tempfile
 import numpy as np
 import torch
 from datasets import Dataset
+from torch.nn import functional
 from trl import GRPOConfig, GRPOTrainer
 
 from baselines import sasrec
+from baselines.shared import stream
 from harness.decoding.beam import beam_search
 from harness.decoding.generator import GenerativeModel
 from harness.decoding.padding import pad_left
 from harness.decoding.shared_prompt import completion_log_probs
 from harness.decoding.trie import Trie
 from harness.item_models import loop
+from harness.item_models.losses import Output
 from harness.language import models
 from harness.language.packing import example_rows, packed_rows
 from harness.language.prompts import Prompts
@@ -197,9 +200,6 @@ def packed_row(model: GenerativeModel, dataset) -> dict[str, object]:
 
 def dropout_row(dataset) -> dict[str, object]:
     """A training step of SASRec with dropout drawn a byte a number, and with torch's."""
-    import baselines.stream
-    from torch.nn import functional
-
     n = len(dataset.items)
     settings = sasrec.Settings(hidden=64, blocks=2)
     model = loop.seeded(lambda: sasrec.SasRec(n, 10, settings), 0).train()
@@ -209,12 +209,34 @@ def dropout_row(dataset) -> dict[str, object]:
     own = sasrec.dropout
 
     def steps(function):
-        sasrec.dropout = baselines.stream.dropout = function
+        sasrec.dropout = stream.dropout = function
         for _ in range(10):
             model.zero_grad()
             model.loss(items, targets).backward()
-        sasrec.dropout = baselines.stream.dropout = own
+        sasrec.dropout = stream.dropout = own
 
     fast, usual = paired(lambda: steps(own), lambda: steps(functional.dropout))
     label = "SASRec training step, dropout a byte a number / torch's"
     return row(label, 10 / fast, 10 / usual, "steps/s", usual / fast, "same distribution")
+
+
+def softmax_row(n=12_101, d=96, batch=512, smoothing=0.1) -> dict[str, object]:
+    """Loss and gradients over a catalogue, in place and by torch's own function."""
+    torch.manual_seed(0)
+    output = Output(torch.nn.Embedding(n + 1, d))
+    states, targets = torch.randn(batch, d, requires_grad=True), torch.randint(n, (batch,))
+    found = []
+
+    def step(loss):
+        states.grad = output.embedding.weight.grad = None
+        loss().backward()
+        found.append([states.grad, output.embedding.weight.grad])
+
+    fast, usual = paired(
+        lambda: step(lambda: output.cross_entropy(states, targets, smoothing)),
+        lambda: step(lambda: functional.cross_entropy(output(states), targets, label_smoothing=smoothing)),
+        rounds=9,
+    )
+    most = max(float((a - b).abs().max()) for a, b in zip(found[-2], found[-1], strict=True))
+    label = f"loss over {n:,} items, forward + backward, batch {batch}, in place / torch's"
+    return row(label, 1 / fast, 1 / usual, "steps/s", usual / fast, f"gradients to {most:.0e}")
