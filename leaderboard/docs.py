@@ -21,7 +21,7 @@ from harness.runs import suite
 from harness.runs.suite_tuning import Tuned
 from harness.text.plain import Marked
 
-from . import reported, sentences
+from . import reported, sentences, tokenizer_table
 from .board import Board, Row, build
 from .collected import read_all
 from .record import Record
@@ -34,7 +34,11 @@ ROOT = Path(__file__).parents[1]
 SPEED = ROOT / "docs" / "benchmarks.json"
 SPEED_GPU = ROOT / "docs" / "benchmarks-gpu.json"
 SPEED_REAL = ROOT / "docs" / "benchmarks-industrial.json"
+SPEED_PEERS = ROOT / "docs" / "benchmarks-peers.json"
+SPEED_SIDS = ROOT / "docs" / "benchmarks-sids.json"
 RESULTS = ROOT / "leaderboard/results/Industrial_and_Scientific"
+TOKENIZERS = ROOT / "leaderboard/tokenizers"
+"""Records of the suite ``tokenizers``: one model over other SIDs than a category's own, so no rows of its boards."""
 REPEATS = ROOT / "docs" / "repeats.json"
 MAKE_RUN = ROOT / "docs" / "make-run"
 """Records of ``make run``."""
@@ -272,6 +276,14 @@ def trials_table(record: dict[str, Any]) -> str:
     return table(headers, lines) + f"\n\n*{record['category']}: {record['caption']}; {record['note']}.*"
 
 
+def tokenizer_tables() -> dict[str, str]:
+    """The tables of the suite ``tokenizers`` by category, and what they bear."""
+    records = {folder.name: read_all(folder) for folder in sorted(TOKENIZERS.iterdir())}
+    said = [tokenizer_table.says(found) for found in records.values()]
+    made = {name.lower(): tokenizer_table.tokenizer_table(found) for name, found in records.items()}
+    return made | {"says": "\n".join(filter(None, said))}
+
+
 def tables() -> dict[str, str]:
     """``{name: table}`` of all recorded files."""
 
@@ -283,6 +295,8 @@ def tables() -> dict[str, str]:
         "speed": speed_table(read(SPEED)),
         "speed-real": speed_table(read(SPEED_REAL)),
         "speed-gpu": speed_table(read(SPEED_GPU)),
+        "speed-peers": speed_table(read(SPEED_PEERS)),
+        "speed-sids": speed_table(read(SPEED_SIDS)),
         "reporting": reporting_table(read(REPORTING)),
         "table1": main_table(),
         "readme": readme_table(),
@@ -309,6 +323,7 @@ def tables() -> dict[str, str]:
         "budget": budget_table(read(BUDGET)),
         "speed-titles": speed_table(read(TITLES)),
         "exploration": exploration_table(read(EXPLORATION)),
+        **{f"tokenizers-{name}": made for name, made in tokenizer_tables().items()},
     }
 
 

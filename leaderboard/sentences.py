@@ -71,7 +71,7 @@ def language(found: Sequence[Row]) -> str:
     ):
         pair = _pair(rows, first, second, "sid")
         if pair is not None:
-            lines.append(f"{what}: {_difference(pair)} (SID protocol).")
+            lines.append(f"{what}: {difference(pair)} (SID protocol).")
     if "sdpo" in rows:
         lines += _stage_over(rows["sdpo"], "sft", "S-DPO over the SFT model that it starts from")
     return _bullets(lines)
@@ -196,7 +196,7 @@ def findings(found: Sequence[Row]) -> str:
         lines.append(f"The memory's valid NDCG@10, cross-validated: {mean:.4f}, the mean of {len(valid)} seeds.")
     pair = _pair(rows, WITHOUT, "minionerec", "sid")
     if pair is not None:
-        lines.append(f"The category's own tasks give MiniOneRec {_difference(pair)} (SID protocol).")
+        lines.append(f"The category's own tasks give MiniOneRec {difference(pair)} (SID protocol).")
     effects = [
         record.stages[record.last]["design effects"]["sid"]["NDCG@10"]
         for row in found
@@ -226,19 +226,20 @@ def _stage_over(row: Row, before: str, what: str, metric: str = "NDCG@10") -> li
     second = row.system.runs("sid", (metric,))
     if first is None or second is None:
         return []
-    return [f"{what}: {_difference(paired(first, second, together=True)[metric], metric)} (SID protocol)."]
+    return [f"{what}: {difference(paired(first, second, together=True)[metric], metric)} (SID protocol)."]
 
 
 def _together(pairs: Mapping[str, Paired]) -> list[str]:
     """A line each, p corrected over all of them (Holm)."""
     corrected = holm(np.array([pair.p for pair in pairs.values()]))
     return [
-        f"{what}: {_difference(dataclasses.replace(pair, corrected=float(p)))}."
+        f"{what}: {difference(dataclasses.replace(pair, corrected=float(p)))}."
         for (what, pair), p in zip(pairs.items(), corrected, strict=True)
     ]
 
 
-def _difference(found: Paired, metric: str = "NDCG@10") -> str:
+def difference(found: Paired, metric: str = "NDCG@10") -> str:
+    """A paired difference in words: its size, its bounds, and whether it is one."""
     if found.difference == 0 == found.wins == found.losses:
         return f"the same {metric} on every sample"
     verdict = "beyond chance" if found.significant else "within chance"

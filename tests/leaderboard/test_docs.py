@@ -6,7 +6,7 @@ import re
 import numpy as np
 import pytest
 
-from leaderboard import sentences
+from leaderboard import sentences, tokenizer_table
 from leaderboard.board import build
 from leaderboard.docs import REPEATS, ROOT, filled, tables
 from tests.recorded import make_record
@@ -65,7 +65,7 @@ def test_sentences_say_what_the_tests_bear_and_no_more(tiny, tmp_path):
     assert "no claim is made of lonely: one seed" in said
     assert "lonely is above" not in said and "lonely's, 0." in said
     same = sentences._pair({r.name: r for r in build(records, ["item"]).rows}, "strong", "strong", "item")
-    assert sentences._difference(same) == "the same NDCG@10 on every sample"
+    assert sentences.difference(same) == "the same NDCG@10 on every sample"
 
 
 def test_a_difference_of_single_runs_is_no_claim(tiny, tmp_path):
@@ -73,4 +73,28 @@ def test_a_difference_of_single_runs_is_no_claim(tiny, tmp_path):
         make_record(tmp_path, tiny, name, skill=skill, stages=("sft",)) for name, skill in (("a", 0.2), ("b", 0.9))
     ]
     rows = {row.name: row for row in build(records, ["item"]).rows}
-    assert "one seed is no claim" in sentences._difference(sentences._pair(rows, "a", "b", "item"))
+    assert "one seed is no claim" in sentences.difference(sentences._pair(rows, "a", "b", "item"))
+
+
+def test_the_table_of_tokenizers_ranks_them_and_says_which_figure_goes_along(tiny, tmp_path):
+    skills = {"given": 0.9, "rqvae": 0.7, "letter": 0.6, "rqkmeans": 0.5, "random": 0.3, "permuted": 0.2}
+    records = []
+    for number, (name, skill) in enumerate(skills.items()):
+        for seed in (1, 2, 3) if name in ("given", "permuted") else (1,):
+            record = make_record(
+                tmp_path / name, tiny, "tiger", seed=seed, skill=skill, stages=("sft",), label=f"tiger {name}"
+            )
+            quality = {"perplexity of codes": [9.0 - number, 1.0], "unexplained variance": 0.5,
+                       "first code shared with the 10 nearest": [5, 3, 4, 1, 2, 0][number] / 10}  # fmt: skip
+            record.content["tokenizer"] = {"quality": quality}
+            records.append(record)
+    table, said = tokenizer_table.tokenizer_table(records), tokenizer_table.says(records)
+    assert [line.split("|")[1].strip() for line in table.splitlines()[2:8]] == list(skills)
+    assert "perplexity" in table and "shared" not in table.splitlines()[0]
+    assert table.splitlines()[2].count("±") == 3 and table.splitlines()[3].count("±") == 0
+    assert "highest over the SIDs of given and lowest over those of permuted" in said
+    assert "given over permuted: +0." in said and "beyond chance" in said and "given over random: +0." in said
+    assert "one seed is no claim" in said  # of random
+    assert "perplexity +1.00 (p 0.0028, n 6)" in said and "neighbours +0.89" in said and "unexplained" not in said
+    assert said.index("perplexity") < said.index("neighbours")
+    assert not tokenizer_table.says(records[:3])
