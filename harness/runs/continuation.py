@@ -29,8 +29,19 @@ class Origin:
     directory: Path
     anew: bool = False
 
-    def __str__(self) -> str:
-        return str(self.directory.resolve()) + (" anew" if self.anew else "")
+    @property
+    def name(self) -> str:
+        """The run's category, method and folder: the same wherever the runs are kept."""
+        return "/".join(self.directory.resolve().parts[-3:]) + self._how
+
+    @property
+    def place(self) -> str:
+        """The folder on this machine."""
+        return str(self.directory.resolve()) + self._how
+
+    @property
+    def _how(self) -> str:
+        return " anew" if self.anew else ""
 
 
 @dataclass(frozen=True)

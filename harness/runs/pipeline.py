@@ -45,10 +45,15 @@ def directory(root: Path, config: RunConfig, dataset: Dataset, from_run: Origin 
     :mod:`harness.runs.edits`.
     """
     given = dataset.given.fingerprint if dataset.given is not None else None
-    origin = str(from_run) if from_run else None
-    told = identified(dataset.fingerprint, given, origin, identity.files(config))
-    name = f"seed{config.seed}-{config.hash(**told)}"
-    place = root / config.category / config.method / name
+    files = identity.files(config)
+
+    def named(origin: str | None) -> Path:
+        digits = config.hash(**identified(dataset.fingerprint, given, origin, files))
+        return root / config.category / config.method / f"seed{config.seed}-{digits}"
+
+    place = named(from_run.name if from_run else None)
+    if from_run and not place.is_dir() and named(from_run.place).is_dir():
+        place = named(from_run.place)  # of a version that took the folder's whole path for its name
     try:
         str(place.resolve()).encode("utf-8")
     except UnicodeEncodeError:

@@ -1,4 +1,4 @@
-"""A suite: a grid of methods and seeds on one category, run one after another, each in its own process.
+"""A suite: a grid of methods and seeds on one category, each run in its own process, one or several at a time.
 
 What is recorded is skipped, a failure is noted and passed over, and a plan says what is left and about
 how long it takes. It knows recipes and run directories; it trains nothing itself.
@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import shlex
 import statistics
-import subprocess
 import sys
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,11 +23,12 @@ from harness.data.dataset import Dataset
 from harness.errors import BenchError, unknown
 from harness.plugins import Plugins
 from harness.progress import Progress
-from harness.runs import finished, pipeline, run_directory
+from harness.runs import finished, pipeline, pool, run_directory
 from harness.runs.config import RunConfig
 from harness.runs.continuation import Origin
 from harness.runs.edits import Edits
 from harness.runs.on_data import resolve_on
+from harness.runs.pool import Job
 from harness.runs.run import Run
 from harness.runs.run_directory import RunDirectory
 from harness.runs.run_files import BegunManifest
@@ -90,6 +90,11 @@ class Planned:
     problem: str = ""
     source: Path | None = None
     """The run directory that this run goes on from."""
+
+    @property
+    def shown(self) -> str:
+        """Its row and seed."""
+        return f"{self.entry.label} seed {self.seed}"
 
     @property
     def open(self) -> bool:
@@ -245,7 +250,7 @@ def _measured(runs: Path, method: str, category: str, rows: int) -> float | None
 
 def execute(
     planned: list[Planned], arguments: Sequence[str], logs: Path, say: Callable[[str], None],
-    watch: Callable[[Planned, float], None] = lambda run, seconds: None,
+    watch: Callable[[Sequence[Job], Sequence[Job]], None] = lambda running, queued: None, workers: int = 1,
 ) -> Outcome:  # fmt: skip
     """Do what is left of a plan, each run in a process of its own.
 
@@ -253,62 +258,62 @@ def execute(
         arguments: of ``bench run``, the same for all (category, data directory, runs directory, device …).
         logs: folder for each run's output.
         say: a line of progress.
-        watch: called every second of a run with the seconds gone.
+        watch: called every second with the jobs that run and those that are queued; a job's key is its run's number.
+        workers: runs at a time.
     """
     outcome = Outcome()
-    for number, run in enumerate(planned, start=1):
-        title = f"[{number}/{len(planned)}] {run.entry.label} seed {run.seed}"
+    titles = [f"[{number}/{len(planned)}] {run.shown}" for number, run in enumerate(planned, start=1)]
+    for run, title in zip(planned, titles, strict=True):
         if run.problem:
             outcome.failed.append((run, run.problem))
             say(f"{title}: {run.problem}")
         elif run.recorded:
             outcome.done.append(run)
             say(f"{title}: recorded")
-        else:
-            started = time.monotonic()
-            problem = _run(run, arguments, logs / f"{names.slug(run.entry.label)}-seed{run.seed}.log", watch)
-            seconds = time.monotonic() - started
-            if problem:
-                outcome.failed.append((run, problem))
-                say(f"{title}: failed after {duration(seconds)}: {problem}")
-            else:
-                run.recorded = True
-                outcome.done.append(run)
-                left = sum(r.seconds for r in planned[number:] if r.open)
-                say(
-                    f"{title}: {_shown(run)} in {duration(seconds)}"
-                    + (f"; left: about {duration(left)}" if left else "")
-                )
+
+    def ended(job: Job, problem: str) -> None:
+        run, title = planned[job.key], titles[job.key]
+        if problem:
+            run.problem = problem
+            outcome.failed.append((run, problem))
+            say(f"{title}: failed after {duration(job.seconds)}: {problem}")
+            return
+        run.recorded = True
+        outcome.done.append(run)
+        left = sum(other.seconds for other in planned if other.open) / workers
+        about = f"; left: about {duration(left)}" if left else ""
+        say(f"{title}: {_shown(run)} in {duration(job.seconds)}{about}")
+
+    pool.work_off(jobs(planned, arguments, logs), workers, ended, watch)
     return outcome
 
 
-def _run(run: Planned, arguments: Sequence[str], log: Path, watch: Callable[[Planned, float], None]) -> str:
-    """Run one process; its output goes to the log. Returns what went wrong, or nothing."""
-    sets = [word for override in run.entry.overrides for word in ("--set", override)]
-    sets += ["--from-run", str(run.source), "--anew"] if run.source else []
-    command = [sys.executable, *SAFE, "-m", "harness", "run", "--method", run.entry.method, "--seed", str(run.seed)]
-    command += [*sets, "--redo", "changed", "--wait"]
-    files.make_folder(log.parent)
-    started = time.monotonic()
-    with open(log, "w", encoding="utf-8") as file:
-        process = subprocess.Popen([*command, *arguments], stdout=file, stderr=subprocess.STDOUT)
-        try:
-            while process.poll() is None:
-                watch(run, time.monotonic() - started)
-                try:
-                    process.wait(timeout=1)
-                except subprocess.TimeoutExpired:
-                    continue
-        except BaseException:  # an interrupt: the run stops too, and goes on with the same command
-            process.terminate()
-            process.wait()
-            raise
-    if process.returncode == 0:
-        return ""
-    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
-    errors = [line.removeprefix("Error: ") for line in lines if line.startswith("Error: ")]
-    how = f"killed by signal {-process.returncode}" if process.returncode < 0 else f"exit {process.returncode}"
-    return errors[-1] if errors else f"{how}; see {log}"
+def jobs(planned: list[Planned], arguments: Sequence[str], logs: Path) -> list[Job]:
+    """What is left of a plan as commands; a run that goes on from another waits for it. Keys are places in the plan."""
+    place = {run.directory: number for number, run in enumerate(planned) if run.open}
+    made = []
+    for number, run in enumerate(planned):
+        if run.open:
+            sets = [word for override in run.entry.overrides for word in ("--set", override)]
+            sets += ["--from-run", str(run.source), "--anew"] if run.source else []
+            command = [sys.executable, *SAFE, "-m", "harness", "run", "--method", run.entry.method]
+            command += ["--seed", str(run.seed), *sets, "--redo", "changed", "--wait", *arguments]
+            waits_for = [place[run.source]] if run.source in place else []
+            log = logs / f"{names.slug(run.entry.label)}-seed{run.seed}.log"
+            made.append(Job(number, command, log, waits_for))
+    return made
+
+
+def lines_of(planned: list[Planned], arguments: Sequence[str]) -> list[str]:
+    """What is left of a plan as lines of a shell, one a run; a run that goes on from another stands behind it."""
+    lines: dict[int, str] = {}
+    last: dict[int, int] = {}
+    for job in jobs(planned, arguments, Path()):
+        line = shlex.join(["bench", *job.command[job.command.index("run") :]])
+        first = last.get(job.waits_for[0], job.waits_for[0]) if job.waits_for else job.key
+        last[job.key] = first
+        lines[first] = f"{lines[first]} && {line}" if first in lines else line
+    return list(lines.values())
 
 
 def _shown(run: Planned) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import sys
 from functools import partial
 from pathlib import Path
@@ -56,13 +57,19 @@ def list_() -> None:
 @only_option
 @seeds_option
 @click.option("--dry-run", is_flag=True, help="Print the plan with an estimate of time, and run nothing.")
+@click.option(
+    "--workers", type=click.IntRange(1, 1024), default=1, show_default=True, metavar="N",
+    help="Runs at a time on this machine, each with its share of the cores.",
+)  # fmt: skip
+@click.option("--print-jobs", is_flag=True, help="Print a command a run, for a job array, and run nothing.")
 @fetch_option
 @output_option
 @working_options
 @with_plugins
 def run(
-    plugins: Plugins, name: str, category: str, only: tuple[str, ...], seeds: int | None, dry_run: bool,
-    output: str | None, data_dir: str | None, runs: str, device: str, threads: int, no_mlflow: bool, quiet: bool,
+    plugins: Plugins, name: str, category: str, only: tuple[str, ...], seeds: int | None, dry_run: bool, workers: int,
+    print_jobs: bool, output: str | None, data_dir: str | None, runs: str, device: str, threads: int, no_mlflow: bool,
+    quiet: bool,
 ) -> None:  # fmt: skip
     """Run a suite: what is recorded is skipped, a failure is passed over, a table ends it.
 
@@ -72,32 +79,29 @@ def run(
     from harness.progress import Progress
     from harness.runs import suite as suites
 
+    from .states import States
+
     chosen = suites.on_category(suites.select(suites.read(name), only, seeds), category)
     planned = suites.plan(chosen, category, data_dir, Path(runs), plugins)
     if dry_run:
         _print(planned)
         return
-    if output:
-        files.make_folder(Path(output))
+    if not threads and workers > 1:
+        threads = max(1, (os.cpu_count() or 1) // workers)
     words = ["--category", category, "--runs", runs, "--device", device, "--threads", str(threads)]
     words += ["--data-dir", data_dir] if data_dir else []
     words += ["--no-mlflow"] if no_mlflow else []
     words += [word for file in LazyPlugins.of(click.get_current_context()).files for word in ("--plugin", file)]
-    progress = Progress(quiet)
-    live = sys.stderr.isatty() and not quiet
-
-    def watch(run: Planned, seconds: float) -> None:
-        if live:
-            about = f" of about {suites.duration(run.seconds)}" if run.seconds else ""
-            click.echo(
-                f"\r\033[K{run.entry.label} seed {run.seed}: {suites.duration(seconds)}{about}", nl=False, err=True
-            )
-
-    def say(line: str) -> None:
-        progress.say(("\r\033[K" if live else "") + line)
-
-    with resumable():
-        outcome = suites.execute(planned, words, Path(runs) / category / "suites" / chosen.name, say, watch)
+    if print_jobs:
+        for line in suites.lines_of(planned, words):
+            click.echo(line)
+        return
+    if output:
+        files.make_folder(Path(output))
+    states = States(planned, Progress(quiet).say, live=sys.stderr.isatty() and not quiet)
+    logs = Path(runs) / category / "suites" / chosen.name
+    with resumable(), states:
+        outcome = suites.execute(planned, words, logs, states.say, states.show, workers)
     if outcome.done:
         _table(chosen, planned, category, output)
     for failed, problem in outcome.failed:

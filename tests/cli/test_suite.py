@@ -1,6 +1,8 @@
 """A suite: plan, skip, failure, resume, table."""
 
+import dataclasses
 import json
+import shlex
 import signal
 import subprocess
 import sys
@@ -11,8 +13,9 @@ import pytest
 from click.testing import CliRunner
 
 from harness.cli import cli
-from harness.runs import suite
+from harness.runs import pool, suite
 from leaderboard.collected import read_all
+from leaderboard.commands import states
 
 SIZES = ["dataset.items=60", "dataset.users=120"]
 SUITE = """
@@ -224,3 +227,75 @@ def test_one_that_is_asked_to_end_stops_the_run_below_it(tmp_path):
     process.terminate()
     assert process.wait() == 128 + signal.SIGTERM
     assert logs[0].is_file() and not Path("/proc", below).exists()
+
+
+PAIR = """
+name: pair
+seeds: [1]
+methods:
+  - {{method: popularity, set: [{sizes}]}}
+  - {{method: tfidf, set: [{sizes}]}}
+  - {{method: popularity, label: short, from: popularity, set: [{sizes}, decoder.k=20]}}
+""".format(sizes=", ".join(SIZES))
+
+
+def test_several_at_a_time_give_what_one_after_another_gives(tmp_path):
+    (tmp_path / "pair.yaml").write_text(PAIR)
+    words = ["suite", "run", str(tmp_path / "pair.yaml"), "--category", "Synthetic", "--device", "cpu", "--no-mlflow"]
+    found = {}
+    for workers in ("1", "2"):
+        done = bench(*words, "--runs", str(tmp_path / workers), "--workers", workers)
+        assert done.exit_code == 0, done.output
+        assert "[3/3] short seed 1: item HR@10" in done.output
+        found[workers] = {
+            path.parent.parent.name + path.parent.name: json.loads(path.read_text())["stages"]
+            for path in tmp_path.glob(f"{workers}/Synthetic/*/*/metrics.json")
+        }
+    assert len(found["1"]) == 3 and list(found["1"]) and found["1"].keys() == found["2"].keys()
+    for run, stages in found["1"].items():
+        for name, stage in stages.items():
+            assert stage["item"] == found["2"][run][name]["item"]
+
+
+def test_the_printed_jobs_do_what_the_suite_does(tmp_path):
+    (tmp_path / "pair.yaml").write_text(PAIR)
+    words = [
+        "suite",
+        "run",
+        str(tmp_path / "pair.yaml"),
+        "--category",
+        "Synthetic",
+        "--device",
+        "cpu",
+        "--threads",
+        "1",
+    ]
+    words += ["--device", "cpu", "--no-mlflow", "--runs", str(tmp_path / "r u n s")]
+    printed = bench(*words, "--print-jobs")
+    lines = printed.output.splitlines()
+    assert printed.exit_code == 0 and len(lines) == 2 and not (tmp_path / "r u n s").exists()
+    assert [line.count(" && ") for line in lines] == [1, 0]  # a row that goes on from another stands behind it
+    for line in lines:
+        for command in line.split(" && "):
+            done = bench(*shlex.split(command)[1:])
+            assert done.exit_code == 0, done.output
+    assert "0 of 3 runs to do" in bench(*words, "--dry-run").output
+    assert bench(*words, "--print-jobs").output == ""
+
+
+def test_a_live_table_shows_what_runs_and_goes_when_it_ends(tmp_path, capsys):
+    run = suite.Planned(suite.Entry("m", "row", 1, 1.0, ()), 3, tmp_path, False, 100.0, True)
+    other = dataclasses.replace(run, recorded=True)
+    job = pool.Job(0, ["x"], tmp_path / "log", seconds=40.0)
+    with states.States([run, other], print, live=True) as shown:
+        shown.show([job], [])
+        first = capsys.readouterr().err
+        assert "row seed 3: starting, 40 s, about 60 s left" in first
+        assert "1 done, 0 failed, 1 running, 0 queued" in first
+        (tmp_path / "stages/1-sft").mkdir(parents=True)
+        (tmp_path / "stages/1-sft/log.jsonl").write_text('{"step": 5}\n{"step": 12}\n{"st')
+        shown.show([job], [])
+        assert "row seed 3: 1-sft, step 12, 40 s" in capsys.readouterr().err
+    assert capsys.readouterr().err == "\033[2F\033[J"
+    states.States([run], print, live=False).show([job], [])
+    assert capsys.readouterr().err == ""

@@ -105,3 +105,23 @@ def test_a_broken_folder_leaves_none_that_it_made(tmp_path, monkeypatch):
 
 def test_plugins_of_the_shipped_kinds_are_no_files(plugins):
     assert load().registry("trainer").keys() == plugins.registry("trainer").keys()
+
+
+def test_a_run_that_goes_on_from_another_has_one_name_wherever_the_two_are_kept(plugins, tiny, tmp_path):
+    from harness.runs import pipeline
+    from harness.runs.config import identified, resolve
+    from harness.runs.continuation import Origin
+
+    config = resolve(plugins.get("method", "popularity"), "Synthetic", 1, [], plugins)
+    origins = [Origin(tmp_path / place / "Synthetic/sasrec/seed1-0a") for place in ("here", "there")]
+    first, second = (pipeline.directory(tmp_path / "runs", config, tiny, origin).name for origin in origins)
+    assert first == second != pipeline.directory(tmp_path / "runs", config, tiny).name
+    other = Origin(tmp_path / "here/Synthetic/sasrec/seed1-0b")
+    assert pipeline.directory(tmp_path / "runs", config, tiny, other).name != first
+    assert pipeline.directory(tmp_path, config, tiny, Origin(origins[0].directory, anew=True)).name != first
+    # a folder that was named by the whole path, as it was before, is still found
+    told = identified(tiny.fingerprint, tiny.given.fingerprint, str(origins[0].directory.resolve()), None)
+    before = tmp_path / "runs/Synthetic/popularity" / f"seed1-{config.hash(**told)}"
+    before.mkdir(parents=True)
+    assert pipeline.directory(tmp_path / "runs", config, tiny, origins[0]) == before
+    assert pipeline.directory(tmp_path / "runs", config, tiny, origins[1]).name == first
