@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: run test lint benchmark benchmark-peers campaign docs leaderboard verify install clean
+.PHONY: run test test-processes lint benchmark benchmark-peers campaign docs leaderboard verify install clean
 
 $(STAMP): pyproject.toml constraints.txt
 	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
@@ -21,7 +21,10 @@ run: install
 	$(BIN)/bench leaderboard --category Synthetic --stages
 
 test: install
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST)  # a thread each of two processes
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --ignore tests/processes $(PYTEST)  # a thread each of two
+
+test-processes: install
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/processes  # each test is two processes
 
 lint: install
 	$(BIN)/ruff check .
@@ -47,6 +50,7 @@ docs: install
 
 verify: install
 	$(BIN)/bench results verify
+	$(BIN)/bench results verify leaderboard/tokenizers
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info

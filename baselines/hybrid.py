@@ -35,6 +35,7 @@ class HybridTrainer:
     """Fits both parts."""
 
     Settings = Settings
+    distributed = False
 
     def __init__(self, settings: Settings):
         self.settings = settings

@@ -23,6 +23,7 @@ class NextIdTrainer:
     """Sorts ids."""
 
     Settings = NoSettings
+    distributed = False
 
     def __init__(self, settings: Any):
         self.settings = settings

@@ -17,6 +17,7 @@ class PopularityTrainer:
     """Counts train targets."""
 
     Settings = NoSettings
+    distributed = False
 
     def __init__(self, settings: Any):
         self.settings = settings

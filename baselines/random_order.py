@@ -20,6 +20,7 @@ class RandomTrainer:
     """Learns nothing."""
 
     Settings = NoSettings
+    distributed = False
 
     def __init__(self, settings: Any):
         self.settings = settings

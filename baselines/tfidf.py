@@ -36,6 +36,7 @@ class TfidfTrainer:
     """Weighs words."""
 
     Settings = Settings
+    distributed = False
 
     def __init__(self, settings: Settings):
         self.settings = settings

@@ -59,6 +59,7 @@ class TigerTrainer:
     """Stage trainer ``tiger``."""
 
     Settings = Settings
+    distributed = False
     small = {"epochs": 1, "batch": 64, "hidden": 16, "layers": 1, "heads": 2, "head_width": 8, "intermediate": 16}
 
     def __init__(self, settings: Settings):

@@ -11,7 +11,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -40,9 +39,11 @@ from harness.runs.continuation import Origin
 from harness.runs.edits import Edits
 from harness.runs.machine import prepare_device
 from harness.runs.on_data import resolve_on
+from harness.runs.provenance import revision
 from harness.runs.run import Run
 from harness.runs.run_directory import RunDirectory
 from harness.runs.tracking import Tracker
+from harness.world import world
 
 SEED = 42
 Settings = Mapping[str, Any] | Iterable[str]
@@ -165,18 +166,26 @@ def run(
     Raises:
         BenchError: bad settings or data, in one line.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise BenchError("a run is one process so far; start bench itself, not through a launcher of several processes")
-    if anew and not from_run:
-        raise BenchError("--anew says how to go on from a run; give --from-run DIR too")
-    if redo and keep:
-        raise BenchError("--redo and --keep are two answers to one question; give one of them")
-    config, dataset, plugins = planned(method, category, seed, settings, data_dir, plugins)
-    progress = Progress(quiet)
     origin = Origin(Path(from_run), anew) if from_run else None
-    folder = RunDirectory(pipeline.directory(Path(runs), config, dataset, origin))
-    chosen = prepare_device(device, threads)
-    this = Run(config, dataset, plugins, folder, progress, chosen, Tracker(Path(runs), mlflow), figures)
+
+    def asked() -> tuple[str, RunConfig, Dataset, Plugins, RunDirectory]:
+        if anew and not from_run:
+            raise BenchError("--anew says how to go on from a run; give --from-run DIR too")
+        if redo and keep:
+            raise BenchError("--redo and --keep are two answers to one question; give one of them")
+        found = prepare_device(device, threads)
+        config, dataset, known = planned(method, category, seed, settings, data_dir, plugins)
+        return found, config, dataset, known, RunDirectory(pipeline.directory(Path(runs), config, dataset, origin))
+
+    world.start()
+    chosen, config, dataset, known, folder = world.agreed(asked)
+    if world.together:
+        world.same("the code", revision())
+    world.same("the data", dataset.fingerprint)
+    world.same("the run's settings", folder.path.name)
+    progress = Progress(quiet or not world.main)
+    tracker = Tracker(Path(runs), mlflow and world.main)
+    this = Run(config, dataset, known, folder, progress, chosen, tracker, figures)
     caption = dataset.caption or "as read"
     progress.say(f"{config.method} on {category} ({caption}), seed {config.seed} → {folder.path}")
     pipeline.execute(this, origin, Edits(redo, keep), wait)

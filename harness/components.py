@@ -273,6 +273,8 @@ class Trainer(Protocol):
     the names of settings that may differ where a stage goes on from its checkpoint (``--from-run``): every step after
     it must read them, and ``epochs`` must be more. Without it every change trains the stage from its beginning.
     ``small``, a dict of its settings, makes it small enough for the dry pass (:mod:`harness.runs.rehearsal`).
+    ``distributed`` says what it does where a run has several processes (:mod:`harness.world`): True, all of them call
+    ``fit`` and share the work; False, the main one does and the others wait. Without it such a run is refused.
     """
 
     Settings: ClassVar[type]
@@ -309,7 +311,8 @@ class Decoder(Protocol):
 
     A decoder may have ``check(items, semantic_ids)``, called before anything trains, and a class attribute
     ``probe_settings``: numbers that settings are lowered to where valid is decoded (``{"k": 10}``). Valid metrics look
-    at ten candidates, so a decoder whose first ten are the same for any k has nothing to lose.
+    at ten candidates, so a decoder whose first ten are the same for any k has nothing to lose. With ``shares_work =
+    True`` every process of a run calls ``decode`` and they share the batches; else the main one does it.
     """
 
     Settings: ClassVar[type]

@@ -36,6 +36,7 @@ SPEED_GPU = ROOT / "docs" / "benchmarks-gpu.json"
 SPEED_REAL = ROOT / "docs" / "benchmarks-industrial.json"
 SPEED_PEERS = ROOT / "docs" / "benchmarks-peers.json"
 SPEED_SIDS = ROOT / "docs" / "benchmarks-sids.json"
+SPEED_SHARING = ROOT / "docs" / "benchmarks-sharing.json"
 RESULTS = ROOT / "leaderboard/results/Industrial_and_Scientific"
 TOKENIZERS = ROOT / "leaderboard/tokenizers"
 """Records of the suite ``tokenizers``: one model over other SIDs than a category's own, so no rows of its boards."""
@@ -63,10 +64,11 @@ def speed_table(record: dict[str, Any]) -> str:
     hardware = record["hardware"]
     caption = (
         f"{hardware.get('accelerator', hardware['processor'])}, {record['threads']} threads, {record['category']}, "
-        f"{record['date']}, revision "
-        f"{record['revision']}, peak memory of the whole process {record['peak memory GiB']:g} GiB."
+        f"{record['date']}, revision {record['revision']}"
     )
-    return table(["what", "fast", "usual", "unit", "ratio", "same result"], lines) + "\n\n" + caption
+    if "peak memory GiB" in record:
+        caption += f", peak memory of the whole process {record['peak memory GiB']:g} GiB"
+    return table(["what", "fast", "usual", "unit", "ratio", "same result"], lines) + f"\n\n{caption}."
 
 
 @cache
@@ -297,6 +299,7 @@ def tables() -> dict[str, str]:
         "speed-gpu": speed_table(read(SPEED_GPU)),
         "speed-peers": speed_table(read(SPEED_PEERS)),
         "speed-sids": speed_table(read(SPEED_SIDS)),
+        "speed-sharing": speed_table(read(SPEED_SHARING)),
         "reporting": reporting_table(read(REPORTING)),
         "table1": main_table(),
         "readme": readme_table(),

@@ -227,7 +227,8 @@ def _derived(record: Record, dataset: Dataset, plugins: Plugins, semantic_ids: S
     if new and named and "origin" not in record.content:  # the place of a run gone on from is not in its record
         given = dataset.given.fingerprint if dataset.given is not None else None
         files = record.content["fingerprints"].get("files")
-        if hashed(record.settings, identified(record.data, given, None, files)) != named[1]:
+        processes = int(record.content["hardware"].get("processes", 1))
+        if hashed(record.settings, identified(record.data, given, None, files, processes)) != named[1]:
             lines.append(f"the settings are not those of run {record.content['run']}: their hash is another")
     return lines
 

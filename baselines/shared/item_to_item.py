@@ -86,6 +86,7 @@ class VoteTrainer:
     """Base of the counting baselines that vote: a subclass gives ``Settings`` and ``weights``."""
 
     Settings: type = VoteSettings
+    distributed = False
 
     def __init__(self, settings: Any):
         self.settings = settings

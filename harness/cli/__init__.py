@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import shutil
 import signal
 import sys
@@ -12,11 +13,11 @@ from types import FrameType
 
 import click
 
-from harness import allocator
-from harness.cli import mlflow, plugin, plugins, prepare, run, score, show, sids, tune
+from harness.cli import allocator, mlflow, plugin, plugins, prepare, run, score, show, sids, tune
 from harness.cli.common import LazyPlugins, plugin_options
-from harness.errors import shown
+from harness.errors import BenchError, shown
 from harness.version import __version__
+from harness.world import LAUNCHED, lost_another, world
 
 FULL = ("no space left on device", "disk is full", "disk quota exceeded")
 """How libraries say it that give no number."""
@@ -63,14 +64,22 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # a terminal that lacks a character of a title or a name
-    with contextlib.suppress(ValueError):  # not in the main thread, where no signal arrives
-        signal.signal(signal.SIGTERM, _ended)
+    try:
+        if world.size == 1:  # of several, one that waits for another in a library could not leave in order
+            with contextlib.suppress(ValueError):  # not in the main thread, where no signal arrives
+                signal.signal(signal.SIGTERM, _ended)
+    except BenchError as error:
+        error.show()
+        sys.exit(error.exit_code)
     try:
         cli()
     except Exception as error:
         if "--debug" in sys.argv:
             raise
-        if place := full_disk(error):
+        if lost_another(error):
+            if not os.environ.get(LAUNCHED):  # else the process that started this one says which it was
+                click.echo(f"Error: process {world.rank} lost another one, which says why; start all again", err=True)
+        elif place := full_disk(error):
             click.echo(shown(f"Error: {place}; free space and run the same command again, which goes on"), err=True)
         elif isinstance(error, MemoryError):
             click.echo("Error: there is not enough memory for this; take smaller batches, beams or sizes", err=True)

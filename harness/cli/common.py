@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from harness.world import LAUNCHED, world
+
 if TYPE_CHECKING:
     from harness.plugins import Plugins
 
@@ -170,5 +172,6 @@ def resumable() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        click.echo("\nInterrupted; the same command goes on where it was.", err=True)
+        if world.main and LAUNCHED not in os.environ:  # else the process that started this one says it
+            click.echo("\nInterrupted; the same command goes on where it was.", err=True)
         sys.exit(130)

@@ -26,9 +26,8 @@ def sync(runs_given: tuple[str, ...], runs: str) -> None:
     artifact. A run that a process is at work on is left alone.
     """
     from harness.errors import BenchError
-    from harness.runs import mirror
-    from harness.runs.mlflow_store import Store, Unavailable
-    from harness.runs.run_directory import MANIFEST, RunDirectory
+    from harness.runs import syncing
+    from harness.runs.run_directory import MANIFEST
 
     if runs_given:
         folders = [Path(run) for run in runs_given]
@@ -41,28 +40,8 @@ def sync(runs_given: tuple[str, ...], runs: str) -> None:
         folders = sorted(path.parent for path in root.glob(f"*/*/seed*/{MANIFEST}"))
         if not folders:
             raise BenchError(f"{root} holds no run; bench run makes one")
-    store = Store(root, patience=math.inf if sys.stdin.isatty() else 60.0, say=lambda line: click.echo(line, err=True))
-    done, left = 0, []
-    try:
-        store.open()
-        for path in folders:
-            folder = RunDirectory(path)
-            if folder.in_use:
-                left.append(f"{path}: a process is at work in it")
-                continue
-            try:
-                with folder.lock():
-                    if folder.finished("begin") is None:
-                        left.append(f"{path}: it has not begun")
-                        continue
-                    mirror.Mirror(store, folder).whole("FINISHED" if folder.finished("run") is not None else "KILLED")
-                    done += 1
-            except BenchError as error:
-                left.append(error.format_message())
-    except Unavailable as error:
-        raise BenchError(
-            f"MLflow at {store.address} failed ({error}); {done} of {len(folders)} runs are up to date"
-        ) from None
-    for line in left:
+    patience = math.inf if sys.stdin.isatty() else 60.0
+    found = syncing.sync(root, folders, patience, lambda line: click.echo(line, err=True))
+    for line in found.left:
         click.echo(f"Left out: {line}", err=True)
-    click.echo(f"{done} of {len(folders)} runs are up to date in {store.address}")
+    click.echo(f"{found.done} of {len(folders)} runs are up to date in {found.address}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -51,6 +52,10 @@ if TYPE_CHECKING:
 @click.option("--keep", is_flag=True, help="Take results that other code made, and mark the record.")
 @fetch_option
 @click.option("--wait", is_flag=True, help="Wait where another process is at work on the same run.")
+@click.option(
+    "--processes", type=click.IntRange(1, 1024), default=1, show_default=True, metavar="N",
+    help="Processes on this machine, one a GPU. Across machines start bench with torchrun, accelerate or srun.",
+)  # fmt: skip
 @device_options
 @mlflow_option
 @click.option("--no-figures", is_flag=True, help="Draw no figures beside the report (bench report draws them later).")
@@ -59,7 +64,7 @@ if TYPE_CHECKING:
 def run(
     plugins: Plugins, method: str | None, config: str | None, category: str, seed: int | None, tokenizer: str | None,
     overrides: tuple[str, ...], data_dir: str | None, runs: str, from_run: str | None, anew: bool, redo: str,
-    keep: bool, wait: bool, device: str, threads: int, no_mlflow: bool, no_figures: bool, quiet: bool,
+    keep: bool, wait: bool, processes: int, device: str, threads: int, no_mlflow: bool, no_figures: bool, quiet: bool,
 ) -> None:  # fmt: skip
     """Train, decode and measure a method; the same command again goes on where it was.
 
@@ -69,7 +74,12 @@ def run(
     from harness.cli.tables import caption_of_run, summary
     from harness.errors import BenchError
     from harness.runs.machine import quieten
+    from harness.world import world
 
+    if processes > 1 and world.size == 1:
+        from harness.cli.launch import launch
+
+        sys.exit(launch(processes))
     if (method is None) == (config is None):
         raise BenchError("give --method NAME (bench methods lists them) or --config FILE")
     if not debug_mode():
@@ -81,6 +91,9 @@ def run(
             from_run=from_run, anew=anew, redo=redo, keep=keep, wait=wait, device=device, threads=threads,
             mlflow=not no_mlflow, figures=not no_figures, quiet=quiet, plugins=plugins,
         )  # fmt: skip
+    world.stop()
+    if not world.main:
+        return
     click.echo(summary(done.result))
     report = done.directory / "report.md"
     click.echo(f"\n{caption_of_run(done.manifest)}\nreport: {report if report.exists() else 'none was written'}")

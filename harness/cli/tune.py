@@ -48,7 +48,9 @@ def tune(
     from harness.runs import tuning
     from harness.runs.config import unread
     from harness.runs.machine import prepare_device, quieten
+    from harness.world import world
 
+    world.only_one("bench tune")
     files.check_output(record)
     recipe = plugins.get("method", method)
     where = f"{space}" if space else f"method {method}"

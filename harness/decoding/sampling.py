@@ -6,6 +6,7 @@ renormalised over them, so every draw is a legal SID of its own true probability
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -13,16 +14,19 @@ import torch
 from harness.decoding.beam import DEAD, Beams, Choose, search, top
 from harness.decoding.trie import Trie
 
+Source = torch.Generator | Sequence[torch.Generator]
+"""Where draws come from: one generator for a batch, or one a row."""
+
 
 def sample(
-    model: Any, ids: torch.Tensor, mask: torch.Tensor, trie: Trie, n: int, generator: torch.Generator,
+    model: Any, ids: torch.Tensor, mask: torch.Tensor, trie: Trie, n: int, generator: Source,
     temperature: float = 1.0, distinct: bool = False,
 ) -> Beams:  # fmt: skip
     """`n` leaves of each prompt drawn at random, the most probable first.
 
     Args:
         ids, mask: prompts ``[batch, P]``, left-padded.
-        generator: of the model's device.
+        generator: of the model's device, or one a prompt: its draws are then its own, whoever shares its batch.
         distinct: without replacement: no leaf twice in a group, by stochastic beam search (Kool, van Hoof
             & Welling, ICML 2019), which is a beam search over Gumbel-perturbed log-probabilities.
     """
@@ -36,7 +40,7 @@ def sample(
 class _Independent:
     """Each completion draws a child of its own node."""
 
-    def __init__(self, n: int, generator: torch.Generator):
+    def __init__(self, n: int, generator: Source):
         self.n, self.generator, self.started = n, generator, False
 
     def __call__(self, total: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -53,7 +57,7 @@ class _Independent:
 class _Distinct:
     """The n children of the largest perturbed scores, each family's maximum being its parent's."""
 
-    def __init__(self, n: int, generator: torch.Generator):
+    def __init__(self, n: int, generator: Source):
         self.n, self.generator = n, generator
         self.perturbed: torch.Tensor | None = None
 
@@ -70,7 +74,11 @@ class _Distinct:
         return total.flatten(1).gather(1, flat), flat // width, flat % width
 
 
-def gumbel(like: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+def gumbel(like: torch.Tensor, generator: Source) -> torch.Tensor:
     """Standard Gumbel noise of the shape of `like`."""
-    uniform = torch.rand(like.shape, generator=generator, device=like.device).clamp(min=1e-20, max=1 - 1e-7)
+    if isinstance(generator, torch.Generator):
+        uniform = torch.rand(like.shape, generator=generator, device=like.device)
+    else:
+        uniform = torch.stack([torch.rand(like.shape[1:], generator=g, device=like.device) for g in generator])
+    uniform = uniform.clamp(min=1e-20, max=1 - 1e-7)
     return -torch.log(-torch.log(uniform))

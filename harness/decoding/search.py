@@ -16,6 +16,7 @@ from harness.decoding.generator import Generator, batches, trie_of
 from harness.errors import BenchError
 from harness.progress import Progress
 from harness.settings import setting
+from harness.world import world
 
 if TYPE_CHECKING:
     import torch
@@ -138,21 +139,33 @@ def decode_by(
     check_beams(beams, model.semantic_ids)
     prompts = model.encode(histories)
     lm = engine(model.model, settings)
-    ids = np.full((len(prompts), beams), -1, dtype=np.int32)
-    scores = np.full((len(prompts), beams), -np.inf, dtype=np.float32)
-    order: list[np.ndarray] = []
-    tied: list[Tied] = []
+    parts: list[tuple[int, np.ndarray, np.ndarray, Tied]] = []
     with torch.inference_mode(), autocast(settings, device), progress.bar(len(prompts), "decode", "user") as bar:
-        for rows in batches([len(p) for p in prompts], settings.batch_tokens, extra):
+        shares = list(batches([len(p) for p in prompts], settings.batch_tokens, extra))
+        for number in world.share(len(shares)):  # whole batches: what a score is to the last bit hangs on its batch
+            rows = shares[number]
             tokens, mask = pad_left([prompts[r] for r in rows], model.pad, device)
             best = search(lm, tokens, mask, trie, closed_to(histories.take(rows), model, trie, device))
-            ids[rows], scores[rows] = best.leaves.cpu().numpy(), best.scores.cpu().numpy()
-            order.append(np.asarray(rows))
-            tied.append(
-                Tied.of_cut(best.cut.cpu().numpy(), ids[rows]) if best.cut is not None else Tied.none(len(rows))
-            )
+            found, cut = best.leaves.cpu().numpy().astype(np.int32), best.cut
+            tied = Tied.of_cut(cut.cpu().numpy(), found) if cut is not None else Tied.none(len(rows))
+            parts.append((number, found, best.scores.cpu().numpy(), tied))
             bar.update(len(rows))
-    return Rankings(model.leaves, ids, scores, tied=Tied.joined(tied).take(np.argsort(np.concatenate(order))))
+    parts = sorted(world.collected(parts), key=lambda part: part[0])
+    ids = np.full((len(prompts), beams), -1, dtype=np.int32)
+    scores = np.full((len(prompts), beams), -np.inf, dtype=np.float32)
+    order = np.concatenate([np.asarray(rows) for rows in shares])
+    ids[order] = np.concatenate([found for _, found, _, _ in parts])
+    scores[order] = np.concatenate([values for _, _, values, _ in parts])
+    return Rankings(model.leaves, ids, scores, tied=Tied.joined([part[3] for part in parts]).take(np.argsort(order)))
+
+
+def collected(n: int, width: int, found: list[tuple[Any, np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
+    """Ids ``[n, width]`` and scores of the batches that each process of a run has decoded: ``(rows, ids, scores)``."""
+    ids = np.full((n, width), -1, dtype=np.int32)
+    scores = np.full((n, width), -np.inf, dtype=np.float32)
+    for rows, some, values in world.collected(found):
+        ids[rows], scores[rows] = some, values
+    return ids, scores
 
 
 def closed_to(histories: Histories, model: Generator, trie: Trie, device: str) -> Any:
@@ -172,7 +185,7 @@ def closed_to(histories: Histories, model: Generator, trie: Trie, device: str) -
 def proposals(
     model: Remembering, histories: Histories, trie: Any, settings: MixtureSettings, device: str
 ) -> Iterator[tuple[np.ndarray, Any]]:
-    """``(rows, candidates)`` batch by batch, within the token budget."""
+    """``(rows, candidates)`` batch by batch, within the token budget: the batches of this process."""
     import torch
 
     from harness.decoding.mixture import propose
@@ -183,7 +196,8 @@ def proposals(
     n = min(max(settings.candidates, settings.beams), len(trie))
     lm = engine(generator.model, settings)
     prompts = generator.encode(histories)
-    for rows in batches([len(p) for p in prompts], settings.batch_tokens, n * max(1, trie.depth - 1)):
+    parts = list(batches([len(p) for p in prompts], settings.batch_tokens, n * max(1, trie.depth - 1)))
+    for rows in (parts[number] for number in world.share(len(parts))):
         ids, mask = pad_left([prompts[r] for r in rows], generator.pad, device)
         part = histories.take(rows)
         memory = torch.from_numpy(model.recall(part)).to(device)

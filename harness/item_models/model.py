@@ -88,6 +88,7 @@ class SequentialTrainer:
     """Base of stage trainers whose model is an :class:`ItemModel`: a subclass gives ``Settings`` and ``build``."""
 
     Settings: type = ItemLossSettings
+    distributed = False
     small = {"epochs": 1, "batch": 64, "hidden": 16}
 
     def __init__(self, settings: Any):

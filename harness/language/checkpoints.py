@@ -18,6 +18,7 @@ from harness.components import Context
 from harness.errors import BenchError
 from harness.files import read_json, write_json, write_text
 from harness.language.models import load_model, save_model, set_sid_softmax, sid_softmax
+from harness.world import world
 
 CHECKPOINTS = "checkpoints"
 
@@ -120,17 +121,17 @@ class Sealing(TrainerCallback):
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """The checkpoint of this step."""
         path = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-        if path.is_dir():
-            seal(path)
+        world.wait()  # until all have written their part
+        world.once(lambda: seal(path) if path.is_dir() else None)
 
 
 def start_metric(context: Context, model: Any, select: str) -> dict[str, float]:
     """The probe before the first step of a stage, kept so that a resumed stage compares with the same number."""
     path = context.directory / START
-    if not path.exists():
+    if not world.once(path.exists):
         numbers = context.probe(model)
         context.log({f"eval_{name}": value for name, value in numbers.items()} | {"epoch": 0.0}, 0)
-        write_json(path, numbers)
+        world.once(lambda: write_json(path, numbers))
     mend = "delete it, and the same command makes it again"
     start: dict[str, float] = read_json(path, mend, dict[str, Finite])
     if select not in start:
@@ -150,8 +151,8 @@ def keep_best(
         softmax = sid_softmax(policy)  # the start was probed under the stage's own
         policy, _ = load_model(context.previous, "cpu", context.backbone)
         set_sid_softmax(policy, softmax)
-    save_model(policy, text_tokenizer, context.directory)
-    prune_checkpoints(context.directory)
+    world.once(lambda: save_model(policy, text_tokenizer, context.directory))
+    world.once(lambda: prune_checkpoints(context.directory))
     return {
         "steps": state.global_step,
         "epochs": round(state.epoch or 0.0, 3),

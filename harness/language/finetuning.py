@@ -21,6 +21,7 @@ from harness.errors import NotFinite
 from harness.language.checkpoints import CHECKPOINTS, STATE, Sealing, latest_checkpoint
 from harness.networks.trained import frozen_rows
 from harness.settings import setting
+from harness.world import world
 
 CONTINUES = ("epochs", "learning_rate", "weight_decay", "max_grad_norm")
 """What a stage trained here goes on with from a checkpoint: each step after it reads them."""
@@ -182,6 +183,7 @@ def arguments(context: Context, settings: FineTuningSettings, **more: Any) -> di
         "logging_nan_inf_filter": False,
         "deepspeed": settings.deepspeed or None,
         "gradient_checkpointing": settings.gradient_checkpointing,
+        "ddp_find_unused_parameters": False,
         **more,
     }
 
@@ -233,7 +235,7 @@ def train(trainer: Trainer, context: Context) -> None:
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(FrozenRows(trainer.model))
     trainer.add_callback(Sealing())
-    checkpoint = latest_checkpoint(context.directory, context.progress.say)
+    checkpoint = world.once(lambda: latest_checkpoint(context.directory, context.progress.say))
     if checkpoint:
         state = TrainerState.load_from_json(str(Path(checkpoint) / STATE))
         waiting = [c for c in trainer.callback_handler.callbacks if isinstance(c, Patience)]

@@ -62,7 +62,11 @@ class RunningAverage(TrainerCallback):
         """Read the average of a checkpoint."""
         from safetensors import safe_open
 
-        with safe_open(folder / AVERAGE, framework="pt", device=str(device)) as file:
+        with safe_open(
+            folder / AVERAGE,
+            framework="pt",
+            device=torch.device(device).type if str(device).startswith("cpu") else str(device),
+        ) as file:
             self.weights = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118 - not a dict
             self.steps = int(file.metadata()["steps"])
 

@@ -26,7 +26,7 @@ from harness.decoding.split import SplitModel, weight_type
 from harness.decoding.trie import Trie
 from harness.errors import BenchError, NotFinite
 from harness.evaluation.validation import needs_probed
-from harness.language import checkpoints, finetuning, models, running_average, training_rows
+from harness.language import checkpoints, finetuning, models, running_average, training_rows, wrapped
 from harness.language.answer_loss import AnswerLoss
 from harness.language.packing import example_rows, packed_rows
 from harness.language.prompts import DESCRIBED, DRAWN_TASKS, SID_TASKS, Prompts
@@ -34,6 +34,7 @@ from harness.language.training_rows import IGNORED, Row
 from harness.networks.batches import LengthBuckets
 from harness.networks.trained import modes_kept, trained
 from harness.settings import setting
+from harness.world import world
 
 LONGEST = 256
 """How many of the longest train histories are written out to find the longest prompt."""
@@ -92,6 +93,7 @@ class SftTrainer:
     """The tasks among :data:`~harness.language.prompts.DRAWN_TASKS` that it has rows of."""
     continues: ClassVar[tuple[str, ...]] = finetuning.CONTINUES
     """What may differ where a stage goes on from its checkpoint."""
+    distributed: ClassVar[bool] = True
 
     def __init__(self, settings: Any):
         self.settings = settings
@@ -169,6 +171,7 @@ class SftTrainer:
         larger = settings.select != "loss"
         what = trained(model)
         split(model)  # taken apart before a trainer wraps it
+        wrapped.opened(model)
         average = running_average.RunningAverage(settings.average) if settings.average else None
         trainer = _SftTrainer(
             context=context,
@@ -196,8 +199,9 @@ class SftTrainer:
         )  # fmt: skip
         started = time.monotonic()
         finetuning.train(trainer, context)
-        models.save_model(trainer.accelerator.unwrap_model(trainer.model), text_tokenizer, context.directory)
-        checkpoints.prune_checkpoints(context.directory)
+        inner = trainer.accelerator.unwrap_model(trainer.model)
+        world.once(lambda: models.save_model(inner, text_tokenizer, context.directory))
+        world.once(lambda: checkpoints.prune_checkpoints(context.directory))
         state = trainer.state
         return {
             "steps": state.global_step,
@@ -336,17 +340,22 @@ class _SftTrainer(finetuning.ProbeSelection, Trainer):
     ) -> Any:
         """Cross-entropy at the tokens with a label; logits are computed nowhere else."""
         ids, labels = inputs["input_ids"], inputs["labels"]
-        lm = SplitModel(model)  # a wrapper (DDP, DeepSpeed) is used whole: it must see the forward pass
-        with self.accelerator.autocast():  # body and head are called past the forward pass that accelerate wraps
-            total = self.loss(lm, lm.states(ids), ids, labels, model.training)
-        loss = total / (
-            num_items_in_batch if num_items_in_batch is not None else (labels != IGNORED).sum().clamp(min=1)
-        )
+
+        def work(inner: Any) -> torch.Tensor:
+            lm = SplitModel(inner)
+            with self.accelerator.autocast():  # body and head are called past the forward pass that accelerate wraps
+                return self.loss(lm, lm.states(ids), ids, labels, inner.training)
+
+        total = wrapped.within(model, work)
+        if num_items_in_batch is None:
+            loss = total / (labels != IGNORED).sum().clamp(min=1)
+        else:  # counted over all processes, whose gradients are averaged
+            loss = total * self.accelerator.num_processes / num_items_in_batch
         return (loss, {"loss": loss}) if return_outputs else loss
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         """The checkpoint, and the running average beside its weights."""
-        if self.average and self.average.weights:
+        if self.average and self.average.weights and self.args.should_save:
             folder = Path(str(self.args.output_dir)) / f"checkpoint-{self.state.global_step}"
             folder.mkdir(parents=True, exist_ok=True)
             self.average.save(folder)
@@ -367,4 +376,9 @@ class _SftTrainer(finetuning.ProbeSelection, Trainer):
 
     def _get_train_sampler(self, train_dataset: Any = None) -> LengthBuckets:
         rows: Any = self.train_dataset
-        return LengthBuckets(rows.lengths, self.args.per_device_train_batch_size, self.args.seed)
+        batch, place = self.args.per_device_train_batch_size, (self.args.process_index, self.args.world_size)
+        return LengthBuckets(rows.lengths, batch, self.args.seed, rank=place[0], size=place[1])
+
+    def get_train_dataloader(self) -> Any:
+        """Its sampler gives each process its own rows."""
+        return wrapped.own_shares(super().get_train_dataloader())

@@ -8,6 +8,8 @@ from typing import Protocol
 
 import torch
 
+from harness.networks.batches import NOBODY
+
 IGNORED = -100
 """The label of a token without loss."""
 
@@ -50,6 +52,9 @@ class Rows(torch.utils.data.Dataset):
         return len(self.rows) + (len(self.drawn.lengths) if self.drawn else 0)
 
     def __getitem__(self, index: int) -> Row:
+        if index == NOBODY:  # a row like any other, of which nothing is learned
+            row = self[0]
+            return Row(row.tokens, [IGNORED] * len(row.tokens))
         if index < len(self.rows) or self.drawn is None:
             return self.rows[index]
         return self.drawn.row(index - len(self.rows), self.epoch)

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
+
+NOBODY = -1
+"""The number of no row."""
 
 
 class LengthBuckets(torch.utils.data.Sampler):
@@ -14,8 +18,14 @@ class LengthBuckets(torch.utils.data.Sampler):
     So a resumed epoch has the order of the interrupted one.
     """
 
-    def __init__(self, lengths: Sequence[int], batch: int, seed: int, bucket: int = 32):
-        self.lengths, self.batch, self.seed, self.bucket = np.asarray(lengths), batch, seed, bucket
+    def __init__(self, lengths: Sequence[int], batch: int, seed: int, bucket: int = 32, rank: int = 0, size: int = 1):
+        """With several processes, `batch` rows of each: the share of `rank` in batches of ``batch * size``.
+
+        The global order is that of one process with the whole batch. A process that has no row of the last batch gets
+        :data:`NOBODY`, to stay in step.
+        """
+        self.lengths, self.batch, self.seed, self.bucket = np.asarray(lengths), batch * size, seed, bucket
+        self.rank, self.size = rank, size
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -23,7 +33,8 @@ class LengthBuckets(torch.utils.data.Sampler):
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return len(self.lengths)
+        whole, rest = divmod(len(self.lengths), self.batch)
+        return whole * (self.batch // self.size) + (max(1, len(range(self.rank, rest, self.size))) if rest else 0)
 
     def __iter__(self) -> Iterator[int]:
         rng = np.random.default_rng([self.seed, self.epoch])
@@ -37,6 +48,27 @@ class LengthBuckets(torch.utils.data.Sampler):
         full = [g for g in groups if len(g) == self.batch]
         rest = [g for g in groups if len(g) < self.batch]
         for i in rng.permutation(len(full)):
-            yield from full[i].tolist()
+            yield from full[i][self.rank :: self.size].tolist()
         for group in rest:
-            yield from group.tolist()
+            yield from group[self.rank :: self.size].tolist() or [NOBODY]
+
+
+class Shares(torch.utils.data.Sampler):
+    """One process's rows of another sampler's order, every so-many-th of each batch of all; :data:`NOBODY` for none."""
+
+    def __init__(self, whole: Any, batch: int, rank: int, size: int):
+        """`batch` rows of each process."""
+        self.whole, self.batch, self.rank, self.size = whole, batch * size, rank, size
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by the training loop at the start of each epoch."""
+        self.whole.set_epoch(epoch)
+
+    def __len__(self) -> int:
+        whole, rest = divmod(len(self.whole), self.batch)
+        return whole * (self.batch // self.size) + (max(1, len(range(self.rank, rest, self.size))) if rest else 0)
+
+    def __iter__(self) -> Iterator[int]:
+        order = list(self.whole)
+        for start in range(0, len(order), self.batch):
+            yield from order[start : start + self.batch][self.rank :: self.size] or [NOBODY]

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pyarrow as pa
 
 from harness.errors import BenchError
-from harness.preparation.sources import MOST_LINE, Source, blocks, decoded
+from harness.preparation.raw_source import MOST_LINE, Source, blocks, decoded
 from harness.text import cells
 
 

@@ -18,7 +18,7 @@ from harness.errors import BenchError
 from harness.preparation import raw
 from harness.preparation.asked import Preparation
 from harness.preparation.purchases import KNOWN, column
-from harness.preparation.sources import Source, blocks
+from harness.preparation.raw_source import Source, blocks
 
 TEXTS = {
     "title": ("title", "name", "movie_title", "item_name"),

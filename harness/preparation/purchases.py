@@ -16,7 +16,7 @@ from harness.data.reading import MOST_OF_USER
 from harness.errors import BenchError, unknown
 from harness.preparation import raw
 from harness.preparation.asked import PER_SECOND, Preparation, unit_of
-from harness.preparation.sources import Source, look
+from harness.preparation.raw_source import Source, look
 
 KNOWN = {
     "user": ("user_id", "reviewerID", "user", "userId", "uid", "UserId", "user_name", "visitorid", "SessionId"),

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from harness.errors import BenchError
 from harness.preparation import delimited
-from harness.preparation.sources import Source, blocks, decoded, unreadable
+from harness.preparation.raw_source import Source, blocks, decoded, unreadable
 
 ROWS = 2**17
 """Rows of a Parquet file that are read at once."""

@@ -27,8 +27,8 @@ HARNESS = Path(__file__).resolve().parent.parent
 NO_RESULT_HANGS_ON = {
     "harness", "harness.builtin", "harness.checks", "harness.checks.names", "harness.checks.outlines",
     "harness.checks.schemas", "harness.errors", "harness.files", "harness.guards", "harness.hookspecs", "harness.moved",
-    "harness.plugins", "harness.progress", "harness.sources", "harness.text", "harness.text.parsing",
-    "harness.text.plain",
+    "harness.plugins", "harness.progress", "harness.sources", "harness.text", "harness.text.cells",
+    "harness.text.parsing", "harness.text.plain", "harness.world",
 }  # fmt: skip
 """Modules that find, name, read and write things: no number is computed in them."""
 REPAIRS = "quantising/collisions.py"

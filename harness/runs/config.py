@@ -138,12 +138,16 @@ def hashed(settings: dict[str, Any], more: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(told(settings) | more, sort_keys=True).encode()).hexdigest()[:8]
 
 
-def identified(data: str, given: str | None, origin: str | None, files: dict[str, str] | None) -> dict[str, Any]:
+def identified(
+    data: str, given: str | None, origin: str | None, files: dict[str, str] | None, processes: int = 1
+) -> dict[str, Any]:  # fmt: skip
     """What a run's hash is over beside its settings: data, given SIDs, the run gone on from, content of local files.
 
-    Without any files the hash is what it was before files counted.
+    And how many processes share a batch, since batches are counted by process. Without any files, and in one process,
+    the hash is what it was before these counted.
     """
-    return {"data": data, "given": given, "origin": origin} | ({"files": files} if files else {})
+    more = ({"files": files} if files else {}) | ({"processes": processes} if processes > 1 else {})
+    return {"data": data, "given": given, "origin": origin} | more
 
 
 def told(settings: dict[str, Any]) -> dict[str, Any]:

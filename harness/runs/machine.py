@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+from harness.world import world
+
 
 def prepare_device(device: str = "auto", threads: int = 0) -> str:
     """The torch device of ``--device`` (``auto``, ``cpu``, ``cuda``), after setting the number of CPU threads.
@@ -18,11 +20,19 @@ def prepare_device(device: str = "auto", threads: int = 0) -> str:
     if threads:
         torch.set_num_threads(threads)
     if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
+        device = "cuda" if torch.cuda.is_available() else "cpu"
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise BenchError(f"--device {device}: this torch finds no CUDA device; use --device cpu")
     if device.split(":")[0] not in ("cpu", "cuda"):
         raise BenchError(f"--device {device}: known are auto, cpu and cuda")
+    if device == "cuda" and world.size > 1:
+        if world.place.local >= torch.cuda.device_count():
+            raise BenchError(
+                f"process {world.place.local} of this machine has no GPU of its own ({torch.cuda.device_count()} are "
+                "here); start as many as there are GPUs, or use --device cpu"
+            )
+        device = f"cuda:{world.place.local}"
+        torch.cuda.set_device(device)
     return device
 
 

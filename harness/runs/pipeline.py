@@ -6,6 +6,7 @@ as done is never redone, unless its code has changed; a stage that was interrupt
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import shutil
 import time
@@ -32,7 +33,10 @@ from harness.runs.provenance import device_memory_gib, forget_device_peak, peak_
 from harness.runs.run import Made, Prepared, Run, StageOf, without_test
 from harness.runs.run_directory import CONFIG, LOCK, METRICS, SEMANTIC_IDS, TOKENIZER, Clock, RunDirectory
 from harness.runs.tokenizing import tokenized
+from harness.world import world
 
+MOST_PROCESSES = 65
+"""Below this many a run that was begun by another number of processes is looked for."""
 ORDER = 2
 """The version of the order of samples: 2 is canonical; 1, the file's, is not noted."""
 
@@ -47,13 +51,21 @@ def directory(root: Path, config: RunConfig, dataset: Dataset, from_run: Origin 
     given = dataset.given.fingerprint if dataset.given is not None else None
     files = identity.files(config)
 
-    def named(origin: str | None) -> Path:
-        digits = config.hash(**identified(dataset.fingerprint, given, origin, files))
+    def named(origin: str | None, processes: int = world.size) -> Path:
+        digits = config.hash(**identified(dataset.fingerprint, given, origin, files, processes))
         return root / config.category / config.method / f"seed{config.seed}-{digits}"
 
     place = named(from_run.name if from_run else None)
     if from_run and not place.is_dir() and named(from_run.place).is_dir():
         place = named(from_run.place)  # of a version that took the folder's whole path for its name
+    if not place.is_dir():
+        for processes in range(1, MOST_PROCESSES):
+            other = named(from_run.name if from_run else None, processes)
+            if processes != world.size and _begun(other):
+                raise BenchError(
+                    f"{other} was begun by {processes} process{'es' if processes > 1 else ''} and is not finished, and "
+                    f"batches are counted by process; go on with as many (--processes {processes}), or remove it"
+                )
     try:
         str(place.resolve()).encode("utf-8")
     except UnicodeEncodeError:
@@ -61,6 +73,11 @@ def directory(root: Path, config: RunConfig, dataset: Dataset, from_run: Origin 
     except FileNotFoundError:
         raise BenchError("the working directory is gone; change to one that is there") from None
     return place
+
+
+def _begun(place: Path) -> bool:
+    """Whether a run has trained something, and is not finished."""
+    return any(place.glob("stages/*/*")) and RunDirectory(place).finished("run") is None
 
 
 def execute(
@@ -76,22 +93,25 @@ def execute(
     Raises:
         BenchError: bad settings or data, or changed code; nothing half-written is left.
     """
-    made = _made(run)
+    made = world.agreed(lambda: _made(run))
+
+    def done() -> Any:
+        return run.directory.finished("run") is not None and run.directory.manifest.get("finished")
 
     def work() -> dict[str, Any]:
-        when = run.directory.finished("run") is not None and run.directory.manifest.get("finished")
+        when = world.once(done)
         prepared = _prepare(run, made, from_run, edits or Edits())
-        if when and run.directory.finished("run") is not None:
+        if when and world.once(done):
             run.progress.say(f"recorded on {when}: nothing is trained or decoded, its rankings are measured again")
         if taken := run.config.about.get("tuned"):
             run.progress.say(f"settings found by a search on this data's valid: {', '.join(taken)}")
-        run.plugins.notify("bench_run_started", run=run.info)
+        world.once(lambda: run.plugins.notify("bench_run_started", run=run.info))
         result: dict[str, Any] = {"stages": {}}
         with run.tracker.run(run):
             for stage in _trained(prepared):
                 result["stages"][stage.name] = _tested(prepared, stage)
-            result |= measuring.of_the_samples(run.dataset, prepared.semantic_ids)
-            record(run, result)
+            result |= world.once(lambda: measuring.of_the_samples(run.dataset, prepared.semantic_ids))
+            world.once(lambda: record(run, result))
         return result
 
     return _whole_or_nothing(run, work, wait)
@@ -119,42 +139,74 @@ def _made(run: Run) -> Made:
     made = Made.of(run.config, run.plugins, run.dataset.fingerprint)
     for name in run.plugins.registry("metric"):
         check_signature(run.plugins, name)
-    if run.directory.finished("run") is None:
+    if world.size == 1 and run.directory.finished("run") is None:
         rehearsal.rehearse(run)
     return made
 
 
 def _whole_or_nothing(run: Run, work: Callable[[], dict[str, Any]], wait: bool) -> dict[str, Any]:
     """Work under the run's lock; where input is refused before anything was trained, nothing is left."""
-    with run.directory.lock(wait, run.progress.say):
-        fresh = not any(path.name != LOCK for path in run.directory.path.iterdir())
+    with contextlib.ExitStack() as stack:
+        world.once(lambda: _none(stack.enter_context(run.directory.lock(wait, run.progress.say))))
+        fresh = world.once(lambda: not any(path.name != LOCK for path in run.directory.path.iterdir()))
         try:
             return work()
         except BenchError:
-            if fresh and not any(run.directory.path.glob("stages/*/*")):
+            if world.main and fresh and not any(run.directory.path.glob("stages/*/*")):
                 shutil.rmtree(run.directory.path, ignore_errors=True)
             raise
+
+
+def _none(_: object) -> None:
+    """Nothing, for what all processes need not have."""
 
 
 def _prepare(run: Run, made: Made, from_run: Origin | None, edits: Edits) -> Prepared:
     """Semantic IDs, the manifest's first facts, stages taken over, and every refusal that need not wait."""
     edits = dataclasses.replace(edits, run=run)
-    edits.settle()
-    semantic_ids = _tokenize(run, made.tokenizer, edits)
+
+    def begun() -> SemanticIds | None:
+        edits.settle()
+        made_ids = _tokenize(run, made.tokenizer, edits)
+        begin(run, made_ids, edits)
+        if from_run:
+            take_over(run, from_run, made.trainers, edits)
+        return made_ids
+
+    semantic_ids = world.once(begun)
     prepared = Prepared(run, made, semantic_ids, without_test(run.dataset))
-    begin(run, semantic_ids, edits)
-    if from_run:
-        take_over(run, from_run, made.trainers, edits)
-    if run.config.protocol["seen"] == "drop" and not getattr(made.decoder, "leaves_out_bought", True):
-        raise BenchError(
-            f"decoder {run.config.decoder.name} cannot leave out bought items (protocol.seen=drop); set decoder=beam"
-        )
-    if hasattr(made.decoder, "check"):
-        made.decoder.check(run.dataset.items, semantic_ids)
-    for stage in prepared.stages():
-        if hasattr(stage.trainer, "check") and run.directory.finished(f"{stage.name}/fit") is None:
-            stage.trainer.check(stage.context)
+    left = world.once(lambda: [s.name for s in run.config.stages if run.directory.finished(f"{s.name}/fit") is None])
+    world.agreed(lambda: _check(prepared, left))
     return prepared
+
+
+def _check(prepared: Prepared, left: list[str]) -> None:
+    """Every refusal of decoder and trainers; `left` are the stages that are still to be trained."""
+    config, decoder = prepared.run.config, prepared.made.decoder
+    if config.protocol["seen"] == "drop" and not getattr(decoder, "leaves_out_bought", True):
+        raise BenchError(
+            f"decoder {config.decoder.name} cannot leave out bought items (protocol.seen=drop); set decoder=beam"
+        )
+    if hasattr(decoder, "check"):
+        decoder.check(prepared.run.dataset.items, prepared.semantic_ids)
+    for stage in prepared.stages():
+        _works_together(stage)
+        if hasattr(stage.trainer, "check") and stage.name in left:
+            stage.trainer.check(stage.context)
+
+
+def _works_together(stage: StageOf) -> None:
+    """Refuse a trainer that does not say whether it works on several processes, where there are several."""
+    if world.size > 1 and not isinstance(getattr(stage.trainer, "distributed", None), bool):
+        raise BenchError(
+            f"stage {stage.name} does not say whether its trainer works on several processes; run it in one, or write "
+            "distributed = False in it (the main process trains, the others wait)"
+        )
+
+
+def _open(run: Run, step: str) -> bool:
+    """Whether a step is still to do, as the main process sees it."""
+    return world.once(lambda: run.directory.finished(step) is None)
 
 
 def begin(run: Run, semantic_ids: SemanticIds | None, edits: Edits) -> None:
@@ -230,41 +282,59 @@ def _trained(prepared: Prepared) -> Any:
 def _fit(run: Run, stage: StageOf) -> None:
     """Train a stage, once; its seconds are those of every process that worked at it, taken over ones included."""
     context, name = stage.context, stage.name
-    if run.directory.finished(f"{name}/fit") is not None:
+    if not _open(run, f"{name}/fit"):
         return
     run.progress.say(f"{name}: train on {len(context.train):,} samples, select on {len(context.valid):,}")
-    Edits(run=run).note(f"{name}/fit")
+    world.once(lambda: Edits(run=run).note(f"{name}/fit"))
     clock = Clock(context.directory)
 
     def log(numbers: dict[str, float], step: int) -> None:
-        context.log(numbers, step)
-        clock.note()
+        if world.main:
+            context.log(numbers, step)
+            clock.note()
 
-    facts = stage.trainer.fit(dataclasses.replace(context, log=log))
-    run.directory.finish(
-        f"{name}/fit", seconds=round(clock.seconds, 1), **checked_facts(facts, stage.stage.trainer.name)
-    )
+    def fit() -> dict[str, Any]:
+        found: dict[str, Any] = stage.trainer.fit(dataclasses.replace(context, log=log))
+        return found
+
+    facts = fit() if getattr(stage.trainer, "distributed", False) else world.once(fit)
+
+    def done() -> None:
+        checked = checked_facts(facts, stage.stage.trainer.name)
+        run.directory.finish(f"{name}/fit", seconds=round(clock.seconds, 1), **checked)
+
+    world.once(done)
 
 
 def _tested(prepared: Prepared, stage: StageOf) -> dict[str, Any]:
     """Decode test and measure; each once."""
     run, name = prepared.run, stage.name
-    if run.directory.finished(f"{name}/decode") is None:
-        model = stage.trainer.load(stage.context)
+    if _open(run, f"{name}/decode"):
+        model = world.agreed(lambda: stage.trainer.load(stage.context))
         histories = run.dataset.test.histories  # histories only: the decoder sees no target
         run.progress.say(f"{name}: decode {len(histories):,} test histories")
         forget_device_peak(run.device)
         started = time.monotonic()
         rankings = prepared.decode(prepared.made.decoder, model, histories, run.progress)
         seconds = time.monotonic() - started
-        with files.replace_file(run.directory.rankings(name)) as path:
-            rankings.write(path, prepared.semantic_ids, run.dataset.test)
         cost = {"seconds": round(seconds, 1), "users per second": round(len(histories) / seconds, 1)}
         cost["peak memory GiB"] = round(peak_memory_gib(), 2)
         if (on_device := device_memory_gib(run.device)) is not None:
             cost["device memory GiB"] = round(on_device, 2)
-        Edits(run=run).note(f"{name}/decode")
-        run.directory.finish(f"{name}/decode", **cost, valid=_valid(run, stage, model))
+        valid = _valid(run, stage, model)
+
+        def done() -> None:
+            with files.replace_file(run.directory.rankings(name)) as path:
+                rankings.write(path, prepared.semantic_ids, run.dataset.test)
+            Edits(run=run).note(f"{name}/decode")
+            run.directory.finish(f"{name}/decode", **cost, valid=valid)
+
+        world.once(done)
+    return world.once(lambda: _measured(prepared, name))
+
+
+def _measured(prepared: Prepared, name: str) -> dict[str, Any]:
+    run = prepared.run
     metrics = measuring.stage(run.directory, name, run.plugins, run.dataset, prepared.semantic_ids)
     run.tracker.stage_result(metrics)
     run.plugins.notify("bench_stage_finished", run=run.info, stage=name, result=metrics)
@@ -276,7 +346,7 @@ def _valid(run: Run, stage: StageOf, model: Any) -> dict[str, float]:
 
     None at all where such a stage was taken over for another decoder: what was out of sample is not of that one.
     """
-    facts = run.directory.finished(f"{stage.name}/fit") or {}
+    facts = world.once(lambda: run.directory.finished(f"{stage.name}/fit") or {})
     return dict(facts[OUT]) if OUT in facts else stage.context.probe(model)
 
 

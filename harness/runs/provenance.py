@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.builtin import CHECKOUT
+from harness.world import world
 
 PACKAGES = ("torch", "transformers", "trl", "accelerate", "deepspeed", "numpy", "scikit-learn", "pandas", "mlflow")
 
@@ -63,6 +64,8 @@ def hardware(device: str) -> dict[str, Any]:
         facts["memory GiB"] = round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30, 1)
     if device.startswith("cuda"):
         facts["accelerator"] = torch.cuda.get_device_name()
+    if world.size > 1:
+        facts |= {"processes": world.size, "nodes": len(world.nodes) or 1}
     return facts
 
 

@@ -24,6 +24,7 @@ from harness.runs.config import RunConfig, Stage
 from harness.runs.parts import BuiltParts
 from harness.runs.run_directory import RunDirectory, append_log
 from harness.runs.tracking import Tracker
+from harness.world import world
 
 CANDIDATES = 50
 """As many as a decoder gives that does not say."""
@@ -188,7 +189,12 @@ class Prepared:
             ContractError: the contract is broken; the line names the decoder and, where it is a plugin's, the plugin.
         """
         run, name = self.run, self.run.config.decoder.name
-        rankings = decoder.decode(model, histories, self.semantic_ids, run.device, progress)
+
+        def decode() -> Rankings:
+            made: Rankings = decoder.decode(model, histories, self.semantic_ids, run.device, progress)
+            return made
+
+        rankings = decode() if getattr(decoder, "shares_work", False) else world.once(decode)
         try:
             if not isinstance(rankings, Rankings):
                 raise ContractError(f"decode gave {type(rankings).__name__}; it must return Rankings")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import sys
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -78,9 +79,11 @@ def run(
     from harness import files
     from harness.progress import Progress
     from harness.runs import suite as suites
+    from harness.world import world
 
     from .states import States
 
+    world.only_one("bench suite run")
     chosen = suites.on_category(suites.select(suites.read(name), only, seeds), category)
     planned = suites.plan(chosen, category, data_dir, Path(runs), plugins)
     if dry_run:
@@ -102,6 +105,8 @@ def run(
     logs = Path(runs) / category / "suites" / chosen.name
     with resumable(), states:
         outcome = suites.execute(planned, words, logs, states.say, states.show, workers)
+        if workers > 1 and outcome.done and not no_mlflow:  # what a run could not log while others held the store
+            _synced(Path(runs), [run.directory for run in outcome.done], states.say)
     if outcome.done:
         _table(chosen, planned, category, output)
     for failed, problem in outcome.failed:
@@ -138,7 +143,9 @@ def tune(
     from harness.runs import suite as suites
     from harness.runs import suite_tuning
     from harness.runs.machine import prepare_device, quieten
+    from harness.world import world
 
+    world.only_one("bench suite tune")
     if minutes is not None and not math.isfinite(minutes):
         raise BenchError(f"--minutes {minutes}: give a number of minutes")
     if (trials is None) == (minutes is None):
@@ -236,6 +243,20 @@ def _table(chosen: Suite, planned: list[Planned], category: str, output: str | N
         path = Path(output) / category / f"{chosen.name}.md"
         files.write_text(path, text)
         click.echo(f"wrote {path} and {len(records)} records")
+
+
+def _synced(root: Path, folders: list[Path], say: Callable[[str], None]) -> None:
+    """MLflow brought up to date; where it does not answer, that is said, and the suite is none the worse."""
+    from harness.errors import BenchError
+    from harness.runs import syncing
+
+    try:
+        found = syncing.sync(root, folders, 60.0, say)
+    except BenchError as error:
+        say(f"{error.format_message()}; bench mlflow sync --runs {root} brings it up to date")
+        return
+    for line in found.left:
+        say(f"MLflow: left out: {line}")
 
 
 def _print(planned: list[Planned]) -> None:

@@ -65,6 +65,7 @@ class GroundingTrainer:
     """Stage trainer ``bigrec-grounding``."""
 
     Settings = Settings
+    distributed = False
     small = {"gammas": [0.0, 1.0], "samples": 40, "beams": 2}
 
     def __init__(self, settings: Settings):

@@ -68,6 +68,7 @@ class AssistantTrainer:
     """Stage trainer ``d3-assistant``; its part ``assistant`` is the method, or recorded run, that scores items."""
 
     Settings = Settings
+    distributed = False
     small = {"alphas": [0.5, 1.0], "samples": 40}
 
     @staticmethod

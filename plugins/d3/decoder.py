@@ -17,10 +17,12 @@ from harness.data.dataset import Histories, Items
 from harness.data.rankings import Rankings
 from harness.data.semantic_ids import SemanticIds
 from harness.decoding.generator import batches
+from harness.decoding.search import collected
 from harness.errors import BenchError
 from harness.language.titles import TitleModel, ranked_items
 from harness.progress import Progress
 from harness.settings import setting
+from harness.world import world
 
 LEAST = 1e-20  # of a probability, as the paper's code has it
 
@@ -60,6 +62,7 @@ class TitleBeamDecoder:
     """The best titles of each history, as items."""
 
     Settings = Settings
+    shares_work = True
     small = {"beams": 20, "k": 20}
 
     def __init__(self, settings: Settings):
@@ -96,10 +99,10 @@ class TitleBeamDecoder:
         trie = Trie(writer.tokens, device, end=writer.end)
         lengths = (writer.tokens != writer.end).sum(1) + 1
         prompts = writer.encode(histories)
-        ids = np.full((len(prompts), settings.k), -1, dtype=np.int32)
-        scores = np.full((len(prompts), settings.k), -np.inf, dtype=np.float32)
+        parts = list(batches([len(p) for p in prompts], settings.batch_tokens, 8 * settings.beams))
+        done: list[tuple[Any, np.ndarray, np.ndarray]] = []
         with torch.inference_mode(), progress.bar(len(prompts), "decode", "user") as bar:
-            for rows in batches([len(p) for p in prompts], settings.batch_tokens, 8 * settings.beams):
+            for rows in (parts[number] for number in world.share(len(parts))):
                 tokens, mask = pad_left([prompts[row] for row in rows], writer.pad, device)
                 mix, order = None, None
                 if assisted and settings.assistant:
@@ -120,9 +123,9 @@ class TitleBeamDecoder:
                     best = np.argsort(-values, axis=1, kind="stable")
                     titles, values = np.take_along_axis(titles, best, 1), np.take_along_axis(values, best, 1)
                 gone = bought.items_mask(len(writer.titles.of_item)) if bought is not None else None
-                ids[rows], scores[rows] = ranked_items(titles, values, writer.titles, settings.k, order, gone)
+                done.append((rows, *ranked_items(titles, values, writer.titles, settings.k, order, gone)))
                 bar.update(len(rows))
-        return Rankings("item", ids, scores)
+        return Rankings("item", *collected(len(prompts), settings.k, done))
 
 
 class Mixer:

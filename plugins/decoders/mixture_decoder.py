@@ -11,7 +11,7 @@ from harness.data.dataset import Histories
 from harness.data.rankings import Rankings
 from harness.data.semantic_ids import SemanticIds
 from harness.decoding.generator import trie_of
-from harness.decoding.search import BeamSettings, MixtureSettings, Remembering, SidDecoder, proposals
+from harness.decoding.search import BeamSettings, MixtureSettings, Remembering, SidDecoder, collected, proposals
 from harness.progress import Progress
 
 from .sids import BeamDecoder
@@ -21,6 +21,7 @@ class MixtureDecoder(SidDecoder):
     """Beams and the memory's best, ranked by the mixture."""
 
     Settings = MixtureSettings
+    shares_work = True
     small = {"beams": 20, "candidates": 20}
 
     def decode(
@@ -34,12 +35,11 @@ class MixtureDecoder(SidDecoder):
             shared = {field.name: getattr(settings, field.name) for field in dataclasses.fields(BeamSettings)}
             return BeamDecoder(BeamSettings(**shared)).decode(model, histories, semantic_ids, device, progress)
         trie = trie_of(model.generator, device)
-        ids = np.full((len(histories), settings.beams), -1, dtype=np.int32)
-        scores = np.full((len(histories), settings.beams), -np.inf, dtype=np.float32)
+        found: list[tuple[Any, np.ndarray, np.ndarray]] = []
         with progress.bar(len(histories), "decode", "user") as bar:
             for rows, candidates in proposals(model, histories, trie, settings, device):
                 part = histories.take(rows)
                 best = best_of(candidates, model.scores(candidates, part, trie), trie, settings.beams)
-                ids[rows], scores[rows] = best.leaves.cpu().numpy(), best.scores.cpu().numpy()
+                found.append((rows, best.leaves.cpu().numpy(), best.scores.cpu().numpy()))
                 bar.update(len(rows))
-        return Rankings(model.generator.leaves, ids, scores)
+        return Rankings(model.generator.leaves, *collected(len(histories), settings.beams, found))

@@ -24,6 +24,7 @@ class ExactSettings(SearchSettings):
 class BeamDecoder(SidDecoder):
     """50 constrained beams; prompts computed once, beams in the sequence dimension."""
 
+    shares_work = True
     Settings = BeamSettings
     small = {"beams": 20}
 
@@ -46,6 +47,7 @@ class BeamDecoder(SidDecoder):
 class ExactDecoder(SidDecoder):
     """Every SID scored: the true top k, and the oracle of ``beam``."""
 
+    shares_work = True
     Settings = ExactSettings
     small = {"beams": 20}
 

@@ -28,6 +28,7 @@ class ExternalTrainer:
     """Stage trainer ``external``."""
 
     Settings = Settings
+    distributed = False
 
     def __init__(self, settings: Settings):
         self.settings = settings

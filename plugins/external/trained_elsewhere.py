@@ -35,6 +35,7 @@ class CheckpointTrainer:
     """Stage trainer ``checkpoint``."""
 
     Settings = Settings
+    distributed = False
 
     def __init__(self, settings: Settings):
         self.settings = settings

@@ -156,6 +156,7 @@ class MemoryTrainer:
     """Stage trainer ``minionerec-memory``; its parts propose candidates, or are a blend's features."""
 
     Settings = Settings
+    distributed = False
     small = {"candidates": 20}
 
     @staticmethod

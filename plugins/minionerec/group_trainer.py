@@ -23,7 +23,7 @@ from harness.decoding.padding import pad_left
 from harness.decoding.sampling import sample
 from harness.decoding.shared_prompt import completion_log_probs
 from harness.decoding.trie import Trie
-from harness.language import finetuning
+from harness.language import finetuning, wrapped
 from harness.language.rewards import Groups, Rewards
 
 from .advantages import group_advantages, sibling_advantages
@@ -125,12 +125,9 @@ class SharedPromptGRPOTrainer(finetuning.ProbeSelection, GRPOTrainer):
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         """A group of G leaves for each prompt, scored against the sample's own target."""
         group, device = self.num_generations, self.accelerator.device
-        step = self.state.global_step
-        source = np.random.default_rng([self.args.seed, step, self.accelerator.process_index])
-        generator = torch.Generator(device).manual_seed(int(source.integers(2**62)))
-        rolled = self._roll_out(inputs[::group], generator, note=True)
+        rolled = self._roll_out(inputs[::group])
         if self.plan.refill:
-            rolled = self._refill(rolled, source, generator)
+            rolled = self._refill(rolled)
         ids, mask = pad_left([s["prompt_ids"] for s in rolled.samples], self._tokenizer.pad_token_id, device)
         completions = rolled.tokens.flatten(0, 1).clone()
         learned = ~self.trie.filler(completions)
@@ -146,10 +143,10 @@ class SharedPromptGRPOTrainer(finetuning.ProbeSelection, GRPOTrainer):
             output["ref_per_token_logps"] = self._reference_log_probs(output)
         return output
 
-    def _roll_out(self, samples: list[dict[str, Any]], generator: torch.Generator, note: bool = False) -> _Rolled:
-        """Groups of prompts with their advantages; `note` logs what they are like."""
+    def _roll_out(self, samples: list[dict[str, Any]], round_: int = 0) -> _Rolled:
+        """Groups of prompts with their advantages; what those of the first round are like is logged."""
         device = self.accelerator.device
-        leaves, tokens = self._completions(samples, generator)
+        leaves, tokens = self._completions(samples, round_)
         groups = Groups(
             leaves, torch.tensor([s["target"] for s in samples], device=device), [s["item"] for s in samples],
             [list(s["history"]) for s in samples], [s["prompt"] for s in samples], self.semantic_ids,
@@ -160,7 +157,7 @@ class SharedPromptGRPOTrainer(finetuning.ProbeSelection, GRPOTrainer):
         if self.plan.sibling_share:
             siblings = sibling_advantages(rewards, groups.codes)
             advantage = (1 - self.plan.sibling_share) * advantage + self.plan.sibling_share * siblings
-        if note:
+        if not round_:
             self._note(
                 {"reward": rewards.mean(), "reward_std": rewards.std(1).mean()}
                 | {f"rewards/{name}": part.mean() for name, part in parts.items()}
@@ -172,9 +169,7 @@ class SharedPromptGRPOTrainer(finetuning.ProbeSelection, GRPOTrainer):
             )
         return _Rolled(samples, tokens, advantage)
 
-    def _completions(
-        self, samples: list[dict[str, Any]], generator: torch.Generator
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def _completions(self, samples: list[dict[str, Any]], round_: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Leaves ``[prompts, G]``, best first, and their tokens ``[prompts, G, levels]``."""
         group, trie, plan = self.num_generations, self.trie, self.plan
         ids, mask = pad_left([s["prompt_ids"] for s in samples], self._tokenizer.pad_token_id, self.accelerator.device)
@@ -182,27 +177,44 @@ class SharedPromptGRPOTrainer(finetuning.ProbeSelection, GRPOTrainer):
         was_training = model.training
         model.eval()
 
-        def roll(ids: torch.Tensor, mask: torch.Tensor) -> Beams:
+        def roll(start: int, stop: int) -> Beams:
             if plan.rollout == "beam":
-                return beam_search(model, ids, mask, trie, group, self.catalogue, self.temperature)
+                beams = (trie, group, self.catalogue, self.temperature)
+                return beam_search(model, ids[start:stop], mask[start:stop], *beams)
+            own = [self._generator(s, round_) for s in samples[start:stop]]
             distinct = plan.rollout == "sample_distinct"
-            return sample(model, ids, mask, trie, group, generator, self.temperature, distinct)
+            return sample(model, ids[start:stop], mask[start:stop], trie, group, own, self.temperature, distinct)
 
         size = max(1, plan.rollout_tokens // (ids.shape[1] + group * (trie.depth - 1)))
         with self.accelerator.autocast():
-            parts = [roll(ids[i : i + size], mask[i : i + size]) for i in range(0, len(samples), size)]
+            parts = [roll(i, i + size) for i in range(0, len(samples), size)]
         model.train(was_training)
         return torch.cat([p.leaves for p in parts]), torch.cat([p.tokens for p in parts])
 
-    def _refill(self, rolled: _Rolled, spare: np.random.Generator, generator: torch.Generator) -> _Rolled:
-        """Replace groups without an advantage by those of other prompts, as DAPO's dynamic sampling does."""
-        for _ in range(self.plan.refill):
-            idle = rolled.idle.nonzero()[:, 0].tolist()
-            if not idle:
+    def _generator(self, sample: dict[str, Any], round_: int) -> torch.Generator:
+        """What a prompt's draws come from: a function of seed, step and prompt, not of the process that has it."""
+        source = np.random.default_rng([self.args.seed, self.state.global_step, sample["row"], round_])
+        return torch.Generator(self.accelerator.device).manual_seed(int(source.integers(2**62)))
+
+    def _refill(self, rolled: _Rolled) -> _Rolled:
+        """Replace groups without an advantage by those of other prompts, as DAPO's dynamic sampling does.
+
+        Which ones does not depend on how many processes share the groups.
+        """
+        for round_ in range(1, self.plan.refill + 1):
+            groups = len(rolled.samples)
+            all_idle = self.accelerator.gather(rolled.idle).nonzero()[:, 0].tolist()  # process by process
+            if not all_idle:
                 break
-            chosen = spare.integers(0, len(self.train_dataset), len(idle))
-            fresh = self._roll_out([self.train_dataset[int(row)] for row in chosen], generator)
-            for row, place in enumerate(idle):
+            spare = np.random.default_rng([self.args.seed, self.state.global_step, round_])
+            chosen = spare.integers(0, len(self.train_dataset), len(all_idle))
+            first = self.accelerator.process_index * groups
+            places = [place - first for place in all_idle]
+            own = [(place, row) for place, row in zip(places, chosen, strict=True) if 0 <= place < groups]
+            if not own:
+                continue
+            fresh = self._roll_out([self.train_dataset[int(row)] for _, row in own], round_)
+            for row, (place, _) in enumerate(own):
                 if not fresh.idle[row]:
                     rolled.samples[place] = fresh.samples[row]
                     rolled.tokens[place], rolled.advantage[place] = fresh.tokens[row], fresh.advantage[row]
@@ -218,12 +230,21 @@ class SharedPromptGRPOTrainer(finetuning.ProbeSelection, GRPOTrainer):
         if not self.plan.skip_idle:
             return super()._compute_loss(model, inputs)
         busy = (inputs["advantages"].view(-1, self.num_generations) != 0).any(1)
-        if not busy.any():
-            busy[0] = True  # the trainer and its wrappers want a graph; its gradient is zero
-        rows = busy.repeat_interleave(self.num_generations)
+        # the trainer and its wrappers want a graph, and as many rows in each process: idle groups fill up, unlearned
+        wanted = max(1, int(self.accelerator.gather(busy.sum()).max()))
+        taken = busy.clone()
+        taken[(~busy).nonzero()[: wanted - int(busy.sum()), 0]] = True
+        rows = taken.repeat_interleave(self.num_generations)
         kept = {name: value[rows] if value.dim() else value for name, value in inputs.items()}
-        loss = super()._compute_loss(model, kept)
-        return loss if self.loss_type in BATCH_SUMS else loss * (int(rows.sum()) / len(rows))
+        learned = busy.repeat_interleave(self.num_generations)[rows]
+        kept["tool_mask"] = learned.long()[:, None].expand_as(kept["completion_mask"])
+        loss: torch.Tensor = super()._compute_loss(model, kept)
+        if self.loss_type in BATCH_SUMS:
+            return loss
+        if self.loss_type == "bnpo":  # a mean over tokens: over all that the processes have, busy or not
+            tokens = self.accelerator.gather(inputs["completion_mask"].sum()).sum() / self.accelerator.num_processes
+            return loss * ((kept["completion_mask"] * kept["tool_mask"]).sum() / tokens)
+        return loss * (len(learned) / len(rows))
 
     def _reference_log_probs(self, output: dict[str, Any]) -> torch.Tensor:
         rows = torch.cat([output["prompt_ids"], output["completion_ids"]], 1)
@@ -250,17 +271,21 @@ class SharedPromptGRPOTrainer(finetuning.ProbeSelection, GRPOTrainer):
         mask = attention_mask[::group, :prompt].bool()
         filler = ~attention_mask[:, prompt:].bool().view(-1, group, logits_to_keep)
         left = int((~mask.any(0)).sum())  # columns that are padding in this micro batch
-        with self.accelerator.autocast():
-            log_probs, entropy = completion_log_probs(
-                model, input_ids[::group, left:prompt], mask[:, left:],
-                input_ids[:, prompt:].view(-1, group, logits_to_keep), self.temperature,
-                self.trie if self.catalogue else None, filler,
-            )  # fmt: skip
+
+        def work(inner: Any) -> tuple[torch.Tensor, torch.Tensor]:
+            with self.accelerator.autocast():
+                return completion_log_probs(
+                    inner, input_ids[::group, left:prompt], mask[:, left:],
+                    input_ids[:, prompt:].view(-1, group, logits_to_keep), self.temperature,
+                    self.trie if self.catalogue else None, filler,
+                )  # fmt: skip
+
+        log_probs, entropy = wrapped.within(model, work)
         return log_probs.flatten(0, 1).float(), entropy.flatten(0, 1).float(), None
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         """TRL's checkpoint, and the reference where it moves (TRL forgets it, so a resume would differ)."""
-        if self.args.sync_ref_model and self.ref_model is not None:
+        if self.args.sync_ref_model and self.ref_model is not None and self.args.should_save:
             from safetensors.torch import save_model
 
             folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"

@@ -16,11 +16,12 @@ from harness.components import Context
 from harness.decoding.generator import GenerativeModel, encode, trie_of
 from harness.errors import BenchError
 from harness.evaluation.validation import needs_probed
-from harness.language import checkpoints, finetuning, models
+from harness.language import checkpoints, finetuning, models, wrapped
 from harness.language.prompts import DESCRIBED, SID_TASKS, Example, Prompts
 from harness.language.rewards import Rewards
 from harness.networks.trained import trained
 from harness.settings import setting
+from harness.world import world
 
 from .group_trainer import Plan, SharedPromptGRPOTrainer, unused
 
@@ -87,6 +88,7 @@ class GrpoTrainer:
 
     Settings = Settings
     continues = finetuning.CONTINUES
+    distributed = True
     small = {"epochs": 0.1, "batch": 64, "generations": 4, "accumulation": 1, "eval_every": 1.0, "log_every": 1,
              "precision": "float32", "deepspeed": ""}  # fmt: skip
 
@@ -127,7 +129,7 @@ class GrpoTrainer:
                 known = ", ".join(SID_TASKS)
                 raise BenchError(f"grpo.tasks.{task}: its answer is no SID and cannot be rewarded; use {known}")
         n = len(self._examples(context, Prompts.of(context)))
-        step = settings.batch * settings.accumulation // settings.generations
+        step = world.size * settings.batch * settings.accumulation // settings.generations
         if n < step:
             raise BenchError(f"grpo has {n} prompts, one step takes {step}; lower grpo.batch or grpo.accumulation")
 
@@ -147,6 +149,7 @@ class GrpoTrainer:
         start = checkpoints.start_metric(context, generative, settings.select)
         examples = self._examples(context, prompts)
         rows = {
+            "row": list(range(len(examples))),
             "prompt": [e.prompt for e in examples],
             "prompt_ids": encode(text_tokenizer, [e.prompt for e in examples], settings.cutoff),
             "target": [int(prompts.semantic_ids.of_item[e.target]) for e in examples],
@@ -155,6 +158,7 @@ class GrpoTrainer:
         }
         rewards = self._rewards(context)
         rewards.prepare(context)
+        wrapped.opened(model)
         trainer = SharedPromptGRPOTrainer(
             context=context,
             as_model=lambda policy: prompts.generative(policy, text_tokenizer, settings.cutoff),

@@ -7,11 +7,12 @@ once for its preferred answer and all negatives. The model first (what a row is)
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
+from accelerate.data_loader import SeedableRandomSampler
 from annotated_types import Ge, Gt
 from transformers import Trainer, TrainingArguments
 
@@ -23,11 +24,13 @@ from harness.decoding.shared_prompt import completion_log_probs
 from harness.decoding.trie import Trie
 from harness.errors import BenchError
 from harness.evaluation.validation import needs_probed
-from harness.language import checkpoints, finetuning, models
+from harness.language import checkpoints, finetuning, models, wrapped
 from harness.language.prompts import Prompts
 from harness.language.titles import TitleModel, Titles
+from harness.networks.batches import NOBODY, Shares
 from harness.networks.trained import trained
 from harness.settings import setting
+from harness.world import world
 
 from .loss import sdpo_loss
 from .negatives import Kind, drawn, hard
@@ -57,17 +60,35 @@ class Preference:
     Attributes:
         answers: ``[1 + negatives, longest]`` token ids, the preferred one first.
         reference: ``[1 + negatives]``.
+        learned: whether it counts.
     """
 
     prompt: list[int]
     answers: np.ndarray
     reference: np.ndarray
+    learned: bool = True
+
+
+class Preferences(torch.utils.data.Dataset):
+    """Preferences as a torch dataset."""
+
+    def __init__(self, rows: list[Preference]):
+        self.rows = rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> Preference:
+        if index == NOBODY:  # a row like any other, of which nothing is learned
+            return replace(self.rows[0], learned=False)
+        return self.rows[index]
 
 
 class SdpoTrainer:
     """Stage trainer ``sdpo``."""
 
     Settings = Settings
+    distributed = True
     continues = finetuning.CONTINUES
     small = {"epochs": 0.2, "batch": 64, "accumulation": 1, "negatives": 2, "eval_every": 1.0, "log_every": 1,
              "precision": "float32", "deepspeed": ""}  # fmt: skip
@@ -98,7 +119,8 @@ class SdpoTrainer:
         generative = self._generative(context, model.eval(), text_tokenizer)
         start = checkpoints.start_metric(context, generative, settings.select)
         answers = Answers.of(generative, context.device)
-        rows = self._rows(context, generative, answers)
+        rows = Preferences(self._rows(context, generative, answers))
+        wrapped.opened(model)
         trainer = _SdpoTrainer(
             context=context,
             as_model=lambda policy: self._generative(context, policy, text_tokenizer),
@@ -112,7 +134,7 @@ class SdpoTrainer:
                 )
             ),
             train_dataset=rows,
-            eval_dataset=rows[:1],
+            eval_dataset=Preferences(rows.rows[:1]),
             data_collator=lambda batch: collate(batch, generative.pad),
             callbacks=[finetuning.Observer(context, "sdpo")],
         )  # fmt: skip
@@ -189,12 +211,16 @@ class SdpoTrainer:
         """Work of every sample ``[samples, answers]``, batch by batch within the token budget, without gradients."""
         width, longest = shape
         values = np.empty((len(encoded), width), dtype=np.float64)
+        found: list[tuple[Any, np.ndarray]] = []
         with torch.no_grad(), context.progress.bar(len(encoded), label, "sample") as bar:
             extra = width * (longest - 1)
-            for rows in batches([len(prompt) for prompt in encoded], self.settings.batch_tokens, extra):
+            parts = list(batches([len(prompt) for prompt in encoded], self.settings.batch_tokens, extra))
+            for rows in (parts[number] for number in world.share(len(parts))):
                 ids, mask = pad_left([encoded[row] for row in rows], generative.pad, context.device)
-                values[rows] = work(ids, mask, rows).double().cpu().numpy()
+                found.append((rows, work(ids, mask, rows).double().cpu().numpy()))
                 bar.update(len(rows))
+        for rows, part in world.collected(found):
+            values[rows] = part
         return values.astype(np.float32)
 
 
@@ -246,6 +272,7 @@ def collate(rows: list[Preference], pad: int) -> dict[str, torch.Tensor]:
         "mask": mask,
         "answers": torch.from_numpy(np.stack([row.answers for row in rows])),
         "reference": torch.from_numpy(np.stack([row.reference for row in rows])),
+        "learned": torch.tensor([row.learned for row in rows]),
     }
 
 
@@ -260,18 +287,40 @@ class _SdpoTrainer(finetuning.ProbeSelection, Trainer):
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         """Mean over the step's samples; what the policy has learned to prefer is logged beside it."""
-        with self.accelerator.autocast():  # body and head are called past the forward pass that accelerate wraps
-            log_probs = answer_log_probs(model, inputs["input_ids"], inputs["mask"], inputs["answers"], self.known)
+
+        def work(inner: Any) -> torch.Tensor:
+            with self.accelerator.autocast():  # body and head are called past the forward pass that accelerate wraps
+                return answer_log_probs(inner, inputs["input_ids"], inputs["mask"], inputs["answers"], self.known)
+
+        log_probs = wrapped.within(model, work)
         losses = sdpo_loss(log_probs.float(), inputs["reference"], self.beta)
         if self.state.global_step % max(1, int(self.args.logging_steps)) == 0 and torch.is_grad_enabled():
             self._note((log_probs - inputs["reference"]).detach() * self.beta)
-        loss = losses.sum() / (num_items_in_batch or len(losses))
+        total = (losses * inputs["learned"]).sum()
+        # counted over all processes, whose gradients are averaged
+        loss = (
+            total * self.accelerator.num_processes / num_items_in_batch if num_items_in_batch else total / len(losses)
+        )
         return (loss, {"loss": losses}) if return_outputs else loss
 
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: Any) -> tuple[list[Any], int]:
         """The micro batches of a step, and how many samples they hold together: a short last one weighs less."""
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
-        return batches, sum(len(batch["answers"]) for batch in batches)
+        learned = torch.tensor(sum(int(batch["learned"].sum()) for batch in batches), device=self.accelerator.device)
+        return batches, int(self.accelerator.gather(learned).sum())
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+        if self.args.world_size == 1:
+            return super()._get_train_sampler(train_dataset)
+        order = SeedableRandomSampler(
+            self.train_dataset, data_seed=self.args.data_seed
+        )  # as accelerate's in one process
+        return Shares(order, self.args.per_device_train_batch_size, self.args.process_index, self.args.world_size)
+
+    def get_train_dataloader(self) -> Any:
+        """Its sampler gives each process its own rows."""
+        loader = super().get_train_dataloader()
+        return wrapped.own_shares(loader) if self.args.world_size > 1 else loader
 
     def _note(self, rewards: torch.Tensor) -> None:
         """The implicit rewards: of the preferred answer, its margin over the best negative, and how often it leads."""

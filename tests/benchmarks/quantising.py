@@ -19,7 +19,7 @@ def balanced_row(n=3_072, k=48):
     return row(what, fast, usual, "s", usual / fast, same)
 
 
-def batches_row(n=250_000, d=64, k=256):
+def batches_row(n=100_000, d=64, k=256):
     rng = np.random.default_rng(0)
     vectors = (rng.normal(size=(2_000, d))[rng.integers(2_000, size=n)] + rng.normal(size=(n, d)) * 0.5).astype("f4")
     kept, found = clusters.AT_ONCE, {}

@@ -1,9 +1,11 @@
 """A suite: plan, skip, failure, resume, table."""
 
+import contextlib
 import dataclasses
 import json
 import shlex
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -241,10 +243,12 @@ methods:
 
 def test_several_at_a_time_give_what_one_after_another_gives(tmp_path):
     (tmp_path / "pair.yaml").write_text(PAIR)
-    words = ["suite", "run", str(tmp_path / "pair.yaml"), "--category", "Synthetic", "--device", "cpu", "--no-mlflow"]
+    words = ["suite", "run", str(tmp_path / "pair.yaml"), "--category", "Synthetic", "--device", "cpu"]
     found = {}
     for workers in ("1", "2"):
-        done = bench(*words, "--runs", str(tmp_path / workers), "--workers", workers)
+        done = bench(
+            *words, "--runs", str(tmp_path / workers), "--workers", workers, *["--no-mlflow"][: workers == "1"]
+        )
         assert done.exit_code == 0, done.output
         assert "[3/3] short seed 1: item HR@10" in done.output
         found[workers] = {
@@ -255,6 +259,9 @@ def test_several_at_a_time_give_what_one_after_another_gives(tmp_path):
     for run, stages in found["1"].items():
         for name, stage in stages.items():
             assert stage["item"] == found["2"][run][name]["item"]
+    with contextlib.closing(sqlite3.connect(tmp_path / "mlflow.db")) as store:  # however many wrote at a time
+        logged = store.execute("SELECT status FROM runs WHERE name LIKE '% seed %'").fetchall()
+    assert logged == [("FINISHED",)] * 3
 
 
 def test_the_printed_jobs_do_what_the_suite_does(tmp_path):

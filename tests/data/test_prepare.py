@@ -24,7 +24,7 @@ from click.testing import CliRunner
 from harness.cli import cli
 from harness.data import categories, prepared, versions
 from harness.data.problems import Problems
-from harness.preparation import asked, cores, sources, splitting
+from harness.preparation import asked, cores, raw_source, splitting
 
 ROWS = [(f"u{u}", f"i{(u * 3 + k * (u % 4 + 1)) % 17}", 1_500_000_000 + 86_400 * k + u % 3, 1 + (u + k) % 5)
         for k in range(9) for u in range(30) if k < 4 + u % 6]  # fmt: skip
@@ -157,7 +157,7 @@ def test_every_form_gives_the_same_split(tmp_path, form):
 @pytest.mark.parametrize("block", [37, 400, 2**20])
 @pytest.mark.parametrize("form", ["csv", "amazon 2018", "python dicts"])
 def test_where_blocks_end_changes_nothing(tmp_path, monkeypatch, block, form):
-    monkeypatch.setattr(sources, "BLOCK", block)
+    monkeypatch.setattr(raw_source, "BLOCK", block)
     run(FORMS[form](tmp_path), "--name", "Mine", "--output", tmp_path / "out")
     assert content(tmp_path / "out" / "Mine") == expected()
 

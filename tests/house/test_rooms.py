@@ -11,7 +11,7 @@ from harness.builtin import FOLDERS
 
 ROOT = Path(__file__).parents[2]
 ROOMS = ("harness", "plugins", "baselines", "leaderboard")
-ENTRIES = {
+ENTRIES = {"world",
     "__init__", "__main__", "api", "components", "errors", "files", "guards", "hookspecs", "moved", "plugins",
     "progress", "recipes", "settings", "sources", "testing", "version",
 }  # fmt: skip

@@ -168,7 +168,7 @@ def roller(saved, tiny):
 def sample_of(generative, tiny, row, target):
     history = tiny.train.take(np.array([row])).histories
     prompt = generative.encode(history)[0]
-    return {"prompt": "", "prompt_ids": prompt, "target": target, "item": 0, "history": history.lists()[0]}
+    return {"prompt": "", "row": row, "prompt_ids": prompt, "target": target, "item": 0, "history": history.lists()[0]}
 
 
 def test_rollouts_are_the_best_leaves_and_rewards_go_to_the_samples_own_target(roller, tiny):
@@ -192,6 +192,8 @@ def test_sampled_rollouts_are_legal_and_repeat_from_seed_and_step(roller, tiny, 
     leaves = [generative.sid_tokens.tolist().index(sid) for sid in first.tolist()]
     if rollout == "sample_distinct":
         assert len(set(leaves[:G])) == len(set(leaves[G:])) == G
+    alone = trainer._generate_and_score_completions(rows[G:])["completion_ids"]
+    assert torch.equal(alone, first[G:])  # a prompt's draws are its own, whoever shares its batch
     trainer.state.global_step = 1
     assert not torch.equal(trainer._generate_and_score_completions(rows)["completion_ids"], first)
 

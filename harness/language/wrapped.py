@@ -1,0 +1,47 @@
+"""What a trainer needs where several processes train one model; in one process each of these changes nothing."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from torch import nn
+
+from harness.world import world
+
+T = TypeVar("T")
+
+
+def opened(model: nn.Module) -> nn.Module:
+    """The model; where there are several processes, its forward pass also takes ``work=f`` and gives ``f(model)``.
+
+    What wraps it (DDP, DeepSpeed) must see the forward pass, or gradients are not shared; our losses take the model
+    apart and compute body and head by themselves. So they are handed through the wrapper, and run within.
+    """
+    if world.size == 1:
+        return model
+    own = model.forward
+
+    @functools.wraps(own)
+    def forward(*inputs: Any, work: Callable[[Any], Any] | None = None, **named: Any) -> Any:
+        return work(model) if work is not None else own(*inputs, **named)
+
+    model.forward = forward
+    return model
+
+
+def within(model: Any, work: Callable[[Any], T]) -> T:
+    """``work(model)``, run within the forward pass of what wraps the model, where something does."""
+    if isinstance(getattr(model, "module", None), nn.Module):
+        value: T = model(work=work)
+        return value
+    return work(model)
+
+
+def own_shares(loader: Any) -> Any:
+    """A loader whose sampler gives each process its own rows: accelerate must not share them out again."""
+    shards = loader.batch_sampler
+    if hasattr(shards, "num_processes"):
+        shards.num_processes, shards.process_index, shards.even_batches = 1, 0, False
+    return loader

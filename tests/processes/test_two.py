@@ -1,0 +1,172 @@
+"""One run on two processes: weights and rankings as of one, one line an error, and nothing left of a killed one."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from safetensors.torch import load_file
+
+from tests.commands import bench_run, run_whole
+
+CATEGORY = ["dataset.items=60", "dataset.users=120"]
+MODEL = [*CATEGORY, "backbone.hidden=32", "backbone.layers=2", "backbone.heads=2", "backbone.intermediate=64",
+         "backbone.attention_dropout=0", "sft.embedding_dropout=0", "sft.epochs=1", "sft.eval_every=0.5"]  # fmt: skip
+GRPO = ["grpo.generations=4", "grpo.epochs=0.4", "grpo.learning_rate=1e-3"]
+
+
+def words(runs, method, sets, *more):
+    given = [word for s in sets for word in ("--set", s)]
+    return ["run", "--method", method, "--category", "Synthetic", "--seed", "1", "--runs", str(runs), "--no-mlflow",
+            "--no-figures", "--quiet", "--device", "cpu", "--threads", "1", *given, *more]  # fmt: skip
+
+
+def on_two(runs, method, sets, *more, launcher=()):
+    command = [sys.executable, *launcher, "-m", "harness", *words(runs, method, sets, *more)]
+    command += [] if launcher else ["--processes", "2"]
+    return subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+
+
+def whole(runs, method, sets, *more, launcher=()):
+    done = on_two(runs, method, sets, *more, launcher=launcher)
+    assert done.returncode == 0, done.stderr
+    [path] = Path(runs).glob("*/*/*/metrics.json")
+    return path.parent, json.loads(path.read_text())["stages"]
+
+
+def batches(rows, *stages):
+    return [f"{stage}.batch={rows}" for stage in stages]
+
+
+CASES = {
+    "GRPO with a reference": ("minionerec", ("sft", "grpo"), [*GRPO, "grpo.beta=0.01", "grpo.sync_reference=true"]),
+    "GRPO over tokens, drawn, refilled": (
+        "minionerec", ("sft", "grpo"), [*GRPO, "grpo.loss=dapo", "grpo.rollout=sample", "grpo.refill=2", "grpo.beta=0"],
+    ),
+    "GRPO with accumulation, all groups": (
+        "minionerec", ("sft", "grpo"),
+        [*GRPO, "grpo.loss=bnpo", "grpo.accumulation=2", "grpo.idle=keep", "grpo.beta=0.01"],
+    ),
+    "preferences": ("sdpo", ("sft", "sdpo"), ["sdpo.negatives=3", "sdpo.epochs=1", "sdpo.eval_every=0.5"]),
+    "titles": (
+        "d3", ("sft",), ["decoder.beams=20", "decoder.k=20", "assistant.samples=20", "assistant.alphas=[0.1, 0.5]",
+                         "assistant.method=markov"],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_two_with_half_the_batch_are_one_with_all_of_it(case, tmp_path):
+    method, stages, more = CASES[case]
+    first, expected = run_whole(tmp_path / "one", method, [*MODEL, *more, *batches(64, *stages)])
+    second, found = whole(tmp_path / "two", method, [*MODEL, *more, *batches(32, *stages)])
+    for number, stage in enumerate(stages, start=1):
+        (one,) = first.glob(f"stages/{number}-{stage}/model/model.safetensors")
+        (two,) = second.glob(f"stages/{number}-{stage}/model/model.safetensors")
+        one, two = load_file(one), load_file(two)
+        assert one.keys() == two.keys()
+        assert max(float((one[name] - two[name]).abs().max()) for name in one) < 1e-5
+        for fact in ("steps", "best step"):
+            assert expected[stage]["train"][fact] == found[stage]["train"][fact]
+    for stage, entry in expected.items():
+        assert found[stage]["item"] == pytest.approx(entry["item"], abs=1e-6)
+    facts = json.loads((second / "manifest.json").read_text())
+    assert facts["hardware"]["processes"] == 2 and facts["hardware"]["nodes"] == 1
+    log = [json.loads(line) for line in (second / f"stages/1-{stages[0]}/log.jsonl").read_text().splitlines()]
+    assert len(log) == len((first / f"stages/1-{stages[0]}/log.jsonl").read_text().splitlines())  # once, not twice
+
+
+def test_rankings_of_the_same_weights_are_the_same_to_the_last_bit(tmp_path):
+    sets = [*MODEL, *batches(64, "sft"), "decoder.batch_tokens=2000"]
+    source, _ = run_whole(tmp_path / "source", "minionerec-sft", sets)
+    other = [*sets, "decoder.beams=30"]
+    one, _ = run_whole(tmp_path / "one", "minionerec-sft", other, "--from-run", str(source), "--anew")
+    two, _ = whole(tmp_path / "two", "minionerec-sft", other, "--from-run", str(source), "--anew")
+    frames = [pd.read_parquet(folder / "rankings/test-sft.parquet") for folder in (one, two)]
+    pd.testing.assert_frame_equal(*frames, check_exact=True)
+
+
+def test_what_does_not_share_is_trained_by_one_while_the_other_waits(tmp_path):
+    sets = [*CATEGORY, "sasrec.epochs=2", "sasrec.hidden=16"]
+    _, expected = run_whole(tmp_path / "one", "sasrec", sets)
+    _, found = whole(tmp_path / "two", "sasrec", sets)
+    assert found["sasrec"]["item"] == expected["sasrec"]["item"]
+    assert found["sasrec"]["valid"] == expected["sasrec"]["valid"]
+
+
+def test_torchrun_starts_it_too(tmp_path):
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    folder, _ = whole(tmp_path, "popularity", CATEGORY, launcher=launcher)
+    assert json.loads((folder / "manifest.json").read_text())["hardware"]["processes"] == 2
+
+
+def test_a_trainer_that_does_not_say_whether_it_shares_is_refused_by_name(monkeypatch):
+    from harness.errors import BenchError
+    from harness.runs import pipeline
+    from harness.runs.run import StageOf
+    from harness.world import Place, world
+
+    class Silent:
+        pass
+
+    class Says:
+        distributed = False
+
+    stage = type("Stage", (), {"name": "own"})()
+    pipeline._works_together(StageOf(1, stage, Silent(), None))  # alone, nobody asks
+    monkeypatch.setitem(world.__dict__, "place", Place(0, 2, 0))
+    pipeline._works_together(StageOf(1, stage, Says(), None))
+    with pytest.raises(BenchError, match="stage own does not say whether its trainer works on several processes"):
+        pipeline._works_together(StageOf(1, stage, Silent(), None))
+
+
+def test_an_error_is_one_line_and_nothing_is_left(tmp_path):
+    done = on_two(tmp_path / "runs", "minionerec-sft", [*MODEL, "sft.level_weights=[1]"])
+    assert done.returncode == 2
+    assert done.stderr.count("Error:") == 1 and "sft.level_weights has 1 weights" in done.stderr
+    assert "Traceback" not in done.stderr and not list((tmp_path / "runs").rglob("manifest.json"))
+
+
+def children(pid):
+    path = Path(f"/proc/{pid}/task/{pid}/children")
+    return [int(word) for word in path.read_text().split()] if path.exists() else []
+
+
+def test_a_killed_process_ends_the_run_which_then_goes_on(tmp_path):
+    sets = [*MODEL, *batches(16, "sft"), "sft.epochs=6", "sft.eval_every=0.1", "sft.patience=0"]
+    command = [sys.executable, "-m", "harness", *words(tmp_path / "killed", "minionerec-sft", sets), "--processes", "2"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    while not list(tmp_path.glob("killed/Synthetic/*/*/stages/1-sft/checkpoints/checkpoint-*/whole.json")):
+        assert process.poll() is None
+        time.sleep(0.05)
+    below = children(process.pid)
+    assert len(below) == 2
+    os.kill(below[1], signal.SIGKILL)
+    started = time.monotonic()
+    _, said = process.communicate(timeout=30)
+    assert time.monotonic() - started < 10
+    assert process.returncode == 1 and "was ended by signal 9; the same command goes on" in said
+    assert said.count("Error:") == 1 and "Traceback" not in said
+    for pid in below:
+        assert not Path(f"/proc/{pid}").exists() or Path(f"/proc/{pid}/stat").read_text().split()[2] == "Z"
+    refused = bench_run(tmp_path / "killed", "minionerec-sft", sets)
+    assert refused.exit_code == 2 and "was begun by 2 processes and is not finished" in refused.output
+    resumed, _ = whole(tmp_path / "killed", "minionerec-sft", sets)
+    straight, _ = whole(tmp_path / "straight", "minionerec-sft", sets)
+    one, two = (load_file(folder / "stages/1-sft/model/model.safetensors") for folder in (resumed, straight))
+    assert all((one[name] == two[name]).all() for name in one)
+
+
+def test_peers_that_do_not_come_are_named(tmp_path):
+    alone = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29123",
+             "BENCH_PEERS_TIMEOUT": "2"}  # fmt: skip
+    command = [sys.executable, "-m", "harness", *words(tmp_path, "popularity", CATEGORY)]
+    done = subprocess.run(command, env=os.environ | alone, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2
+    assert done.stderr.count("Error:") == 1
+    assert "process 0 of 2" in done.stderr and "did not meet the others at 127.0.0.1:29123" in done.stderr
