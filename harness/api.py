@@ -178,6 +178,8 @@ def run(
         return found, config, dataset, known, RunDirectory(pipeline.directory(Path(runs), config, dataset, origin))
 
     world.start()
+    if world.together:  # what one fetches, converts or keeps in columns, the others find
+        world.once(lambda: planned(method, category, seed, settings, data_dir, plugins)[1].fingerprint)
     chosen, config, dataset, known, folder = world.agreed(asked)
     if world.together:
         world.same("the code", revision())

@@ -8,6 +8,7 @@ process, and its value *or its error* is given to all, so that none waits for on
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import sys
@@ -24,6 +25,8 @@ PEERS = 300.0
 """Seconds that a process waits for the others to start; ``BENCH_PEERS_TIMEOUT`` sets another number."""
 LAUNCHED = "BENCH_LAUNCHED"
 """Set where ``bench run --processes`` started this process: it ends with that one, however that ends."""
+STEP = timedelta(hours=2)
+"""As long as a step of training may wait for another process: it may be writing a large model to a slow disk."""
 LONGEST = timedelta(days=7)
 """As long as one process may work while the others wait."""
 
@@ -123,7 +126,7 @@ class World:
 
         _slurm_address()
         _ends_with_its_launcher()
-        wait = float(os.environ.get("BENCH_PEERS_TIMEOUT", PEERS))
+        wait = _patience(os.environ.get("BENCH_PEERS_TIMEOUT", ""))
         where = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
         gpus = torch.cuda.is_available()
         backend = "cpu:gloo,cuda:nccl" if gpus else "gloo"
@@ -131,7 +134,10 @@ class World:
             os.environ.setdefault("ACCELERATE_USE_CPU", "true")
         try:
             if not dist.is_initialized():
-                dist.init_process_group(backend, rank=self.rank, world_size=self.size, timeout=timedelta(seconds=wait))
+                found = dist.rendezvous("env://", self.rank, self.size, timeout=timedelta(seconds=wait))
+                store, rank, size = next(iter(found))
+                dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=STEP)
+                store.set_timeout(STEP)
             self._group = dist.new_group(backend="gloo", timeout=LONGEST)
             self.nodes = sorted(set(self._gathered(socket.gethostname())))
         except Exception as error:
@@ -257,8 +263,12 @@ class World:
         return box[0]
 
 
-LOST = ("gloo/transport", "Connection closed by peer", "Connection reset by peer", "NCCL", "[c10d]")
+LOST = (
+    "gloo/transport", "Connection closed by peer", "Connection reset by peer", "remote process exited",
+)  # fmt: skip
 """How torch's backends say that another process is gone."""
+LOST_CODE = 75
+"""The exit code of a process that another one left behind."""
 
 
 def lost_another(error: BaseException) -> bool:
@@ -273,6 +283,21 @@ def _shown(error: BaseException | None) -> str | None:
     return error.message if isinstance(error, BenchError) else f"{type(error).__name__}: {error}"
 
 
+def _patience(given: str) -> float:
+    """Seconds to wait for the others.
+
+    Raises:
+        BenchError: what is given is no number above 0.
+    """
+    try:
+        seconds = float(given or PEERS)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < 10**6:
+        raise BenchError(f"BENCH_PEERS_TIMEOUT is {given[:20]!r}; set it to a number of seconds")
+    return seconds
+
+
 def _ends_with_its_launcher() -> None:
     """Where ``bench run --processes`` started this process, the system ends it when that one is gone."""
     if os.environ.get(LAUNCHED) and sys.platform.startswith("linux"):
@@ -283,13 +308,20 @@ def _ends_with_its_launcher() -> None:
 
 def _slurm_address() -> None:
     """Where the processes of a SLURM step meet: on its first node, at a port of the job's own."""
-    if "MASTER_ADDR" in os.environ or "SLURM_PROCID" not in os.environ:
+    if "WORLD_SIZE" in os.environ or "SLURM_PROCID" not in os.environ:
         return
-    first = os.environ.get("SLURM_LAUNCH_NODE_IPADDR") or os.environ.get("SLURMD_NODENAME") or "127.0.0.1"
-    os.environ["MASTER_ADDR"] = first
-    os.environ["MASTER_PORT"] = str(20_000 + int(os.environ.get("SLURM_JOB_ID", "0")) % 20_000)
+    nodes = os.environ.get("SLURM_STEP_NODELIST") or os.environ.get("SLURMD_NODENAME") or "127.0.0.1"
+    job = os.environ.get("SLURM_JOB_ID", "0")
+    os.environ.setdefault("MASTER_ADDR", first_of(nodes))
+    os.environ.setdefault("MASTER_PORT", str(20_000 + int(job if job.isdigit() else "0") % 20_000))
     os.environ["RANK"], os.environ["WORLD_SIZE"] = os.environ["SLURM_PROCID"], os.environ["SLURM_STEP_NUM_TASKS"]
     os.environ["LOCAL_RANK"] = os.environ.get("SLURM_LOCALID", "0")
+
+
+def first_of(nodes: str) -> str:
+    """The first host of a SLURM list, such as ``node[03-05,9],other``."""
+    found = re.match(r"([^,\[]+)(?:\[(\d+))?", nodes.strip())
+    return f"{found[1]}{found[2] or ''}" if found else nodes
 
 
 world = World()

@@ -8,8 +8,10 @@ import os
 import shutil
 import signal
 import sys
+import time
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import click
 
@@ -17,14 +19,25 @@ from harness.cli import allocator, mlflow, plugin, plugins, prepare, run, score,
 from harness.cli.common import LazyPlugins, plugin_options
 from harness.errors import BenchError, shown
 from harness.version import __version__
-from harness.world import LAUNCHED, lost_another, world
+from harness.world import LAUNCHED, LOST_CODE, Shared, lost_another, world
 
+LATER = 2.0
+"""Seconds that another process than the main one waits before it says what it failed at."""
 FULL = ("no space left on device", "disk is full", "disk quota exceeded")
 """How libraries say it that give no number."""
 
 
 class Bench(click.Group):
     """The group, with the commands that plugins add."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """The command. What several processes fail at alike is said by the main one, which ends the others."""
+        try:
+            return super().invoke(ctx)
+        except BenchError as error:
+            if world.rank and not isinstance(error, Shared):
+                time.sleep(LATER)
+            raise
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Own commands, then those of plugins."""
@@ -79,6 +92,7 @@ def main() -> None:
         if lost_another(error):
             if not os.environ.get(LAUNCHED):  # else the process that started this one says which it was
                 click.echo(f"Error: process {world.rank} lost another one, which says why; start all again", err=True)
+            sys.exit(LOST_CODE)
         elif place := full_disk(error):
             click.echo(shown(f"Error: {place}; free space and run the same command again, which goes on"), err=True)
         elif isinstance(error, MemoryError):

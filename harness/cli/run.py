@@ -76,12 +76,12 @@ def run(
     from harness.runs.machine import quieten
     from harness.world import world
 
+    if (method is None) == (config is None):
+        raise BenchError("give --method NAME (bench methods lists them) or --config FILE")
     if processes > 1 and world.size == 1:
         from harness.cli.launch import launch
 
         sys.exit(launch(processes))
-    if (method is None) == (config is None):
-        raise BenchError("give --method NAME (bench methods lists them) or --config FILE")
     if not debug_mode():
         quieten()
     with resumable():

@@ -152,6 +152,7 @@ def keep_best(
         policy, _ = load_model(context.previous, "cpu", context.backbone)
         set_sid_softmax(policy, softmax)
     world.once(lambda: save_model(policy, text_tokenizer, context.directory))
+    world.wait()  # all have read the best one
     world.once(lambda: prune_checkpoints(context.directory))
     return {
         "steps": state.global_step,

@@ -17,7 +17,8 @@ from annotated_types import Ge, Gt, Le
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerState
 
 from harness.components import Context
-from harness.errors import NotFinite
+from harness.errors import BenchError, NotFinite
+from harness.language import wrapped
 from harness.language.checkpoints import CHECKPOINTS, STATE, Sealing, latest_checkpoint
 from harness.networks.trained import frozen_rows
 from harness.settings import setting
@@ -232,6 +233,12 @@ class Patience(TrainerCallback):
 
 def train(trainer: Trainer, context: Context) -> None:
     """Train from the newest whole checkpoint of the stage, or from the start; frozen rows stay what they are."""
+    if trainer.args.world_size != world.size:
+        raise BenchError(
+            f"{world.size} processes were started and the trainer knows of {trainer.args.world_size}; unset the "
+            "variables that a launcher left (RANK, WORLD_SIZE, LOCAL_RANK), or start all by torchrun"
+        )
+    wrapped.opened(trainer.model)
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(FrozenRows(trainer.model))
     trainer.add_callback(Sealing())

@@ -171,7 +171,6 @@ class SftTrainer:
         larger = settings.select != "loss"
         what = trained(model)
         split(model)  # taken apart before a trainer wraps it
-        wrapped.opened(model)
         average = running_average.RunningAverage(settings.average) if settings.average else None
         trainer = _SftTrainer(
             context=context,
@@ -201,6 +200,7 @@ class SftTrainer:
         finetuning.train(trainer, context)
         inner = trainer.accelerator.unwrap_model(trainer.model)
         world.once(lambda: models.save_model(inner, text_tokenizer, context.directory))
+        world.wait()  # all have read the best one
         world.once(lambda: checkpoints.prune_checkpoints(context.directory))
         state = trainer.state
         return {
@@ -319,16 +319,20 @@ class _SftTrainer(finetuning.ProbeSelection, Trainer):
 
     @torch.no_grad()
     def _evaluate_loss(self) -> dict[str, float]:
-        """The mean over valid's labelled tokens, however they are batched."""
-        model: Any = self.model
-        total, tokens = 0.0, 0
+        """The mean over valid's labelled tokens, however they are batched; the processes share the batches."""
+        model, rows, size = self.model, self.eval_dataset, self.args.per_device_eval_batch_size
+        assert isinstance(model, torch.nn.Module) and isinstance(rows, training_rows.Rows)
+        found: list[tuple[int, float, int]] = []
         with modes_kept(model):
             model.eval()
-            for batch in self.get_eval_dataloader():
-                inputs = self._prepare_inputs(batch)
-                total += float(self.compute_loss(model, inputs, num_items_in_batch=1))
-                tokens += int((inputs["labels"] != IGNORED).sum())
-        metrics = {"eval_loss": total / max(1, tokens)}
+            for number in world.share(math.ceil(len(rows) / size)):
+                batch = [rows[place] for place in range(number * size, min(len(rows), (number + 1) * size))]
+                collate: Any = self.data_collator
+                inputs = self._prepare_inputs(collate(batch))
+                total = float(self._total(model, inputs["input_ids"], inputs["labels"]))
+                found.append((number, total, int((inputs["labels"] != IGNORED).sum())))
+        found = sorted(world.collected(found))
+        metrics = {"eval_loss": sum(total for _, total, _ in found) / max(1, sum(tokens for *_, tokens in found))}
         if not math.isfinite(metrics["eval_loss"]):
             raise NotFinite(f"{self.context.directory.name}: the loss on valid is {metrics['eval_loss']}")
         self.log(dict(metrics))
@@ -341,17 +345,22 @@ class _SftTrainer(finetuning.ProbeSelection, Trainer):
         """Cross-entropy at the tokens with a label; logits are computed nowhere else."""
         ids, labels = inputs["input_ids"], inputs["labels"]
 
-        def work(inner: Any) -> torch.Tensor:
-            lm = SplitModel(inner)
-            with self.accelerator.autocast():  # body and head are called past the forward pass that accelerate wraps
-                return self.loss(lm, lm.states(ids), ids, labels, inner.training)
-
-        total = wrapped.within(model, work)
+        total = self._total(model, ids, labels)
         if num_items_in_batch is None:
             loss = total / (labels != IGNORED).sum().clamp(min=1)
         else:  # counted over all processes, whose gradients are averaged
             loss = total * self.accelerator.num_processes / num_items_in_batch
         return (loss, {"loss": loss}) if return_outputs else loss
+
+    def _total(self, model: Any, ids: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """The loss summed over labelled tokens."""
+
+        def work(inner: Any) -> torch.Tensor:
+            lm = SplitModel(inner)
+            with self.accelerator.autocast():  # body and head are called past the forward pass that accelerate wraps
+                return self.loss(lm, lm.states(ids), ids, labels, inner.training)
+
+        return wrapped.within(model, work)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         """The checkpoint, and the running average beside its weights."""
@@ -377,7 +386,7 @@ class _SftTrainer(finetuning.ProbeSelection, Trainer):
     def _get_train_sampler(self, train_dataset: Any = None) -> LengthBuckets:
         rows: Any = self.train_dataset
         batch, place = self.args.per_device_train_batch_size, (self.args.process_index, self.args.world_size)
-        return LengthBuckets(rows.lengths, batch, self.args.seed, rank=place[0], size=place[1])
+        return LengthBuckets(rows.lengths, batch, self.args.seed, rank=place[0], size=place[1], followers=[rows])
 
     def get_train_dataloader(self) -> Any:
         """Its sampler gives each process its own rows."""

@@ -6,14 +6,13 @@ import functools
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from torch import nn
-
 from harness.world import world
 
 T = TypeVar("T")
+OPENED = "_takes_work"
 
 
-def opened(model: nn.Module) -> nn.Module:
+def opened(model: Any) -> Any:
     """The model; where there are several processes, its forward pass also takes ``work=f`` and gives ``f(model)``.
 
     What wraps it (DDP, DeepSpeed) must see the forward pass, or gradients are not shared; our losses take the model
@@ -28,12 +27,13 @@ def opened(model: nn.Module) -> nn.Module:
         return work(model) if work is not None else own(*inputs, **named)
 
     model.forward = forward
+    vars(model)[OPENED] = True
     return model
 
 
 def within(model: Any, work: Callable[[Any], T]) -> T:
-    """``work(model)``, run within the forward pass of what wraps the model, where something does."""
-    if isinstance(getattr(model, "module", None), nn.Module):
+    """``work(model)``, run within the forward pass of what wraps the model, where that one was opened."""
+    if OPENED in vars(getattr(model, "module", model)) and hasattr(model, "module"):
         value: T = model(work=work)
         return value
     return work(model)

@@ -18,12 +18,16 @@ class LengthBuckets(torch.utils.data.Sampler):
     So a resumed epoch has the order of the interrupted one.
     """
 
-    def __init__(self, lengths: Sequence[int], batch: int, seed: int, bucket: int = 32, rank: int = 0, size: int = 1):
+    def __init__(
+        self, lengths: Sequence[int], batch: int, seed: int, bucket: int = 32, rank: int = 0, size: int = 1,
+        followers: Sequence[Any] = (),
+    ):  # fmt: skip
         """With several processes, `batch` rows of each: the share of `rank` in batches of ``batch * size``.
 
         The global order is that of one process with the whole batch. A process that has no row of the last batch gets
-        :data:`NOBODY`, to stay in step.
+        :data:`NOBODY`, to stay in step. `followers` hear of each epoch too: rows that are drawn anew in it.
         """
+        self.followers = followers
         self.lengths, self.batch, self.seed, self.bucket = np.asarray(lengths), batch * size, seed, bucket
         self.rank, self.size = rank, size
         self.epoch = 0
@@ -31,6 +35,8 @@ class LengthBuckets(torch.utils.data.Sampler):
     def set_epoch(self, epoch: int) -> None:
         """Called by the training loop at the start of each epoch."""
         self.epoch = epoch
+        for follower in self.followers:
+            follower.set_epoch(epoch)
 
     def __len__(self) -> int:
         whole, rest = divmod(len(self.lengths), self.batch)

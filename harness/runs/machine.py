@@ -25,13 +25,20 @@ def prepare_device(device: str = "auto", threads: int = 0) -> str:
         raise BenchError(f"--device {device}: this torch finds no CUDA device; use --device cpu")
     if device.split(":")[0] not in ("cpu", "cuda"):
         raise BenchError(f"--device {device}: known are auto, cpu and cuda")
-    if device == "cuda" and world.size > 1:
-        if world.place.local >= torch.cuda.device_count():
+    if device.startswith("cuda") and world.size > 1:
+        here, local = torch.cuda.device_count(), world.place.local
+        if device != "cuda":
             raise BenchError(
-                f"process {world.place.local} of this machine has no GPU of its own ({torch.cuda.device_count()} are "
-                "here); start as many as there are GPUs, or use --device cpu"
+                f"--device {device} is one GPU, and each of {world.size} processes takes its own; use cuda"
             )
-        device = f"cuda:{world.place.local}"
+        if here == 1 and "SLURM_PROCID" in os.environ and "CUDA_VISIBLE_DEVICES" in os.environ:
+            local, os.environ["LOCAL_RANK"] = 0, "0"  # SLURM has given each task a GPU of its own
+        if local >= here:
+            raise BenchError(
+                f"process {local} of this machine has no GPU of its own ({here} are here); start as many as there are "
+                "GPUs, or use --device cpu"
+            )
+        device = f"cuda:{local}"
         torch.cuda.set_device(device)
     return device
 

@@ -69,12 +69,15 @@ class States:
 
 def step_of(directory: Path) -> str:
     """The stage that a run is at, and its last logged step; "" where nothing is logged yet."""
-    logs = sorted(directory.glob("stages/*/log.jsonl"), key=lambda path: path.stat().st_mtime)
-    if not logs:
+    try:
+        logs = sorted(directory.glob("stages/*/log.jsonl"), key=lambda path: path.stat().st_mtime)
+        if not logs:
+            return ""
+        with open(logs[-1], "rb") as file:
+            file.seek(max(0, logs[-1].stat().st_size - 4096))
+            lines = [line for line in file.read().splitlines() if line.endswith(b"}")]
+    except OSError:  # the run has just begun anew
         return ""
-    with open(logs[-1], "rb") as file:
-        file.seek(max(0, logs[-1].stat().st_size - 4096))
-        lines = [line for line in file.read().splitlines() if line.endswith(b"}")]
     try:
         step = json.loads(lines[-1])["step"]
     except (IndexError, ValueError, KeyError, TypeError):

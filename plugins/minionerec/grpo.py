@@ -16,7 +16,7 @@ from harness.components import Context
 from harness.decoding.generator import GenerativeModel, encode, trie_of
 from harness.errors import BenchError
 from harness.evaluation.validation import needs_probed
-from harness.language import checkpoints, finetuning, models, wrapped
+from harness.language import checkpoints, finetuning, models
 from harness.language.prompts import DESCRIBED, SID_TASKS, Example, Prompts
 from harness.language.rewards import Rewards
 from harness.networks.trained import trained
@@ -158,7 +158,6 @@ class GrpoTrainer:
         }
         rewards = self._rewards(context)
         rewards.prepare(context)
-        wrapped.opened(model)
         trainer = SharedPromptGRPOTrainer(
             context=context,
             as_model=lambda policy: prompts.generative(policy, text_tokenizer, settings.cutoff),

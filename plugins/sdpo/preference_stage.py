@@ -120,7 +120,6 @@ class SdpoTrainer:
         start = checkpoints.start_metric(context, generative, settings.select)
         answers = Answers.of(generative, context.device)
         rows = Preferences(self._rows(context, generative, answers))
-        wrapped.opened(model)
         trainer = _SdpoTrainer(
             context=context,
             as_model=lambda policy: self._generative(context, policy, text_tokenizer),

@@ -54,8 +54,9 @@ CASES = {
     ),
     "preferences": ("sdpo", ("sft", "sdpo"), ["sdpo.negatives=3", "sdpo.epochs=1", "sdpo.eval_every=0.5"]),
     "titles": (
-        "d3", ("sft",), ["decoder.beams=20", "decoder.k=20", "assistant.samples=20", "assistant.alphas=[0.1, 0.5]",
-                         "assistant.method=markov"],
+        "d3", ("sft",),
+        ["decoder.beams=20", "decoder.k=20", "assistant.samples=20", "assistant.alphas=[0.1, 0.5]",
+         "assistant.method=markov", "sft.select=loss"],
     ),
 }  # fmt: skip
 

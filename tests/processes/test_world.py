@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from harness.errors import BenchError
-from harness.world import Place, World
+from harness.world import PEERS, Place, World, _patience, first_of
 
 SCRIPT = """
 import json, sys
@@ -78,6 +78,17 @@ def test_one_process_is_its_plain_self():
     alone.start()
     assert alone.main and alone.size == 1 and not alone.together
     assert alone.once(lambda: 7) == 7 and list(alone.share(3)) == [0, 1, 2] and alone.collected([1]) == [1]
+
+
+def test_the_first_host_of_a_list_is_found():
+    assert first_of("node[03-05,9],other") == "node03" and first_of("a,b") == "a" and first_of("gpu-1") == "gpu-1"
+
+
+def test_patience_is_a_number_of_seconds():
+    assert _patience("") == PEERS and _patience("2.5") == 2.5
+    for given in ("soon", "0", "nan", "-1"):
+        with pytest.raises(BenchError, match="set it to a number of seconds"):
+            _patience(given)
 
 
 def test_launchers_say_which_process_it_is():
