@@ -73,11 +73,8 @@ def tokenizer_table(records: Sequence[Record]) -> str:
 
 
 def _with_spread(system: System, protocol: str, name: str) -> str | None:
-    values = [record.metrics(protocol, system.stage).get(name) for record in system.recipe.records]
-    known = [value for value in values if value is not None]
-    if not known:
-        return None
-    return f"{statistics.fmean(known):.4f}" + (f" ± {statistics.stdev(known):.4f}" if len(known) > 1 else "")
+    values, mean = system.values(protocol, name), system.metric(protocol, name)
+    return None if mean is None else f"{mean:.4f}" + (f" ± {statistics.stdev(values):.4f}" if len(values) > 1 else "")
 
 
 def _shown(name: str, value: float | None) -> str | None:

@@ -12,14 +12,14 @@ T = TypeVar("T")
 OPENED = "_takes_work"
 
 
-def opened(model: Any) -> Any:
-    """The model; where there are several processes, its forward pass also takes ``work=f`` and gives ``f(model)``.
+def opened(model: Any) -> None:
+    """Where there are several processes, the model's forward pass takes ``work=f`` too and gives ``f(model)``.
 
     What wraps it (DDP, DeepSpeed) must see the forward pass, or gradients are not shared; our losses take the model
     apart and compute body and head by themselves. So they are handed through the wrapper, and run within.
     """
     if world.size == 1:
-        return model
+        return
     own = model.forward
 
     @functools.wraps(own)
@@ -27,13 +27,12 @@ def opened(model: Any) -> Any:
         return work(model) if work is not None else own(*inputs, **named)
 
     model.forward = forward
-    vars(model)[OPENED] = True
-    return model
+    setattr(model, OPENED, True)
 
 
 def within(model: Any, work: Callable[[Any], T]) -> T:
     """``work(model)``, run within the forward pass of what wraps the model, where that one was opened."""
-    if OPENED in vars(getattr(model, "module", model)) and hasattr(model, "module"):
+    if getattr(getattr(model, "module", None), OPENED, False):
         value: T = model(work=work)
         return value
     return work(model)

@@ -224,9 +224,9 @@ def _not_swapped(batch: pa.RecordBatch, source: Source, first: int, chosen: Colu
 
 def _first_number(values: pa.Array) -> float | None:
     """The first value that is there, as a number; None where it is none, or nothing is there."""
-    value = next((value.as_py() for value in values if value.is_valid), None)
+    there = values.drop_null()
     try:
-        return float(value)  # type: ignore[arg-type]
+        return float(there[0].as_py()) if len(there) else None
     except (TypeError, ValueError):
         return None
 

@@ -35,8 +35,6 @@ from harness.runs.run_directory import CONFIG, LOCK, METRICS, SEMANTIC_IDS, TOKE
 from harness.runs.tokenizing import tokenized
 from harness.world import world
 
-MOST_PROCESSES = 65
-"""Below this many a run that was begun by another number of processes is looked for."""
 ORDER = 2
 """The version of the order of samples: 2 is canonical; 1, the file's, is not noted."""
 
@@ -59,9 +57,9 @@ def directory(root: Path, config: RunConfig, dataset: Dataset, from_run: Origin 
     if from_run and not place.is_dir() and named(from_run.place).is_dir():
         place = named(from_run.place)  # of a version that took the folder's whole path for its name
     if not place.is_dir():
-        for processes in range(1, MOST_PROCESSES):
-            other = named(from_run.name if from_run else None, processes)
-            if processes != world.size and _begun(other):
+        for other in filter(_begun, place.parent.glob(f"seed{config.seed}-*")):
+            processes = int(RunDirectory(other).manifest.get("hardware", {}).get("processes", 1))
+            if processes != world.size and other == named(from_run.name if from_run else None, processes):
                 raise BenchError(
                     f"{other} was begun by {processes} process{'es' if processes > 1 else ''} and is not finished, and "
                     f"batches are counted by process; go on with as many (--processes {processes}), or remove it"
@@ -76,8 +74,10 @@ def directory(root: Path, config: RunConfig, dataset: Dataset, from_run: Origin 
 
 
 def _begun(place: Path) -> bool:
-    """Whether a run has trained something, and is not finished."""
-    return any(place.glob("stages/*/*")) and RunDirectory(place).finished("run") is None
+    """Whether a run has trained something, and is not finished; a damaged one says so when it is asked for itself."""
+    with contextlib.suppress(BenchError):
+        return any(place.glob("stages/*/*")) and RunDirectory(place).finished("run") is None
+    return False
 
 
 def execute(
@@ -147,7 +147,7 @@ def _made(run: Run) -> Made:
 def _whole_or_nothing(run: Run, work: Callable[[], dict[str, Any]], wait: bool) -> dict[str, Any]:
     """Work under the run's lock; where input is refused before anything was trained, nothing is left."""
     with contextlib.ExitStack() as stack:
-        world.once(lambda: _none(stack.enter_context(run.directory.lock(wait, run.progress.say))))
+        world.once(lambda: stack.enter_context(run.directory.lock(wait, run.progress.say)))
         fresh = world.once(lambda: not any(path.name != LOCK for path in run.directory.path.iterdir()))
         try:
             return work()
@@ -155,10 +155,6 @@ def _whole_or_nothing(run: Run, work: Callable[[], dict[str, Any]], wait: bool) 
             if world.main and fresh and not any(run.directory.path.glob("stages/*/*")):
                 shutil.rmtree(run.directory.path, ignore_errors=True)
             raise
-
-
-def _none(_: object) -> None:
-    """Nothing, for what all processes need not have."""
 
 
 def _prepare(run: Run, made: Made, from_run: Origin | None, edits: Edits) -> Prepared:
