@@ -31,7 +31,7 @@ from harness.language.answer_loss import AnswerLoss
 from harness.language.packing import example_rows, packed_rows
 from harness.language.prompts import DESCRIBED, DRAWN_TASKS, SID_TASKS, Prompts
 from harness.language.training_rows import IGNORED, Row
-from harness.networks.batches import LengthBuckets
+from harness.networks.batches import LengthBuckets, Shares
 from harness.networks.trained import modes_kept, trained
 from harness.settings import setting
 from harness.world import world
@@ -383,10 +383,11 @@ class _SftTrainer(finetuning.ProbeSelection, Trainer):
             self.average.load(best, self.args.device)
             self.average.put(self.accelerator.unwrap_model(self.model))
 
-    def _get_train_sampler(self, train_dataset: Any = None) -> LengthBuckets:
+    def _get_train_sampler(self, train_dataset: Any = None) -> Shares:
         rows: Any = self.train_dataset
-        batch, place = self.args.per_device_train_batch_size, (self.args.process_index, self.args.world_size)
-        return LengthBuckets(rows.lengths, batch, self.args.seed, rank=place[0], size=place[1], followers=[rows])
+        batch, size = self.args.per_device_train_batch_size, self.args.world_size
+        order = LengthBuckets(rows.lengths, batch * size, self.args.seed)
+        return Shares(order, batch, self.args.process_index, size, [rows])
 
     def get_train_dataloader(self) -> Any:
         """Its sampler gives each process its own rows."""

@@ -18,29 +18,16 @@ class LengthBuckets(torch.utils.data.Sampler):
     So a resumed epoch has the order of the interrupted one.
     """
 
-    def __init__(
-        self, lengths: Sequence[int], batch: int, seed: int, bucket: int = 32, rank: int = 0, size: int = 1,
-        followers: Sequence[Any] = (),
-    ):  # fmt: skip
-        """With several processes, `batch` rows of each: the share of `rank` in batches of ``batch * size``.
-
-        The global order is that of one process with the whole batch. A process that has no row of the last batch gets
-        :data:`NOBODY`, to stay in step. `followers` hear of each epoch too: rows that are drawn anew in it.
-        """
-        self.followers = followers
-        self.lengths, self.batch, self.seed, self.bucket = np.asarray(lengths), batch * size, seed, bucket
-        self.rank, self.size = rank, size
+    def __init__(self, lengths: Sequence[int], batch: int, seed: int, bucket: int = 32):
+        self.lengths, self.batch, self.seed, self.bucket = np.asarray(lengths), batch, seed, bucket
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
         """Called by the training loop at the start of each epoch."""
         self.epoch = epoch
-        for follower in self.followers:
-            follower.set_epoch(epoch)
 
     def __len__(self) -> int:
-        whole, rest = divmod(len(self.lengths), self.batch)
-        return whole * (self.batch // self.size) + (max(1, len(range(self.rank, rest, self.size))) if rest else 0)
+        return len(self.lengths)
 
     def __iter__(self) -> Iterator[int]:
         rng = np.random.default_rng([self.seed, self.epoch])
@@ -54,21 +41,23 @@ class LengthBuckets(torch.utils.data.Sampler):
         full = [g for g in groups if len(g) == self.batch]
         rest = [g for g in groups if len(g) < self.batch]
         for i in rng.permutation(len(full)):
-            yield from full[i][self.rank :: self.size].tolist()
+            yield from full[i].tolist()
         for group in rest:
-            yield from group[self.rank :: self.size].tolist() or [NOBODY]
+            yield from group.tolist()
 
 
 class Shares(torch.utils.data.Sampler):
     """One process's rows of another sampler's order, every so-many-th of each batch of all; :data:`NOBODY` for none."""
 
-    def __init__(self, whole: Any, batch: int, rank: int, size: int):
-        """`batch` rows of each process."""
+    def __init__(self, whole: Any, batch: int, rank: int, size: int, followers: Sequence[Any] = ()):
+        """`batch` rows of each process; `followers` hear of each epoch too: rows that are drawn anew in it."""
         self.whole, self.batch, self.rank, self.size = whole, batch * size, rank, size
+        self.followers = followers
 
     def set_epoch(self, epoch: int) -> None:
         """Called by the training loop at the start of each epoch."""
-        self.whole.set_epoch(epoch)
+        for one in (self.whole, *self.followers):
+            one.set_epoch(epoch)
 
     def __len__(self) -> int:
         whole, rest = divmod(len(self.whole), self.batch)

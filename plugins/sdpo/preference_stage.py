@@ -318,8 +318,7 @@ class _SdpoTrainer(finetuning.ProbeSelection, Trainer):
 
     def get_train_dataloader(self) -> Any:
         """Its sampler gives each process its own rows."""
-        loader = super().get_train_dataloader()
-        return wrapped.own_shares(loader) if self.args.world_size > 1 else loader
+        return wrapped.own_shares(super().get_train_dataloader())
 
     def _note(self, rewards: torch.Tensor) -> None:
         """The implicit rewards: of the preferred answer, its margin over the best negative, and how often it leads."""

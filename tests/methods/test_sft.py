@@ -225,10 +225,10 @@ def test_the_running_average_of_half_precision_moves_as_that_of_the_whole_does()
 def test_rows_hear_of_each_epoch_by_the_sampler_and_nobody_is_a_row_without_labels():
     """Where processes share the rows, accelerate tells the sampler of an epoch, and the rows no more."""
     from harness.language.training_rows import IGNORED, Row, Rows
-    from harness.networks.batches import NOBODY, LengthBuckets
+    from harness.networks.batches import NOBODY, LengthBuckets, Shares
 
     rows = Rows([Row([1, 2, number], [IGNORED, 2, number]) for number in range(10)])
-    shares = [LengthBuckets(rows.lengths, 4, 0, rank=rank, size=2, followers=[rows]) for rank in (0, 1)]
+    shares = [Shares(LengthBuckets(rows.lengths, 8, 0), 4, rank, 2, [rows]) for rank in (0, 1)]
     shares[0].set_epoch(3), shares[1].set_epoch(3)
     assert rows.epoch == 3
     whole = LengthBuckets(rows.lengths, 8, 0)
@@ -236,5 +236,5 @@ def test_rows_hear_of_each_epoch_by_the_sampler_and_nobody_is_a_row_without_labe
     first, second = (list(share) for share in shares)
     assert len(first) == len(second) == len(shares[0]) == 5
     assert sorted([*first, *second]) == sorted(whole) and set(first[:4]) | set(second[:4]) == set(list(whole)[:8])
-    (odd,) = [list(LengthBuckets([3] * 9, 4, 0, rank=1, size=2))[4:]]
+    odd = list(Shares(LengthBuckets([3] * 9, 8, 0), 4, 1, 2))[4:]
     assert odd == [NOBODY] and set(rows[NOBODY].labels) == {IGNORED} and rows[NOBODY].tokens == rows[0].tokens
