@@ -7,6 +7,7 @@ process, and its value *or its error* is given to all, so that none waits for on
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -29,6 +30,11 @@ STEP = timedelta(hours=2)
 """As long as a step of training may wait for another process: it may be writing a large model to a slow disk."""
 LONGEST = timedelta(days=7)
 """As long as one process may work while the others wait."""
+
+
+HEARD = timedelta(seconds=10)
+"""As long as a process that fails with the main one waits for it to say why."""
+SAID = "bench/said"
 
 
 @dataclass(frozen=True)
@@ -75,7 +81,8 @@ class Shared(BenchError):
     """An error that all processes have: the main one says it."""
 
     def show(self, file: Any = None) -> None:
-        """Nothing: it is said once."""
+        """Nothing: it is said once. A launcher ends all when the first is gone, so this one waits until it is said."""
+        world.hear()
 
 
 class World:
@@ -84,6 +91,7 @@ class World:
     def __init__(self, environment: Mapping[str, str] = os.environ):
         self._environment = environment
         self._group: Any = None
+        self._store: Any = None
         self._alone = 0
         self.nodes: list[str] = []
         """The machines, by name."""
@@ -138,6 +146,7 @@ class World:
                 store, rank, size = next(iter(found))
                 dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=STEP)
                 store.set_timeout(STEP)
+                self._store = store
             self._group = dist.new_group(backend="gloo", timeout=LONGEST)
             self.nodes = sorted(set(self._gathered(socket.gethostname())))
         except Exception as error:
@@ -164,6 +173,18 @@ class World:
             self._group = None
             if dist.is_initialized():
                 dist.destroy_process_group()
+
+    def speak(self) -> None:
+        """Tell the others that the main process has said its error."""
+        if self.main and self._store is not None:
+            with contextlib.suppress(RuntimeError):  # none is left to hear it
+                self._store.set(SAID, "1")
+
+    def hear(self) -> None:
+        """Wait until the main process has said its error, or is gone."""
+        if not self.main and self._store is not None:
+            with contextlib.suppress(RuntimeError):
+                self._store.wait([SAID], HEARD)
 
     def once(self, work: Callable[[], T]) -> T:
         """Done by the main process alone; its value goes to all, and so does its error.

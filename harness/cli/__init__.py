@@ -106,6 +106,8 @@ def main() -> None:
                 line = "without words"
             click.echo(f"Error: {type(error).__name__}: {line} (bench --debug … shows where)", err=True)
         sys.exit(1)
+    finally:
+        world.speak()
 
 
 def _ended(number: int, frame: FrameType | None) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 
 import click
@@ -26,6 +27,27 @@ def without_processes(words: list[str]) -> list[str]:
     return kept
 
 
+def verdict(codes: dict[int, int]) -> tuple[str, int]:
+    """What ended several processes.
+
+    The launcher ends the others by ``SIGTERM`` when the first is gone, so that signal is the cause only where nothing
+    else is.
+
+    Args:
+        codes: the exit code of each process that failed, a signal below 0.
+
+    Returns:
+        What is still to be said, empty where a process has said it itself; and the exit code of the command.
+    """
+    ranks = sorted(codes)
+    killed = [rank for rank in ranks if codes[rank] < 0]
+    killed = [rank for rank in killed if codes[rank] != -signal.SIGTERM] or killed
+    own = [codes[rank] for rank in ranks if codes[rank] > 0 and codes[rank] != LOST_CODE]
+    if killed and (not own or codes[killed[0]] != -signal.SIGTERM):
+        return f"process {killed[0]} of the run was ended by signal {-codes[killed[0]]}", 1
+    return ("", own[0]) if own else ("the processes of the run lost each other", 1)
+
+
 def launch(processes: int) -> int:
     """Run this command in several processes; returns the exit code."""
     from torch.distributed.elastic.multiprocessing.api import SignalException
@@ -43,16 +65,10 @@ def launch(processes: int) -> int:
     try:
         elastic_launch(config, sys.executable)("-P", "-m", "harness", *without_processes(sys.argv[1:]))
     except ChildFailedError as error:
-        codes = {rank: int(failure.exitcode) for rank, failure in error.failures.items()}
-        rank = next((rank for rank, code in codes.items() if code < 0), None)
-        if rank is not None:
-            how = f"process {rank} of {processes} was ended by signal {-codes[rank]}"
-            click.echo(f"Error: {how}; the same command goes on where it was", err=True)
-            return 1
-        own = [code for code in codes.values() if code != LOST_CODE]  # it has said its line itself
-        if not own:
-            click.echo("Error: the processes lost each other; the same command goes on where it was", err=True)
-        return own[0] if own else 1
+        line, code = verdict({rank: int(failure.exitcode) for rank, failure in error.failures.items()})
+        if line:
+            click.echo(f"Error: {line}; the same command goes on where it was", err=True)
+        return code
     except (SignalException, KeyboardInterrupt):
         click.echo("\nInterrupted; the same command goes on where it was.", err=True)
         return 130

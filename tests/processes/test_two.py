@@ -126,9 +126,33 @@ def test_a_trainer_that_does_not_say_whether_it_shares_is_refused_by_name(monkey
         pipeline._works_together(StageOf(1, stage, Silent(), None))
 
 
-def test_an_error_is_one_line_and_nothing_is_left(tmp_path):
-    done = on_two(tmp_path / "runs", "minionerec-sft", [*MODEL, "sft.level_weights=[1]"])
-    assert done.returncode == 2
+@pytest.mark.parametrize(
+    ("codes", "line", "code"),
+    [
+        ({0: 2, 1: 2}, "", 2),
+        ({0: -15, 1: 2}, "", 2),  # the main one was ended while it left
+        ({0: 1, 1: 2}, "", 1),
+        ({0: 75, 1: 1}, "", 1),
+        ({0: 75, 1: -9}, "process 1 of the run was ended by signal 9", 1),
+        ({0: -15, 1: -9}, "process 1 of the run was ended by signal 9", 1),
+        ({0: 1, 1: -9}, "process 1 of the run was ended by signal 9", 1),
+        ({0: 75, 1: -15}, "process 1 of the run was ended by signal 15", 1),
+        ({0: 75, 1: 75}, "the processes of the run lost each other", 1),
+    ],
+)
+def test_the_cause_is_told_from_what_follows_from_it(codes, line, code):
+    from harness.cli.launch import verdict
+
+    assert verdict(codes) == (line, code)
+
+
+def test_an_error_is_one_line_however_slowly_the_main_process_says_it_and_leaves(tmp_path):
+    late = tmp_path / "late.py"
+    late.write_text("import time, harness.errors as e\nshow = e.BenchError.show\n"
+                    "def slow(self, file=None):\n    time.sleep(2)\n    show(self, file)\n    time.sleep(2)\n"
+                    "e.BenchError.show = slow\n")  # fmt: skip
+    done = on_two(tmp_path / "runs", "minionerec-sft", [*MODEL, "sft.level_weights=[1]"], "--plugin", str(late))
+    assert done.returncode == 2, done.stderr
     assert done.stderr.count("Error:") == 1 and "sft.level_weights has 1 weights" in done.stderr
     assert "Traceback" not in done.stderr and not list((tmp_path / "runs").rglob("manifest.json"))
 
