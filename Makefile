@@ -23,7 +23,11 @@ run: install
 test: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --ignore tests/processes $(PYTEST)  # a thread each of two
 
-test-processes: install
+$(VENV)/.engines: $(STAMP)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[cluster,deepspeed]'
+	touch $@
+
+test-processes: $(VENV)/.engines
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/processes  # each test is two processes
 
 lint: install

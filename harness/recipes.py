@@ -29,6 +29,12 @@ def shipped(*parts: str) -> Path:
     return HOME.joinpath("configs", *parts)
 
 
+def deepspeed(name: str) -> Path:
+    """A DeepSpeed configuration: a shipped one by its name, or a file."""
+    own = shipped("deepspeed", f"{name}.yaml")
+    return own if own.is_file() else Path(name)
+
+
 def group_of(name: str) -> str:
     """A group by the name it has now."""
     return EARLIER_GROUPS.get(name, name)

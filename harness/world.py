@@ -34,6 +34,8 @@ LONGEST = timedelta(days=7)
 
 HEARD = timedelta(seconds=10)
 """As long as a process that fails with the main one waits for it to say why."""
+FAILING = timedelta(seconds=5)
+"""As long as a process that fails by itself waits to hear whether the main one does too."""
 SAID = "bench/said"
 
 
@@ -138,8 +140,6 @@ class World:
         where = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
         gpus = torch.cuda.is_available()
         backend = "cpu:gloo,cuda:nccl" if gpus else "gloo"
-        if not gpus:
-            os.environ.setdefault("ACCELERATE_USE_CPU", "true")
         try:
             if not dist.is_initialized():
                 found = dist.rendezvous("env://", self.rank, self.size, timeout=timedelta(seconds=wait))
@@ -182,9 +182,17 @@ class World:
 
     def hear(self) -> None:
         """Wait until the main process has said its error, or is gone."""
-        if not self.main and self._store is not None:
-            with contextlib.suppress(RuntimeError):
-                self._store.wait([SAID], HEARD)
+        self._heard(HEARD)
+
+    def _heard(self, wait: timedelta) -> bool:
+        """Whether the main process says an error within a while; False in that one."""
+        if self.main or self._store is None:
+            return False
+        try:
+            self._store.wait([SAID], wait)
+        except RuntimeError:
+            return False
+        return True
 
     def once(self, work: Callable[[], T]) -> T:
         """Done by the main process alone; its value goes to all, and so does its error.
@@ -236,6 +244,19 @@ class World:
                 raise error
             raise BenchError(f"process {first}: {errors[first]}")
         raise Shared(str(errors[first]))
+
+    def each(self, work: Callable[[], T]) -> T:
+        """Done by every process, each for its share; an error that the main one has too is said by that one alone.
+
+        Raises:
+            Shared: the main process has failed as well, and has said why.
+        """
+        try:
+            return work()
+        except Exception as error:
+            if self.together and not lost_another(error) and self._heard(FAILING):
+                raise Shared(str(_shown(error))) from None
+            raise
 
     def same(self, what: str, value: str) -> None:
         """Refuse to go on where processes differ in something.

@@ -65,8 +65,8 @@ def latest_checkpoint(directory: Path, say: Callable[[str], None] = lambda line:
 
 def seal(path: Path) -> None:
     """Note size and CRC-32 of a checkpoint's files, when all of them are written."""
-    parts = [part for part in sorted(path.iterdir()) if part.is_file() and part.name != SEAL]
-    write_json(path / SEAL, {part.name: [part.stat().st_size, _crc(part)] for part in parts})
+    parts = [part for part in sorted(path.rglob("*")) if part.is_file() and part.name != SEAL]
+    write_json(path / SEAL, {part.relative_to(path).as_posix(): [part.stat().st_size, _crc(part)] for part in parts})
 
 
 def check_whole(path: Path) -> dict[str, Any]:

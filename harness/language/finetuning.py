@@ -6,7 +6,10 @@ prompts nor losses.
 
 from __future__ import annotations
 
+import contextlib
+import json
 import math
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +21,7 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerState
 
 from harness.components import Context
 from harness.errors import BenchError, NotFinite
-from harness.language import wrapped
+from harness.language import wrapped, zero
 from harness.language.checkpoints import CHECKPOINTS, STATE, Sealing, latest_checkpoint
 from harness.networks.trained import frozen_rows
 from harness.settings import setting
@@ -49,7 +52,7 @@ class FineTuningSettings:
     )
     precision: Literal["float32", "bfloat16"] = setting("float32", "autocast precision (bfloat16)")
     gradient_checkpointing: bool = setting(False, "recompute activations to save memory")
-    deepspeed: str = setting("", "path of a DeepSpeed config; empty: none")
+    deepspeed: str = setting("", "ZeRO by name (zero1, zero2), or the path of a DeepSpeed configuration; empty: none")
     log_every: int = setting(20, "steps between logged numbers")
 
 
@@ -92,20 +95,37 @@ class ProbeSelection:
                 "lower the learning rate, or check the backbone's dtype"
             )
 
+    def get_train_dataloader(self) -> Any:
+        """Its sampler hears of each epoch."""
+        return wrapped.hears_epochs(super().get_train_dataloader())  # type: ignore[misc]
+
+    def create_optimizer(self, *arguments: Any, **named: Any) -> Any:
+        """As the trainer's own; the decay of each group is kept for a start from a checkpoint."""
+        made = super().create_optimizer(*arguments, **named)  # type: ignore[misc]
+        self._decays = [group["weight_decay"] for group in made.param_groups]
+        return made
+
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         """A checkpoint's moments under this run's own rate and decay: those of the checkpoint may be another run's."""
-        trainer: Any = self
-        scheduler = trainer.lr_scheduler
-        known = hasattr(scheduler, "lr_lambdas")  # others (on plateaus, DeepSpeed's own) keep what they saved
-        decays = [group["weight_decay"] for group in trainer.optimizer.param_groups] if known else []
-        rates = list(scheduler.base_lrs) if known else []
         super()._load_optimizer_and_scheduler(checkpoint)  # type: ignore[misc]
-        if checkpoint and known:
-            scheduler.base_lrs = rates
-            places = zip(trainer.optimizer.param_groups, decays, rates, scheduler.lr_lambdas, strict=True)
-            for group, decay, rate, share in places:
+        trainer: Any = self
+        scheduler = getattr(trainer.lr_scheduler, "scheduler", trainer.lr_scheduler)  # accelerate's stands around it
+        if checkpoint and hasattr(scheduler, "lr_lambdas"):  # one on plateaus keeps what it saved
+            rate = trainer.args.learning_rate
+            scheduler.base_lrs = [rate] * len(self._decays)
+            places = zip(trainer.optimizer.param_groups, self._decays, scheduler.lr_lambdas, strict=True)
+            for group, decay, share in places:
                 group["weight_decay"], group["initial_lr"] = decay, rate
                 group["lr"] = rate * share(scheduler.last_epoch)
+
+    def _load_best_model(self) -> None:
+        """The best checkpoint's weights into the model, also where an engine trained it that is gone or never was."""
+        trainer: Any = self
+        engine, trainer.is_deepspeed_enabled = trainer.is_deepspeed_enabled, False
+        try:
+            super()._load_best_model()  # type: ignore[misc]
+        finally:
+            trainer.is_deepspeed_enabled = engine
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         """``{"eval_NDCG@10": …}`` of the current weights; dropout is off meanwhile."""
@@ -152,12 +172,39 @@ class Observer(TrainerCallback):
         self._open.__exit__(None, None, None)
 
 
+def check(context: Context, settings: FineTuningSettings) -> None:
+    """What every fine-tuning stage checks before anything trains.
+
+    Raises:
+        BenchError: its DeepSpeed configuration cannot be had.
+    """
+    if settings.deepspeed:
+        zero.configuration(settings.deepspeed, stage_of(context), settings.precision)
+
+
+def stage_of(context: Context) -> str:
+    """The stage's name, of which its folder is ``NUMBER-NAME``."""
+    return context.directory.name.partition("-")[2]
+
+
+def facts(context: Context, settings: FineTuningSettings) -> dict[str, Any]:
+    """What the record has of the engine: the content of the DeepSpeed configuration, as one line."""
+    if not settings.deepspeed:
+        return {}
+    found = zero.configuration(settings.deepspeed, stage_of(context), settings.precision)
+    return {"deepspeed": json.dumps(found, sort_keys=True)}
+
+
 def arguments(context: Context, settings: FineTuningSettings, **more: Any) -> dict[str, Any]:
     """The ``TrainingArguments`` that every stage has in common; `more` wins.
 
     `settings` gives epochs, learning_rate, warmup, weight_decay, max_grad_norm, schedule,
     eval_every (share of the training), log_every (steps), precision and deepspeed.
     """
+    engine = {}
+    if settings.deepspeed:
+        found = zero.configuration(settings.deepspeed, stage_of(context), settings.precision)
+        engine = zero.arguments(found, context.device)
     return {
         "output_dir": str(context.directory / CHECKPOINTS),
         "num_train_epochs": settings.epochs,
@@ -175,6 +222,8 @@ def arguments(context: Context, settings: FineTuningSettings, **more: Any) -> di
         "logging_steps": settings.log_every,
         "report_to": [],
         "disable_tqdm": True,
+        "log_level": "error",
+        "log_level_replica": "error",
         "seed": context.seed,
         "data_seed": context.seed,
         "use_cpu": context.device == "cpu",
@@ -182,9 +231,9 @@ def arguments(context: Context, settings: FineTuningSettings, **more: Any) -> di
         "remove_unused_columns": False,
         "dataloader_pin_memory": context.device != "cpu",
         "logging_nan_inf_filter": False,
-        "deepspeed": settings.deepspeed or None,
         "gradient_checkpointing": settings.gradient_checkpointing,
         "ddp_find_unused_parameters": False,
+        **engine,
         **more,
     }
 
@@ -252,4 +301,5 @@ def train(trainer: Trainer, context: Context) -> None:
             trainer.state = state
             trainer._load_best_model()
             return
-    trainer.train(resume_from_checkpoint=checkpoint)
+    with contextlib.redirect_stdout(sys.stderr):  # where DeepSpeed prints
+        trainer.train(resume_from_checkpoint=checkpoint)

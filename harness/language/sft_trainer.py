@@ -104,6 +104,7 @@ class SftTrainer:
         settings, prompts = self.settings, self.prompts(context)
         if context.backbone is None and context.previous is None:
             raise BenchError("stage sft needs a backbone; add --set backbone=nano")
+        finetuning.check(context, settings)
         if settings.select != "loss":
             needs_probed(context.probe, settings.select, "stage sft")
         if settings.packed and prompts.style == "instruction":
@@ -213,6 +214,7 @@ class SftTrainer:
             "parameters": sum(p.numel() for p in model.parameters()),
             "trained": what,
             "train seconds": round(time.monotonic() - started, 1),
+            **finetuning.facts(context, settings),
         }
 
     def load(self, context: Context) -> Any:

@@ -38,6 +38,18 @@ def within(model: Any, work: Callable[[Any], T]) -> T:
     return work(model)
 
 
+def hears_epochs(loader: Any) -> Any:
+    """A loader whose sampler is told of an epoch also where the first batches of it are skipped.
+
+    accelerate looks for the sampler one level below what skips, and there stands what shards the batches: the rest of
+    an interrupted epoch would have the order of the first one.
+    """
+    shards = loader.batch_sampler
+    if hasattr(shards, "num_processes"):
+        shards.sampler = shards.batch_sampler.sampler
+    return loader
+
+
 def own_shares(loader: Any) -> Any:
     """A loader whose sampler gives each process its own rows: accelerate must not share them out again."""
     shards = loader.batch_sampler

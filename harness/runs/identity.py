@@ -11,6 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from harness import recipes
 from harness.files import sha256
 from harness.runs.config import RunConfig
 
@@ -79,5 +80,6 @@ def _paths(settings: Any, key: str = "") -> Iterator[tuple[str, Path]]:
     elif isinstance(settings, str):
         prefix = next((prefix for prefix in LOCATIONS if settings.startswith(prefix)), "")
         text, local = settings.removeprefix(prefix), bool(prefix) or key in PATHS
-        if text and local and Path(text).exists():
-            yield settings, Path(text)
+        path = recipes.deepspeed(text) if key == "deepspeed" else Path(text)
+        if text and local and path.exists():
+            yield settings, path

@@ -56,6 +56,7 @@ def quieten() -> None:
     warnings.filterwarnings("ignore", category=UserWarning, module="torch|trl|transformers|accelerate")
     for name in ("transformers", "accelerate", "trl", "datasets"):
         logging.getLogger(name).setLevel(logging.ERROR)
+    logging.getLogger("DeepSpeed").addFilter(lambda record: record.levelno >= logging.ERROR)  # it sets its level itself
     if "transformers" in sys.modules:
         from transformers.utils import logging as transformers_logging
 

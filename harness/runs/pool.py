@@ -1,23 +1,30 @@
-"""Runs in processes of their own, several at a time on this machine.
+"""Runs in processes of their own: jobs, what each waits for, and the pool that works them off on this machine.
 
 It starts, watches and stops processes; what they are to do stands in their commands, and what they did in their
-folders and logs.
+folders and logs. :mod:`harness.runs.cluster` is the other pool.
 """
 
 from __future__ import annotations
 
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from harness import files
 
 PATIENCE = 15.0
 """Seconds that a process has to end in order when it is asked to, before it is killed."""
 TICK = 0.2
+GOES_ON = "the same command goes on"
+"""What a run says that ended for no fault of its own."""
+
+Watch = Callable[[Sequence["Job"], Sequence["Job"]], None]
+"""Called about once a second with the jobs that run and those that are queued."""
+Done = Callable[["Job", str], None]
+"""Called with each job that ended and what it failed at; one whose source failed ends without a start."""
 
 
 @dataclass
@@ -29,85 +36,118 @@ class Job:
         command: its words.
         log: the file that gets its output.
         waits_for: keys of jobs that must have succeeded before.
-        process: once it is started.
+        folder: the run directory that it makes, where it makes one.
+        reads: run directories that it reads.
+        started: when it began, by this machine's clock; 0 before.
+        seconds: how long it has run, or took.
+        note: how far it is, where it says so from elsewhere.
     """
 
     key: Any
     command: Sequence[str]
     log: Path
     waits_for: Sequence[Any] = ()
-    process: subprocess.Popen[bytes] | None = None
+    folder: Path | None = None
+    reads: Sequence[Path] = ()
     started: float = 0.0
-    seconds: float = field(default=0.0)
-    """How long it has run, or took."""
-
-    def start(self) -> None:
-        """Start it; its output goes to the log."""
-        files.make_folder(self.log.parent)
-        with open(self.log, "wb") as file:
-            self.process = subprocess.Popen(list(self.command), stdout=file, stderr=subprocess.STDOUT)
-        self.started = time.monotonic()
-
-    @property
-    def problem(self) -> str:
-        """What an ended process failed at: its own line where it left one; "" where it succeeded."""
-        assert self.process is not None
-        code = self.process.returncode
-        if code == 0:
-            return ""
-        lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
-        errors = [line.removeprefix("Error: ") for line in lines if line.startswith("Error: ")]
-        how = f"killed by signal {-code}" if code < 0 else f"exit {code}"
-        return errors[-1] if errors else f"{how}; see {self.log}"
+    seconds: float = 0.0
+    note: str = ""
 
 
-def work_off(
-    jobs: Sequence[Job], workers: int, ended: Callable[[Job, str], None],
-    watch: Callable[[Sequence[Job], Sequence[Job]], None],
-) -> None:  # fmt: skip
-    """Run all jobs, at most `workers` at a time, in their order as far as what they wait for allows.
+class Pool(Protocol):
+    """Where jobs are worked off."""
 
-    Whatever ends this (an interrupt, a signal, an error) ends the processes too, which go on with the same command.
+    workers: int
+    """How many run at a time."""
 
-    Args:
-        ended: called with each job that ended and what it failed at; one whose source failed ends without a start.
-        watch: called about once a second with the jobs that run and those that are queued.
-    """
-    queued, running, failed = list(jobs), list[Job](), set[Any]()
-    open_keys = {job.key for job in jobs}
-    watched = 0.0
-    try:
-        while queued or running:
-            for job in list(queued):
-                if any(key in failed for key in job.waits_for):
-                    queued.remove(job)
-                    open_keys.discard(job.key)
-                    failed.add(job.key)
-                    ended(job, "the run that it goes on from failed")
-                elif len(running) < workers and not any(key in open_keys for key in job.waits_for):
-                    queued.remove(job)
-                    running.append(job)
-                    job.start()
-            for job in list(running):
-                job.seconds = time.monotonic() - job.started
-                if job.process is not None and job.process.poll() is not None:
-                    running.remove(job)
-                    open_keys.discard(job.key)
-                    if problem := job.problem:
-                        failed.add(job.key)
-                    ended(job, problem)
-            if time.monotonic() - watched >= 1:
-                watch(running, queued)
-                watched = time.monotonic()
-            if running:
-                time.sleep(TICK)
-    finally:
-        _stopped(running)
+    def work_off(self, jobs: Sequence[Job], ended: Done, watch: Watch) -> None:
+        """Run all jobs, in their order as far as what they wait for allows.
+
+        Whatever ends this (an interrupt, a signal, an error) ends the processes too, which go on with the same command.
+        """
 
 
-def _stopped(jobs: Sequence[Job]) -> None:
+@dataclass
+class Queue:
+    """Jobs in their order, each behind what it waits for."""
+
+    waiting: list[Job]
+    _open: set[Any] = field(default_factory=set)
+    _failed: set[Any] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.waiting = list(self.waiting)
+        self._open = {job.key for job in self.waiting}
+
+    def ready(self, most: int, ended: Done) -> list[Job]:
+        """At most so many jobs that may start, which are then no longer here; those whose source failed end."""
+        taken: list[Job] = []
+        for job in list(self.waiting):
+            if any(key in self._failed for key in job.waits_for):
+                self.waiting.remove(job)
+                self.over(job, "the run that it goes on from failed", ended)
+            elif len(taken) < most and not any(key in self._open for key in job.waits_for):
+                self.waiting.remove(job)
+                taken.append(job)
+        return taken
+
+    def over(self, job: Job, problem: str, ended: Done) -> None:
+        """A job has ended: those that wait for it may start, or end with it."""
+        self._open.discard(job.key)
+        if problem:
+            self._failed.add(job.key)
+        ended(job, problem)
+
+
+def problem_of(code: int, log: Path) -> tuple[str, bool]:
+    """What an ended process failed at, "" where it succeeded; and whether it has said so itself, in its log."""
+    if code == 0:
+        return "", True
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    errors = [line.removeprefix("Error: ") for line in lines if line.startswith("Error: ")]
+    how = f"killed by signal {-code}" if code < 0 else f"exit {code}"
+    return (errors[-1], True) if errors else (f"{how}; see {log}", False)
+
+
+@dataclass
+class Here:
+    """Processes of this machine, so many at a time."""
+
+    workers: int = 1
+
+    def work_off(self, jobs: Sequence[Job], ended: Done, watch: Watch) -> None:
+        """See :meth:`Pool.work_off`."""
+        queue, running = Queue(list(jobs)), dict[Any, tuple[Job, subprocess.Popen[bytes]]]()
+        watched = 0.0
+        try:
+            while queue.waiting or running:
+                for job in queue.ready(self.workers - len(running), ended):
+                    running[job.key] = job, _started(job)
+                for job, process in list(running.values()):
+                    job.seconds = time.monotonic() - job.started
+                    if process.poll() is not None:
+                        del running[job.key]
+                        queue.over(job, problem_of(process.returncode, job.log)[0], ended)
+                if time.monotonic() - watched >= 1:
+                    watch([job for job, _ in running.values()], queue.waiting)
+                    watched = time.monotonic()
+                if running:
+                    time.sleep(TICK)
+        finally:
+            _stopped(process for _, process in running.values())
+
+
+def _started(job: Job) -> subprocess.Popen[bytes]:
+    """A job's process; its output goes to the log."""
+    files.make_folder(job.log.parent)
+    job.started = time.monotonic()
+    with open(job.log, "wb") as file:
+        return subprocess.Popen(list(job.command), stdout=file, stderr=subprocess.STDOUT)
+
+
+def _stopped(running: Iterable[subprocess.Popen[bytes]]) -> None:
     """Ask processes to end, and kill those that do not."""
-    processes = [job.process for job in jobs if job.process is not None]
+    processes = list(running)
     for process in processes:
         process.terminate()
     until = time.monotonic() + PATIENCE

@@ -23,12 +23,12 @@ from harness.data.dataset import Dataset
 from harness.errors import BenchError, unknown
 from harness.plugins import Plugins
 from harness.progress import Progress
-from harness.runs import finished, pipeline, pool, run_directory
+from harness.runs import finished, pipeline, run_directory
 from harness.runs.config import RunConfig
 from harness.runs.continuation import Origin
 from harness.runs.edits import Edits
 from harness.runs.on_data import resolve_on
-from harness.runs.pool import Job
+from harness.runs.pool import Here, Job, Pool, Watch
 from harness.runs.run import Run
 from harness.runs.run_directory import RunDirectory
 from harness.runs.run_files import BegunManifest
@@ -36,6 +36,7 @@ from harness.runs.tracking import Tracker
 
 SAFE = ("-P",)
 """A run's process imports nothing from the folder that the suite is started in."""
+HERE = Here()
 REFERENCE_ROWS = 28_609
 """Train rows behind a suite file's minutes (Industrial_and_Scientific on 2 CPU cores)."""
 
@@ -250,7 +251,7 @@ def _measured(runs: Path, method: str, category: str, rows: int) -> float | None
 
 def execute(
     planned: list[Planned], arguments: Sequence[str], logs: Path, say: Callable[[str], None],
-    watch: Callable[[Sequence[Job], Sequence[Job]], None] = lambda running, queued: None, workers: int = 1,
+    watch: Watch = lambda running, queued: None, where: Pool = HERE,
 ) -> Outcome:  # fmt: skip
     """Do what is left of a plan, each run in a process of its own.
 
@@ -259,7 +260,7 @@ def execute(
         logs: folder for each run's output.
         say: a line of progress.
         watch: called every second with the jobs that run and those that are queued; a job's key is its run's number.
-        workers: runs at a time.
+        where: the pool, one run at a time on this machine unless another is given.
     """
     outcome = Outcome()
     titles = [f"[{number}/{len(planned)}] {run.shown}" for number, run in enumerate(planned, start=1)]
@@ -280,11 +281,11 @@ def execute(
             return
         run.recorded = True
         outcome.done.append(run)
-        left = sum(other.seconds for other in planned if other.open) / workers
+        left = sum(other.seconds for other in planned if other.open) / where.workers
         about = f"; left: about {duration(left)}" if left else ""
         say(f"{title}: {_shown(run)} in {duration(job.seconds)}{about}")
 
-    pool.work_off(jobs(planned, arguments, logs), workers, ended, watch)
+    where.work_off(jobs(planned, arguments, logs), ended, watch)
     return outcome
 
 
@@ -300,7 +301,8 @@ def jobs(planned: list[Planned], arguments: Sequence[str], logs: Path) -> list[J
             command += ["--seed", str(run.seed), *sets, "--redo", "changed", "--wait", *arguments]
             waits_for = [place[run.source]] if run.source in place else []
             log = logs / f"{names.slug(run.entry.label)}-seed{run.seed}.log"
-            made.append(Job(number, command, log, waits_for))
+            reads = [run.source] if run.source is not None else []
+            made.append(Job(number, command, log, waits_for, run.directory, reads))
     return made
 
 

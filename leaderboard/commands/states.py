@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -46,11 +44,12 @@ class States:
         self._drawn = len(lines)
 
     def _line(self, job: Job) -> str:
+        from harness.runs.steps import step_of
         from harness.runs.suite import duration
 
         run = self.planned[job.key]
         left = f", about {duration(max(0.0, run.seconds - job.seconds))} left" if run.seconds > job.seconds else ""
-        return f"  {run.shown}: {step_of(run.directory) or 'starting'}, {duration(job.seconds)}{left}"
+        return f"  {run.shown}: {job.note or step_of(run.directory) or 'starting'}, {duration(job.seconds)}{left}"
 
     def _clear(self) -> None:
         if self._drawn:
@@ -65,21 +64,3 @@ class States:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._clear()
-
-
-def step_of(directory: Path) -> str:
-    """The stage that a run is at, and its last logged step; "" where nothing is logged yet."""
-    try:
-        logs = sorted(directory.glob("stages/*/log.jsonl"), key=lambda path: path.stat().st_mtime)
-        if not logs:
-            return ""
-        with open(logs[-1], "rb") as file:
-            file.seek(max(0, logs[-1].stat().st_size - 4096))
-            lines = [line for line in file.read().splitlines() if line.endswith(b"}")]
-    except OSError:  # the run has just begun anew
-        return ""
-    try:
-        step = json.loads(lines[-1])["step"]
-    except (IndexError, ValueError, KeyError, TypeError):
-        return logs[-1].parent.name
-    return f"{logs[-1].parent.name}, step {step}"

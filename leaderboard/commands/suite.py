@@ -26,6 +26,7 @@ from harness.cli.common import (
 
 if TYPE_CHECKING:
     from harness.plugins import Plugins
+    from harness.runs.pool import Pool
     from harness.runs.suite import Planned, Suite
 
 only_option = click.option("--only", multiple=True, metavar="ROW", help="Only these rows of the suite (repeatable).")
@@ -62,6 +63,15 @@ def list_() -> None:
     "--workers", type=click.IntRange(1, 1024), default=1, show_default=True, metavar="N",
     help="Runs at a time on this machine, each with its share of the cores.",
 )  # fmt: skip
+@click.option(
+    "--cluster", metavar="WHERE",
+    help="Do the runs on a Ray cluster: auto (the one that this machine is part of), HOST:PORT, or ray://HOST:PORT.",
+)  # fmt: skip
+@click.option("--needs", metavar="cpus=N,gpus=M", help="With --cluster: what each run is given.  [default: cpus=1]")
+@click.option(
+    "--own-folders", is_flag=True,
+    help="With --cluster: runs write to their machine's own disk and are brought back, also where it sees this one.",
+)  # fmt: skip
 @click.option("--print-jobs", is_flag=True, help="Print a command a run, for a job array, and run nothing.")
 @fetch_option
 @output_option
@@ -69,8 +79,8 @@ def list_() -> None:
 @with_plugins
 def run(
     plugins: Plugins, name: str, category: str, only: tuple[str, ...], seeds: int | None, dry_run: bool, workers: int,
-    print_jobs: bool, output: str | None, data_dir: str | None, runs: str, device: str, threads: int, no_mlflow: bool,
-    quiet: bool,
+    cluster: str | None, needs: str | None, own_folders: bool, print_jobs: bool, output: str | None,
+    data_dir: str | None, runs: str, device: str, threads: int, no_mlflow: bool, quiet: bool,
 ) -> None:  # fmt: skip
     """Run a suite: what is recorded is skipped, a failure is passed over, a table ends it.
 
@@ -84,16 +94,17 @@ def run(
     from .states import States
 
     world.only_one("bench suite run")
+    where = _asked_pool(workers, cluster, needs, own_folders)
     chosen = suites.on_category(suites.select(suites.read(name), only, seeds), category)
     planned = suites.plan(chosen, category, data_dir, Path(runs), plugins)
     if dry_run:
         _print(planned)
         return
-    if not threads and workers > 1:
+    if not threads and workers > 1 and not cluster:
         threads = max(1, (os.cpu_count() or 1) // workers)
     words = ["--category", category, "--runs", runs, "--device", device, "--threads", str(threads)]
     words += ["--data-dir", data_dir] if data_dir else []
-    words += ["--no-mlflow"] if no_mlflow else []
+    words += ["--no-mlflow"] if no_mlflow or cluster else []  # what a cluster made is logged behind it, from here
     words += [word for file in LazyPlugins.of(click.get_current_context()).files for word in ("--plugin", file)]
     if print_jobs:
         for line in suites.lines_of(planned, words):
@@ -104,8 +115,9 @@ def run(
     states = States(planned, Progress(quiet).say, live=sys.stderr.isatty() and not quiet)
     logs = Path(runs) / category / "suites" / chosen.name
     with resumable(), states:
-        outcome = suites.execute(planned, words, logs, states.say, states.show, workers)
-        if workers > 1 and outcome.done and not no_mlflow:  # what a run could not log while others held the store
+        pool = where(Path(runs))
+        outcome = suites.execute(planned, words, logs, states.say, states.show, pool)
+        if (cluster or workers > 1) and outcome.done and not no_mlflow:  # what runs could not log, or were not to
             _synced(Path(runs), [run.directory for run in outcome.done], states.say)
     if outcome.done:
         _table(chosen, planned, category, output)
@@ -113,6 +125,23 @@ def run(
         click.echo(f"failed: {failed.entry.label} seed {failed.seed}: {problem}", err=True)
     if outcome.failed:
         sys.exit(1)
+
+
+def _asked_pool(workers: int, cluster: str | None, needs: str | None, own_folders: bool) -> Callable[[Path], Pool]:
+    """The pool that the options ask for, to be made when all else is known to be right; takes the runs folder."""
+    from harness.errors import BenchError
+    from harness.runs.pool import Here
+
+    if cluster is None:
+        if needs is not None or own_folders:
+            raise BenchError(f"{'--needs' if needs is not None else '--own-folders'} goes with --cluster")
+        return lambda runs: Here(workers)
+    if workers > 1:
+        raise BenchError("--workers counts runs on this machine, and --cluster uses all of a cluster; give one of them")
+    from harness.runs.cluster import Cluster, Needs
+
+    asked = Needs.of(needs or "")
+    return lambda runs: Cluster(cluster, asked, runs, own_folders)
 
 
 @suite.command()

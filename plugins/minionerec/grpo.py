@@ -79,7 +79,9 @@ class Settings(finetuning.FineTuningSettings):
         "NDCG@10", "valid metric that picks the best checkpoint, the start included"
     )
     rollout_tokens: int = setting(32768, "positions of a rollout computed at once; bounds memory")
-    deepspeed: str = setting("", "path of a DeepSpeed config; empty: none (ZeRO-2)")
+    deepspeed: str = setting(
+        "", "ZeRO by name (zero1, zero2), or the path of a DeepSpeed configuration; empty: none (ZeRO-2)"
+    )
     log_every: int = setting(10, "steps between logged numbers")
 
 
@@ -112,6 +114,7 @@ class GrpoTrainer:
         settings, semantic_ids = self.settings, context.needs_semantic_ids("stage grpo")
         if context.previous is None:
             raise BenchError("stage grpo needs a stage before it; put an SFT stage first")
+        finetuning.check(context, settings)
         needs_probed(context.probe, settings.select, "stage grpo")
         if settings.sync_reference and getattr(getattr(context.backbone, "settings", None), "lora_rank", 0):
             raise BenchError(
@@ -178,7 +181,8 @@ class GrpoTrainer:
         finetuning.train(trainer, context)
         facts = checkpoints.keep_best(trainer, text_tokenizer, context, start, settings.select)
         seconds = round(time.monotonic() - started, 1)
-        return facts | {"prompts": len(examples), "trained": what, "train seconds": seconds}
+        more = finetuning.facts(context, settings)
+        return facts | {"prompts": len(examples), "trained": what, "train seconds": seconds} | more
 
     def _plan(self) -> Plan:
         """How groups are made and used."""

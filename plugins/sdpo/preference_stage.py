@@ -100,6 +100,7 @@ class SdpoTrainer:
         """There must be a stage before, and more answers than negatives."""
         if context.previous is None:
             raise BenchError("stage sdpo needs a stage before it, its start and reference; put an SFT stage first")
+        finetuning.check(context, self.settings)
         needs_probed(context.probe, self.settings.select, "stage sdpo")
         if self.settings.answer == "sid":
             most = len(context.needs_semantic_ids("stage sdpo").distinct) - 1
@@ -141,7 +142,8 @@ class SdpoTrainer:
         finetuning.train(trainer, context)
         facts = checkpoints.keep_best(trainer, text_tokenizer, context, start, settings.select)
         seconds = round(time.monotonic() - started, 1)
-        return facts | {"rows": len(rows), "trained": what, "train seconds": seconds}
+        more = finetuning.facts(context, settings)
+        return facts | {"rows": len(rows), "trained": what, "train seconds": seconds} | more
 
     def load(self, context: Context) -> Any:
         """The trained model."""

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from harness.runs.pool import Job, work_off
+from harness.runs.pool import Here, Job
 
 NOTE = "import os, sys, time; open(sys.argv[1], 'a').write(f'{sys.argv[2]} ')"
 
@@ -21,7 +21,7 @@ def job(folder, key, then="", waits_for=(), first=NOTE):
 
 def run(jobs, workers, watch=lambda running, queued: None):
     ended = []
-    work_off(jobs, workers, lambda job, problem: ended.append((job.key, problem)), watch)
+    Here(workers).work_off(jobs, lambda job, problem: ended.append((job.key, problem)), watch)
     return ended
 
 

@@ -26,14 +26,14 @@ def words(runs, method, sets, *more):
             "--no-figures", "--quiet", "--device", "cpu", "--threads", "1", *given, *more]  # fmt: skip
 
 
-def on_two(runs, method, sets, *more, launcher=()):
+def started(runs, method, sets, *more, launcher=(), processes=2):
     command = [sys.executable, *launcher, "-m", "harness", *words(runs, method, sets, *more)]
-    command += [] if launcher else ["--processes", "2"]
+    command += [] if launcher or processes == 1 else ["--processes", str(processes)]
     return subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
 
 
-def whole(runs, method, sets, *more, launcher=()):
-    done = on_two(runs, method, sets, *more, launcher=launcher)
+def whole(runs, method, sets, *more, **how):
+    done = started(runs, method, sets, *more, **how)
     assert done.returncode == 0, done.stderr
     [path] = Path(runs).glob("*/*/*/metrics.json")
     return path.parent, json.loads(path.read_text())["stages"]
@@ -44,7 +44,11 @@ def batches(rows, *stages):
 
 
 CASES = {
-    "GRPO with a reference": ("minionerec", ("sft", "grpo"), [*GRPO, "grpo.beta=0.01", "grpo.sync_reference=true"]),
+    "GRPO under ZeRO": (
+        "minionerec", ("sft", "grpo"),
+        [*GRPO, "grpo.beta=0.01", "grpo.sync_reference=true", "grpo.sync_steps=2", "sft.average=0.9"],
+        ["sft.deepspeed=zero1", "grpo.deepspeed=zero2"],
+    ),
     "GRPO over tokens, drawn, refilled": (
         "minionerec", ("sft", "grpo"), [*GRPO, "grpo.loss=dapo", "grpo.rollout=sample", "grpo.refill=2", "grpo.beta=0"],
     ),
@@ -63,15 +67,20 @@ CASES = {
 
 @pytest.mark.parametrize("case", CASES)
 def test_two_with_half_the_batch_are_one_with_all_of_it(case, tmp_path):
-    method, stages, more = CASES[case]
+    method, stages, more, *together = CASES[case]
     first, expected = run_whole(tmp_path / "one", method, [*MODEL, *more, *batches(64, *stages)])
-    second, found = whole(tmp_path / "two", method, [*MODEL, *more, *batches(32, *stages)])
+    second, found = whole(
+        tmp_path / "two", method, [*MODEL, *more, *batches(32, *stages), *(word for sets in together for word in sets)]
+    )
     for number, stage in enumerate(stages, start=1):
         (one,) = first.glob(f"stages/{number}-{stage}/model/model.safetensors")
         (two,) = second.glob(f"stages/{number}-{stage}/model/model.safetensors")
-        one, two = load_file(one), load_file(two)
-        assert one.keys() == two.keys()
-        assert max(float((one[name] - two[name]).abs().max()) for name in one) < 1e-5
+        assert load_file(one).keys() == load_file(two).keys()
+        saved = [sorted(folder.glob(f"stages/{number}-{stage}/checkpoints/*/model*")) for folder in (first, second)]
+        assert [path.parent.name for path in saved[0]] == [path.parent.name for path in saved[1]]
+        for left, right in [(one, two), *zip(*saved, strict=True)]:  # of GRPO the model may be the start
+            left, right = load_file(left), load_file(right)
+            assert max(float((left[name] - right[name]).abs().max()) for name in left) < 1e-5
         for fact in ("steps", "best step"):
             assert expected[stage]["train"][fact] == found[stage]["train"][fact]
     for stage, entry in expected.items():
@@ -149,9 +158,9 @@ def test_the_cause_is_told_from_what_follows_from_it(codes, line, code):
 def test_an_error_is_one_line_however_slowly_the_main_process_says_it_and_leaves(tmp_path):
     late = tmp_path / "late.py"
     late.write_text("import time, harness.errors as e\nshow = e.BenchError.show\n"
-                    "def slow(self, file=None):\n    time.sleep(2)\n    show(self, file)\n    time.sleep(2)\n"
+                    "def slow(self, file=None):\n    time.sleep(1)\n    show(self, file)\n    time.sleep(1)\n"
                     "e.BenchError.show = slow\n")  # fmt: skip
-    done = on_two(tmp_path / "runs", "minionerec-sft", [*MODEL, "sft.level_weights=[1]"], "--plugin", str(late))
+    done = started(tmp_path / "runs", "minionerec-sft", [*MODEL, "sft.level_weights=[1]"], "--plugin", str(late))
     assert done.returncode == 2, done.stderr
     assert done.stderr.count("Error:") == 1 and "sft.level_weights has 1 weights" in done.stderr
     assert "Traceback" not in done.stderr and not list((tmp_path / "runs").rglob("manifest.json"))
@@ -162,8 +171,25 @@ def children(pid):
     return [int(word) for word in path.read_text().split()] if path.exists() else []
 
 
+def test_a_checkpoint_of_zero_is_gone_on_from_under_other_settings(tmp_path):
+    settings = [*MODEL, "sft.weight_decay=0.1"]
+    further = [*MODEL, "sft.weight_decay=0.3", "sft.learning_rate=0.005", "sft.epochs=2"]
+    zero = [*batches(32, "sft"), "sft.deepspeed=zero2"]
+    begun, _ = run_whole(tmp_path / "one", "minionerec-sft", [*settings, *batches(32, "sft")])
+    one, expected = run_whole(
+        tmp_path / "on", "minionerec-sft", [*further, *batches(32, "sft")], "--from-run", str(begun)
+    )
+    alone = {"processes": 1}  # DeepSpeed's start is per process: it would stay in this one
+    begun, _ = whole(tmp_path / "two", "minionerec-sft", [*settings, *zero], **alone)
+    two, found = whole(tmp_path / "further", "minionerec-sft", [*further, *zero], "--from-run", str(begun), **alone)
+    one, two = (load_file(folder / "stages/1-sft/model/model.safetensors") for folder in (one, two))
+    assert max(float((one[name] - two[name]).abs().max()) for name in one) < 1e-5
+    assert found["sft"]["train"]["steps"] == expected["sft"]["train"]["steps"]
+    assert json.loads(found["sft"]["train"]["deepspeed"])["zero_optimization"]["stage"] == 2
+
+
 def test_a_killed_process_ends_the_run_which_then_goes_on(tmp_path):
-    sets = [*MODEL, *batches(16, "sft"), "sft.epochs=6", "sft.eval_every=0.1", "sft.patience=0"]
+    sets = [*MODEL, *batches(16, "sft"), "sft.epochs=6", "sft.eval_every=0.2", "sft.patience=0", "sft.deepspeed=zero2"]
     command = [sys.executable, "-m", "harness", *words(tmp_path / "killed", "minionerec-sft", sets), "--processes", "2"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     while not list(tmp_path.glob("killed/Synthetic/*/*/stages/1-sft/checkpoints/checkpoint-*/whole.json")):

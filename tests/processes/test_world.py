@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from harness.errors import BenchError
@@ -102,3 +103,33 @@ def test_launchers_say_which_process_it_is():
         Place.of({"WORLD_SIZE": "2", "RANK": "0", "LOCAL_RANK": "0"})
     with pytest.raises(BenchError, match="do not go together"):
         Place.of(torchrun | {"RANK": "8"})
+
+
+@pytest.mark.parametrize("kind", ["rows", "groups"])
+@pytest.mark.parametrize("rank", [0, 1])
+def test_the_rest_of_an_interrupted_epoch_has_that_epochs_order(kind, rank):
+    from accelerate.data_loader import prepare_data_loader, skip_first_batches
+    from torch.utils.data import DataLoader, SequentialSampler
+
+    from harness.language.wrapped import hears_epochs, own_shares
+    from harness.networks.batches import LengthBuckets, Shares
+    from plugins.minionerec.group_trainer import GroupSampler
+
+    def loader():
+        if kind == "groups":
+            sampler, take = GroupSampler(24, 2, 4, 1, seed=0), hears_epochs
+        else:
+            order = LengthBuckets(np.arange(24) % 5, 4, 0)
+            sampler, take = Shares(order, 2, rank, 2, []), lambda made: own_shares(hears_epochs(made))
+        whole = DataLoader(list(range(24)), batch_size=2, sampler=sampler)
+        assert not isinstance(whole.sampler, SequentialSampler)
+        return take(prepare_data_loader(whole, num_processes=2, process_index=rank, put_on_device=False))
+
+    def batches(made, epoch):
+        made.set_epoch(epoch)
+        return [batch.tolist() for batch in made]
+
+    straight = loader()
+    first, second = batches(straight, 0), batches(straight, 1)
+    assert first != second
+    assert batches(skip_first_batches(loader(), 2), 1) == second[2:]
