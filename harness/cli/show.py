@@ -14,6 +14,7 @@ from harness.cli.common import set_option, with_plugins
 
 if TYPE_CHECKING:
     from harness.plugins import Plugins
+    from harness.runs.config import RunConfig
 
 
 @click.group()
@@ -23,14 +24,25 @@ def show() -> None:
 
 @show.command()
 @click.argument("name")
+@click.option("--memory", is_flag=True, help="Estimate what each fine-tuning stage needs of a device's memory.")
+@click.option(
+    "--devices", type=click.IntRange(1, 4096), default=1, show_default=True, metavar="N",
+    help="With --memory: processes, a device each.",
+)  # fmt: skip
 @set_option
 @with_plugins
-def method(plugins: Plugins, name: str, overrides: tuple[str, ...]) -> None:
-    """The resolved recipe of a method: every setting, its value and its meaning."""
+def method(plugins: Plugins, name: str, memory: bool, devices: int, overrides: tuple[str, ...]) -> None:
+    """The resolved recipe of a method: every setting, its value and its meaning; or the memory that it asks for."""
+    from harness.errors import BenchError
     from harness.runs.config import resolve
 
     recipe = plugins.get("method", name)
     config = resolve(recipe, "-", 0, overrides, plugins)
+    if devices > 1 and not memory:
+        raise BenchError("--devices goes with --memory")
+    if memory:
+        click.echo(_memory(config, plugins, devices))
+        return
     click.echo(f"{config.method}: {config.summary}")
     if recipe.get("base"):
         click.echo(f"base: {recipe['base']}")
@@ -48,6 +60,31 @@ def method(plugins: Plugins, name: str, overrides: tuple[str, ...]) -> None:
             location = f":{component.location}" if component.location else ""
             _section(f"{label} ({component.kind} {component.name}{location})", label, component.settings, paper)
     _section("probe (valid metric of early stopping)", "probe", config.probe)
+
+
+def _memory(config: RunConfig, plugins: Plugins, devices: int) -> str:
+    """The table of :mod:`harness.language.memory`, and what it takes for granted."""
+    import dataclasses
+
+    from harness.cli.tables import table
+    from harness.language import memory
+    from harness.runs.machine import quieten
+
+    quieten()
+    made = config.backbone and plugins.get("backbone", config.backbone.name)(
+        config.backbone.settings, config.backbone.location
+    )
+    stages = memory.of_run(config, made, devices)
+    parts = [field.name for field in dataclasses.fields(memory.Stage) if field.name != "name"]
+    rows = [[stage.name, *(f"{getattr(stage, part) / 2**30:.2f}" for part in (*parts, "total"))] for stage in stages]
+    batches = ", ".join(f"{s.name}.batch={getattr(s.trainer.settings, 'batch', 0)}" for s in config.stages)
+    assert config.backbone is not None  # as of_run has made sure
+    name = config.backbone.name + (f":{config.backbone.location}" if config.backbone.location else "")
+    return (
+        f"{table(['stage', *parts, 'total'], rows)}\n\nGiB a device, of {devices}, estimated: {name}, {batches}; "
+        "rows as long as the settings allow; before "
+        "what the device itself and fragmentation take (count on a tenth more)."
+    )
 
 
 def _show_component(kind: str, plugins: Plugins, name: str) -> None:

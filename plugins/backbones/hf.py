@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from harness.errors import BenchError
+from harness.files import read_yaml
+from harness.recipes import shipped
 from harness.settings import setting
 
 ADAPTED = ("lora_rank is above 0", lambda s: s.lora_rank > 0)
@@ -53,6 +55,25 @@ class HfBackbone:
         s = self.settings
         options = {"dtype": getattr(torch, s.dtype), "attn_implementation": s.attention}
         return options | {"trust_remote_code": s.trust_remote_code}
+
+    def outline(self) -> Any:
+        """The model's configuration, without its weights: of a folder, of a well-known model, or from the hub.
+
+        Raises:
+            BenchError: it is none of these.
+        """
+        from transformers import AutoConfig
+
+        name = self.location.removesuffix("-Instruct")
+        known = {} if Path(self.location).exists() else read_yaml(shipped("shapes.yaml"))
+        if name in known:
+            shape = dict(known[name])
+            return AutoConfig.for_model(shape.pop("model_type"), **shape)
+        try:
+            return AutoConfig.from_pretrained(self.location, trust_remote_code=self.settings.trust_remote_code)
+        except (OSError, ValueError) as error:
+            line = " ".join(str(error).split())[:160]
+            raise BenchError(f"backbone hf:{self.location}: its configuration cannot be had ({line})") from None
 
     def restrict(self, model: Any, text_tokenizer: Any, tokens: list[str], seed: int) -> Any:
         """A model of which only what the settings say is trained: the rows of those tokens, LoRA adapters, or all."""

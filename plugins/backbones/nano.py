@@ -38,20 +38,30 @@ class NanoBackbone:
             raise BenchError(f"backbone.hidden = {settings.hidden} is no multiple of backbone.heads = {settings.heads}")
         self.settings = settings
 
+    def outline(self, vocabulary: int = 0, pad: int = 0, end: int = 1) -> Any:
+        """The model's configuration.
+
+        Args:
+            vocabulary: tokens; 0: the text's alone, before there are SIDs.
+        """
+        from transformers import Qwen2Config
+
+        s = self.settings
+        return Qwen2Config(
+            vocab_size=vocabulary or s.text_vocabulary, hidden_size=s.hidden, num_hidden_layers=s.layers,
+            num_attention_heads=s.heads, num_key_value_heads=s.heads, intermediate_size=s.intermediate,
+            max_position_embeddings=s.positions, attention_dropout=s.attention_dropout,
+            tie_word_embeddings=s.tie_embeddings, pad_token_id=pad, bos_token_id=None, eos_token_id=end,
+            use_cache=False,
+        )  # fmt: skip
+
     def build(self, sid_tokens: list[str], special_tokens: list[str], texts: list[str], seed: int) -> tuple[Any, Any]:
         """``(model, text tokenizer)``: special tokens, then SID tokens, then BPE text."""
         import torch
-        from transformers import Qwen2Config, Qwen2ForCausalLM
+        from transformers import Qwen2ForCausalLM
 
-        s = self.settings
-        text_tokenizer = _text_tokenizer(sid_tokens, special_tokens, texts, s.text_vocabulary)
-        config = Qwen2Config(
-            vocab_size=len(text_tokenizer), hidden_size=s.hidden, num_hidden_layers=s.layers,
-            num_attention_heads=s.heads, num_key_value_heads=s.heads, intermediate_size=s.intermediate,
-            max_position_embeddings=s.positions, attention_dropout=s.attention_dropout,
-            tie_word_embeddings=s.tie_embeddings, pad_token_id=text_tokenizer.pad_token_id,
-            bos_token_id=None, eos_token_id=text_tokenizer.eos_token_id, use_cache=False,
-        )  # fmt: skip
+        text_tokenizer = _text_tokenizer(sid_tokens, special_tokens, texts, self.settings.text_vocabulary)
+        config = self.outline(len(text_tokenizer), text_tokenizer.pad_token_id, text_tokenizer.eos_token_id)
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             model = Qwen2ForCausalLM(config)

@@ -27,8 +27,8 @@ def bench_rewards():
 
 @hookimpl
 def bench_methods():
-    """The nano default, and the settings of the published replication."""
+    """The nano default, and the settings of the published replication on three sizes of model, whole and by LoRA."""
     from harness.recipes import shipped
 
-    names = ("minionerec", "minionerec-sft", "minionerec-qwen2.5-1.5b")
-    return [shipped("methods", f"{name}.yaml") for name in names]
+    large = [f"minionerec-qwen2.5-{size}b{way}" for size in ("0.5", "1.5", "3") for way in ("", "-lora")]
+    return [shipped("methods", f"{name}.yaml") for name in ("minionerec", "minionerec-sft", *large)]
