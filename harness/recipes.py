@@ -32,7 +32,7 @@ def shipped(*parts: str) -> Path:
 def deepspeed(name: str) -> Path:
     """A DeepSpeed configuration: a shipped one by its name, or a file."""
     own = shipped("deepspeed", f"{name}.yaml")
-    return own if own.is_file() else Path(name)
+    return own if name == Path(name).name and own.is_file() else Path(name)
 
 
 def group_of(name: str) -> str:

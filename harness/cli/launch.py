@@ -31,7 +31,7 @@ def verdict(codes: dict[int, int]) -> tuple[str, int]:
     """What ended several processes.
 
     The launcher ends the others by ``SIGTERM`` when the first is gone, so that signal is the cause only where nothing
-    else is.
+    else is; and a backend may abort a process whose peer has left.
 
     Args:
         codes: the exit code of each process that failed, a signal below 0.
@@ -40,12 +40,16 @@ def verdict(codes: dict[int, int]) -> tuple[str, int]:
         What is still to be said, empty where a process has said it itself; and the exit code of the command.
     """
     ranks = sorted(codes)
-    killed = [rank for rank in ranks if codes[rank] < 0]
-    killed = [rank for rank in killed if codes[rank] != -signal.SIGTERM] or killed
     own = [codes[rank] for rank in ranks if codes[rank] > 0 and codes[rank] != LOST_CODE]
-    if killed and (not own or codes[killed[0]] != -signal.SIGTERM):
+    if 2 in own:  # a refusal, which is said; another one's end follows from it
+        return "", own[0]
+    killed = [rank for rank in ranks if codes[rank] < 0 and codes[rank] != -signal.SIGTERM]
+    if killed:
         return f"process {killed[0]} of the run was ended by signal {-codes[killed[0]]}", 1
-    return ("", own[0]) if own else ("the processes of the run lost each other", 1)
+    if own:
+        return "", own[0]
+    how = "were ended by signal 15" if -signal.SIGTERM in codes.values() else "lost each other"
+    return f"the processes of the run {how}", 1
 
 
 def launch(processes: int) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import math
 import sys
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from typing import Annotated, Any, Literal
 import torch
 from annotated_types import Ge, Gt, Le
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerState
+from transformers.utils import logging as transformers_logging
 
 from harness.components import Context
 from harness.errors import BenchError, NotFinite
@@ -62,16 +64,23 @@ class ProbeSelection:
     A loss or a gradient that is no number ends the stage.
     """
 
-    def __init__(self, *, context: Context, as_model: Callable[[Any], Any], **trainer: Any):
+    def __init__(self, *, context: Context, as_model: Callable[[Any], Any], precision: str, **trainer: Any):
         """Make the trainer.
 
         Args:
             as_model: policy → what the recipe's decoder takes.
+            precision: float32, or bfloat16 for autocast.
             trainer: the arguments of the trainer that this stands before.
         """
-        self.context, self.as_model = context, as_model
+        self.context, self.as_model, self.precision = context, as_model, precision
         super().__init__(**trainer)
         self.model_accepts_loss_kwargs = True  # our losses divide by the whole step's items themselves
+
+    def autocast(self) -> Any:
+        """The stage's precision, for what is called past the forward pass that accelerate wraps; of DeepSpeed too."""
+        trainer: Any = self
+        half = self.precision == "bfloat16"
+        return torch.autocast(trainer.accelerator.device.type, dtype=torch.bfloat16, enabled=half)
 
     def training_step(self, *arguments: Any, **named: Any) -> torch.Tensor:
         """A micro batch; its loss must be a number."""
@@ -102,7 +111,7 @@ class ProbeSelection:
     def create_optimizer(self, *arguments: Any, **named: Any) -> Any:
         """As the trainer's own; the decay of each group is kept for a start from a checkpoint."""
         made = super().create_optimizer(*arguments, **named)  # type: ignore[misc]
-        self._decays = [group["weight_decay"] for group in made.param_groups]
+        self._decays = [group["weight_decay"] for group in made.param_groups if group["params"]]
         return made
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
@@ -112,11 +121,11 @@ class ProbeSelection:
         scheduler = getattr(trainer.lr_scheduler, "scheduler", trainer.lr_scheduler)  # accelerate's stands around it
         if checkpoint and hasattr(scheduler, "lr_lambdas"):  # one on plateaus keeps what it saved
             rate = trainer.args.learning_rate
-            scheduler.base_lrs = [rate] * len(self._decays)
-            places = zip(trainer.optimizer.param_groups, self._decays, scheduler.lr_lambdas, strict=True)
-            for group, decay, share in places:
+            scheduler.base_lrs = [rate] * len(scheduler.base_lrs)
+            groups = [group for group in trainer.optimizer.param_groups if group["params"]]  # DeepSpeed has no others
+            for group, decay in zip(groups, self._decays, strict=True):
                 group["weight_decay"], group["initial_lr"] = decay, rate
-                group["lr"] = rate * share(scheduler.last_epoch)
+                group["lr"] = rate * scheduler.lr_lambdas[0](scheduler.last_epoch)  # all groups have one schedule
 
     def _load_best_model(self) -> None:
         """The best checkpoint's weights into the model, also where an engine trained it that is gone or never was."""
@@ -179,7 +188,7 @@ def check(context: Context, settings: FineTuningSettings) -> None:
         BenchError: its DeepSpeed configuration cannot be had.
     """
     if settings.deepspeed:
-        zero.configuration(settings.deepspeed, stage_of(context), settings.precision)
+        zero.configuration(settings.deepspeed, stage_of(context), context.device)
 
 
 def stage_of(context: Context) -> str:
@@ -187,12 +196,10 @@ def stage_of(context: Context) -> str:
     return context.directory.name.partition("-")[2]
 
 
-def facts(context: Context, settings: FineTuningSettings) -> dict[str, Any]:
+def facts(trainer: Trainer) -> dict[str, Any]:
     """What the record has of the engine: the content of the DeepSpeed configuration, as one line."""
-    if not settings.deepspeed:
-        return {}
-    found = zero.configuration(settings.deepspeed, stage_of(context), settings.precision)
-    return {"deepspeed": json.dumps(found, sort_keys=True)}
+    found = trainer.args.deepspeed
+    return {"deepspeed": json.dumps(found, sort_keys=True)} if found else {}
 
 
 def arguments(context: Context, settings: FineTuningSettings, **more: Any) -> dict[str, Any]:
@@ -201,10 +208,11 @@ def arguments(context: Context, settings: FineTuningSettings, **more: Any) -> di
     `settings` gives epochs, learning_rate, warmup, weight_decay, max_grad_norm, schedule,
     eval_every (share of the training), log_every (steps), precision and deepspeed.
     """
-    engine = {}
-    if settings.deepspeed:
-        found = zero.configuration(settings.deepspeed, stage_of(context), settings.precision)
-        engine = zero.arguments(found, context.device)
+    zero.cleared()
+    engine: dict[str, Any] = {"bf16": settings.precision == "bfloat16"}
+    if settings.deepspeed:  # whose weights stay as they are: the trainer's own autocast is the precision
+        found = zero.configuration(settings.deepspeed, stage_of(context), context.device)
+        engine = {"bf16": False} | zero.arguments(found, context.device)
     return {
         "output_dir": str(context.directory / CHECKPOINTS),
         "num_train_epochs": settings.epochs,
@@ -222,12 +230,10 @@ def arguments(context: Context, settings: FineTuningSettings, **more: Any) -> di
         "logging_steps": settings.log_every,
         "report_to": [],
         "disable_tqdm": True,
-        "log_level": "error",
-        "log_level_replica": "error",
+        "log_level_replica": logging.getLevelName(transformers_logging.get_verbosity()).lower(),
         "seed": context.seed,
         "data_seed": context.seed,
         "use_cpu": context.device == "cpu",
-        "bf16": settings.precision == "bfloat16",
         "remove_unused_columns": False,
         "dataloader_pin_memory": context.device != "cpu",
         "logging_nan_inf_filter": False,
@@ -287,7 +293,8 @@ def train(trainer: Trainer, context: Context) -> None:
             f"{world.size} processes were started and the trainer knows of {trainer.args.world_size}; unset the "
             "variables that a launcher left (RANK, WORLD_SIZE, LOCAL_RANK), or start all by torchrun"
         )
-    wrapped.opened(trainer.model)
+    if world.size > 1 or trainer.is_deepspeed_enabled:
+        wrapped.opened(trainer.model)
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(FrozenRows(trainer.model))
     trainer.add_callback(Sealing())
@@ -301,5 +308,8 @@ def train(trainer: Trainer, context: Context) -> None:
             trainer.state = state
             trainer._load_best_model()
             return
-    with contextlib.redirect_stdout(sys.stderr):  # where DeepSpeed prints
-        trainer.train(resume_from_checkpoint=checkpoint)
+    try:
+        with contextlib.redirect_stdout(sys.stderr):  # where DeepSpeed prints
+            trainer.train(resume_from_checkpoint=checkpoint)
+    finally:
+        zero.cleared()

@@ -32,7 +32,7 @@ class Stage:
     Attributes:
         weights: as they are stored, and the bfloat16 copies of them that autocast makes.
         gradients: of what is trained, and the buckets in which several processes exchange them.
-        optimiser: AdamW's two moments, and under DeepSpeed in bfloat16 its float32 weights.
+        optimiser: AdamW's two moments, and DeepSpeed's own copy of the weights.
         others: the reference of GRPO's KL term, and the running average of the weights.
         activations: kept for the backward pass, of the longest rows that the settings allow.
         logits: at the answers' tokens.
@@ -113,13 +113,9 @@ def estimate(name: str, settings: Any, model: Model, itemsize: int, devices: int
     half, engine = settings.precision == "bfloat16", settings.deepspeed
     known = {field.name for field in fields(settings)}
     shared = devices if engine else 1
-    if engine and half:
-        weights, gradients = 2.0 * model.parameters, 2.0 * model.trained
-        optimiser = 12.0 * model.trained / devices
-    else:
-        weights = itemsize * model.parameters + (2.0 * model.parameters if half and itemsize > 2 else 0.0)
-        gradients = float(itemsize * model.trained)
-        optimiser = 2.0 * itemsize * model.trained / shared
+    weights = itemsize * model.parameters + (2.0 * model.parameters if half and itemsize > 2 else 0.0)
+    gradients = float(itemsize * model.trained)
+    optimiser = (2.0 * itemsize + (4.0 if engine else 0.0)) * model.trained / shared
     if engine and engine != "zero1":
         gradients /= devices
     elif not engine and devices > 1:

@@ -176,6 +176,7 @@ class SftTrainer:
         trainer = _SftTrainer(
             context=context,
             as_model=lambda policy: self.generative(prompts, policy, text_tokenizer),
+            precision=settings.precision,
             loss=self.answer_loss(context, prompts, text_tokenizer),
             probed=larger,
             average=average,
@@ -214,7 +215,7 @@ class SftTrainer:
             "parameters": sum(p.numel() for p in model.parameters()),
             "trained": what,
             "train seconds": round(time.monotonic() - started, 1),
-            **finetuning.facts(context, settings),
+            **finetuning.facts(trainer),
         }
 
     def load(self, context: Context) -> Any:
@@ -359,7 +360,7 @@ class _SftTrainer(finetuning.ProbeSelection, Trainer):
 
         def work(inner: Any) -> torch.Tensor:
             lm = SplitModel(inner)
-            with self.accelerator.autocast():  # body and head are called past the forward pass that accelerate wraps
+            with self.autocast():  # body and head are called past the forward pass that accelerate wraps
                 return self.loss(lm, lm.states(ids), ids, labels, inner.training)
 
         return wrapped.within(model, work)

@@ -1,4 +1,4 @@
-"""What a trainer needs where several processes train one model; in one process each of these changes nothing."""
+"""What a trainer needs where an engine stands around the model: several processes (DDP), or DeepSpeed."""
 
 from __future__ import annotations
 
@@ -6,20 +6,16 @@ import functools
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from harness.world import world
-
 T = TypeVar("T")
 OPENED = "_takes_work"
 
 
 def opened(model: Any) -> None:
-    """Where there are several processes, the model's forward pass takes ``work=f`` too and gives ``f(model)``.
+    """The model's forward pass takes ``work=f`` too, and then gives ``f(model)``.
 
     What wraps it (DDP, DeepSpeed) must see the forward pass, or gradients are not shared; our losses take the model
     apart and compute body and head by themselves. So they are handed through the wrapper, and run within.
     """
-    if world.size == 1:
-        return
     own = model.forward
 
     @functools.wraps(own)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from harness import recipes
-from harness.errors import BenchError
+from harness.errors import BenchError, unknown
 from harness.files import read_json, read_yaml
 from harness.world import world
 
@@ -28,17 +28,28 @@ NOT_TAKEN = {
     "fp16": "training is in float32 or bfloat16, by the stage's precision",
     "bf16": "the precision is the stage's own",
     "amp": "the precision is the stage's own",
+    "torch_autocast": "the precision is the stage's own",
     "tensor_parallel": "a model is whole in each process",
+    "elasticity": "the batch is the stage's own",
 }
+ALONE = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1"}
+"""How one process names itself."""
+KNOWN = (
+    "zero_optimization", "zero_allow_untested_optimizer", "zero_force_ds_cpu_optimizer", "communication_data_type",
+    "seq_parallel_communication_data_type", "prescale_gradients", "gradient_predivide_factor", "sparse_gradients",
+    "data_types", "aio", "activation_checkpointing", "checkpoint", "steps_per_print", "wall_clock_breakdown",
+    "memory_breakdown", "dump_state", "flops_profiler", "comms_logger",
+)  # fmt: skip
+"""What else a configuration may say; DeepSpeed itself passes over a key that it does not know."""
 
 
-def configuration(asked: str, stage: str, precision: str) -> dict[str, Any]:
+def configuration(asked: str, stage: str, device: str) -> dict[str, Any]:
     """The DeepSpeed configuration that a stage trains under.
 
     Args:
         asked: ``zero1``, ``zero2``, or the path of a JSON or YAML file.
         stage: the stage's name, for errors.
-        precision: the stage's.
+        device: what it trains on.
 
     Raises:
         BenchError: DeepSpeed is not installed, the file is none, or it says what the stage says or cannot do.
@@ -46,6 +57,8 @@ def configuration(asked: str, stage: str, precision: str) -> dict[str, Any]:
     where = f"{stage}.deepspeed = {asked}"
     if importlib.util.find_spec("deepspeed") is None:
         raise BenchError(f"{where} needs DeepSpeed; pip install 'genrec-bench[deepspeed]'")
+    if device == "cpu":
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")  # read when it is imported
     if asked == "zero3":
         raise BenchError(f"{where}: {_no_zero3()}")
     path = recipes.deepspeed(asked)
@@ -58,6 +71,9 @@ def configuration(asked: str, stage: str, precision: str) -> dict[str, Any]:
     for key, setting in OURS.items():
         if found.get(key, "auto") != "auto":
             raise BenchError(f"{path} has {key} = {found[key]!r}; delete it there, and set {stage}.{setting}")
+    for key in found:
+        if key not in (*KNOWN, *NOT_TAKEN, *OURS):
+            raise unknown("key", key, KNOWN, f"in {path}")
     zero = found.get("zero_optimization")
     zero = zero if isinstance(zero, dict) else {}
     level = zero.get("stage")
@@ -67,7 +83,7 @@ def configuration(asked: str, stage: str, precision: str) -> dict[str, Any]:
         raise BenchError(f"{path} has zero_optimization.stage = {level!r}; set it to 0, 1 or 2")
     _checked(zero, path)
     kept = {key: value for key, value in found.items() if key not in NOT_TAKEN}
-    return kept | dict.fromkeys(OURS, "auto") | {"bf16": {"enabled": precision == "bfloat16"}}
+    return kept | dict.fromkeys(OURS, "auto")
 
 
 def _checked(zero: dict[str, Any], path: Path) -> None:
@@ -103,20 +119,20 @@ def arguments(found: dict[str, Any], device: str) -> dict[str, Any]:
     _named()
     if device != "cpu":
         return {"deepspeed": found}
+    import deepspeed.ops
     from accelerate import PartialState
     from accelerate.state import AcceleratorState
-
-    os.environ.setdefault("DS_ACCELERATOR", "cpu")
-    import deepspeed.ops
 
     # an all-reduce through shared memory that it compiles at its start, for half a minute; gloo does without
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     AcceleratorState._reset_state(reset_partial_state=True)
-    os.environ["ACCELERATE_USE_DEEPSPEED"] = "true"
+    own = {"ACCELERATE_USE_DEEPSPEED": "true", "ACCELERATE_TORCH_DEVICE": "cpu"}
+    os.environ.update(own)
     try:
         PartialState(backend="gloo")
     finally:
-        del os.environ["ACCELERATE_USE_DEEPSPEED"]
+        for name in own:
+            del os.environ[name]
     return {"deepspeed": found, "accelerator_config": {"use_configured_state": True}}
 
 
@@ -126,7 +142,12 @@ def _named() -> None:
         return
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    os.environ.update(
-        RANK="0", LOCAL_RANK="0", WORLD_SIZE="1", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port)
-    )  # fmt: skip
+        os.environ.update(ALONE | {"MASTER_PORT": str(free.getsockname()[1])})
+
+
+def cleared() -> None:
+    """Nothing in the environment makes a stage after it one of DeepSpeed, too: accelerate leaves its flag there."""
+    os.environ.pop("ACCELERATE_USE_DEEPSPEED", None)
+    if world.size == 1 and all(os.environ.get(name) == value for name, value in ALONE.items()):
+        for name in (*ALONE, "MASTER_PORT"):
+            os.environ.pop(name, None)

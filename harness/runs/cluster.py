@@ -18,6 +18,7 @@ import socket
 import sys
 import tarfile
 import time
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,12 +27,10 @@ from typing import Any
 from harness import files
 from harness.errors import BenchError
 from harness.runs import provenance
-from harness.runs.elsewhere import STOPPING, Board, Ended, Lost, Work, packed, run_here, unpacked
+from harness.runs.elsewhere import STOPPING, TRIES, Board, Ended, Lost, Work, clear_here, packed, run_here, unpacked
 from harness.runs.pool import GOES_ON, Done, Job, Queue, Watch
 from harness.version import __version__
 
-RETRIES = 3
-"""How often a run is begun anew where its process or its machine is lost."""
 AWAY = 20.0
 """Seconds that the cluster may be silent before it is taken for gone; Ray itself ends this process after a minute."""
 
@@ -91,7 +90,7 @@ class Cluster:
         """
         if importlib.util.find_spec("ray") is None:
             raise BenchError("--cluster needs Ray; pip install 'genrec-bench[cluster]'")
-        self.address, self.needs, self.root, self.own_folders = address, needs, root.resolve(), own_folders
+        self.address, self.needs, self.root, self.own_folders = address, needs, Path(os.path.abspath(root)), own_folders
         if address != "auto":
             _must_answer(address)
         os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
@@ -125,7 +124,7 @@ class Cluster:
             ray.shutdown()
             raise BenchError(
                 f"--needs cpus={self.needs.cpus:g},gpus={self.needs.gpus:g}: no machine of the cluster has that (at "
-                f"most {most['CPU']:g} CPUs, {most['GPU']:g} GPUs); ask for less"
+                f"most {most['CPU']:g} CPUs, {most['GPU']:g} GPUs); ask for less, or start one first"
             )
         return room
 
@@ -140,78 +139,108 @@ class Cluster:
 
         token = self.root / f".cluster-{secrets.token_hex(8)}"
         files.write_text(token, token.name)
-        version = (__version__, provenance.revision())
+        work = {job.key: self._work(job, "" if self.own_folders else token.name) for job in jobs}
         remote: Any = ray.remote  # its types know lists of exceptions not
-        board = remote(num_cpus=0, max_restarts=RETRIES)(Board).remote()
-        again = {"max_retries": RETRIES, "retry_exceptions": [Lost]}
+        board = remote(num_cpus=0, max_restarts=TRIES - 1)(Board).remote()
+        again = {"max_retries": TRIES - 1, "retry_exceptions": [Lost]}
         task = remote(num_cpus=self.needs.cpus, num_gpus=self.needs.gpus, **again)(run_here)
-        queue, refs = Queue(list(jobs)), dict[Any, Job]()
-        heard = watched = time.monotonic()
+        queue, refs, sent, used = Queue(list(jobs)), dict[Any, Job](), dict[str, Any](), set[str]()
+        away = watched = 0.0
+
+        def start(job: Job, lacking: Sequence[str] = ()) -> None:
+            try:
+                for name in lacking:
+                    if name not in sent:
+                        sent[name] = ray.put(packed(self.root / name))
+            except (OSError, ray.exceptions.RayError) as error:
+                return queue.over(job, f"the run that it goes on from cannot be sent ({error})", ended)
+            sources = {name: sent[name] for name in lacking}
+            refs[task.options(name=f"bench {job.log.stem}").remote(work[job.key], sources, board)] = job
+
         try:
             while queue.waiting or refs:
                 for job in queue.ready(len(jobs), ended):
-                    sources = [ray.put(packed(folder, self.root)) for folder in job.reads]
-                    work = self._work(job, "" if self.own_folders else token.name, version)
-                    refs[task.options(name=f"bench {job.log.stem}").remote(work, sources, board)] = job
+                    start(job)
                 for ref in ray.wait(list(refs), timeout=0.5)[0] if refs else []:
                     job = refs.pop(ref)
-                    queue.over(job, self._brought(job, ref), ended)
+                    found = self._found(ref)
+                    if found.lacks and not found.problem:
+                        start(job, found.lacks)
+                        continue
+                    used |= {found.node} - {""}
+                    queue.over(job, self._brought(job, found), ended)
                 if not self._head or _listens(self._head):
-                    heard = time.monotonic()
-                elif time.monotonic() - heard > AWAY:
+                    away = 0.0
+                elif time.monotonic() - (away := away or time.monotonic()) > AWAY:
                     raise self._gone()
                 if time.monotonic() - watched >= 1:
                     _look(board, refs.values())
                     running = [job for job in refs.values() if job.started]
                     watch(running, [*queue.waiting, *(job for job in refs.values() if not job.started)])
                     watched = time.monotonic()
+            _clear(used, str(self.root), sorted({name for one in work.values() for name in (one.folder, *one.reads)}))
+        except BrokenPipeError:  # of this process's own output
+            raise
         except (ConnectionError, RaySystemError):
             raise self._gone() from None
         finally:
             token.unlink(missing_ok=True)
             self._part(list(refs))
 
-    def _work(self, job: Job, token: str, version: tuple[str, str]) -> Work:
+    def _work(self, job: Job, token: str) -> Work:
         """A job as it travels: what it names of this machine is named by its whole path."""
         assert job.folder is not None
         words = [str(word) for word in job.command[1:]]
         for number, (name, value) in enumerate(itertools.pairwise(words), start=1):
             if name in ("--runs", "--from-run", "--plugin", "--data-dir"):
-                words[number] = str(Path(value).resolve())
+                words[number] = os.path.abspath(value)
             elif name == "--threads" and value == "0":
                 words[number] = str(max(1, int(self.needs.cpus)))
-        kept = {name: value for name, value in os.environ.items() if name.startswith("BENCH_")}
-        folder, log = (path.resolve().relative_to(self.root) for path in (job.folder, job.log))
+
+        def below(path: Path) -> str:
+            return os.path.relpath(os.path.abspath(path), self.root)
+
         return Work(
-            job.key, tuple(words), str(self.root), str(folder), str(log), token, os.getcwd(), version, kept
+            job.key, tuple(words), str(self.root), below(job.folder), below(job.log),
+            tuple(below(folder) for folder in job.reads), token, os.getcwd(), self.needs.gpus > 0,
+            (__version__, provenance.revision()),
+            {name: value for name, value in os.environ.items() if name.startswith("BENCH_")},
         )  # fmt: skip
 
-    def _brought(self, job: Job, ref: Any) -> str:
-        """Put what a run made into the runs folder; returns its problem."""
+    def _found(self, ref: Any) -> Ended:
+        """How a task ended; what became of its machine is a problem too.
+
+        Raises:
+            BenchError: the cluster has gone away.
+        """
         import ray
 
         try:
             found: Ended = ray.get(ref)
+            return found
         except ray.exceptions.RayTaskError as error:
             cause = getattr(error, "cause", None) or error
             if isinstance(cause, Lost):
-                return f"lost {RETRIES + 1} times, last: {cause}"
-            return f"a machine of the cluster cannot run it ({' '.join(str(cause).split())[-200:]})"
+                return Ended(f"lost {TRIES} times, last: {cause}")
+            return Ended(f"a machine of the cluster cannot run it ({' '.join(str(cause).split())[-200:]})")
         except ray.exceptions.LocalRayletDiedError:
             raise self._gone() from None
         except ray.exceptions.RayError as error:
             if self._head and not _listens(self._head):
                 raise self._gone() from None
-            return f"lost {RETRIES + 1} times, last: {type(error).__name__} of Ray"
-        job.seconds = found.seconds
+            return Ended(f"lost {TRIES} times, last: {type(error).__name__} of Ray")
+
+    def _brought(self, job: Job, found: Ended) -> str:
+        """Put what a run made into the runs folder; returns its problem."""
+        job.seconds = found.seconds or job.seconds
         if found.log:
             files.make_folder(job.log.parent)
             job.log.write_bytes(found.log)
         if found.archive and job.folder is not None:
             try:
-                unpacked(found.archive, self.root, job.folder.resolve())
-            except (tarfile.TarError, OSError) as error:
-                return f"what it made cannot be put into {self.root} ({error})"
+                unpacked(found.archive, job.folder)
+            except (tarfile.TarError, zlib.error, EOFError, OSError, BenchError) as error:
+                return f"what it made on another machine cannot be put into {job.folder} ({error})"
         return found.problem
 
     def _part(self, refs: list[Any]) -> None:
@@ -242,6 +271,22 @@ def _look(board: Any, jobs: Iterable[Job]) -> None:
             if job.key in said:
                 job.seconds, job.note = said[job.key]
                 job.started = job.started or time.monotonic()
+
+
+def _clear(nodes: Iterable[str], root: str, folders: list[str]) -> None:
+    """Remove what is brought from the machines where it was made; one that is gone has nothing to remove."""
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    remote: Any = ray.remote
+    with contextlib.suppress(ray.exceptions.RayError):
+        tasks = [
+            remote(num_cpus=0, scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False))(clear_here)
+            for node in nodes
+        ]
+        refs = [task.remote(root, folders) for task in tasks]
+        if refs:
+            ray.wait(refs, num_returns=len(refs), timeout=STOPPING)
 
 
 @contextlib.contextmanager

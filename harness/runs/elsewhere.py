@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import functools
 import hashlib
 import io
+import math
 import os
 import shutil
 import signal
@@ -13,21 +16,27 @@ import subprocess
 import sys
 import tarfile
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from harness import files
+from harness.errors import BenchError
 from harness.runs import provenance
-from harness.runs.pool import GOES_ON, problem_of
+from harness.runs.locks import held
+from harness.runs.pool import problem_of
+from harness.runs.run_directory import LOCK, METRICS, RunDirectory
 from harness.runs.steps import step_of
 from harness.version import __version__
 
-NOT_BROUGHT = {"checkpoints", ".lock"}
+NOT_BROUGHT = {"checkpoints", LOCK}
 STOPPING = 20.0
 """Seconds that a run has to end in order when it is called off."""
 LONGEST_LOG = 2**20
+TRIES = 4
+"""How often a run is begun in all, where its process or its machine is lost."""
+_SYSTEM = ctypes.CDLL(None) if sys.platform.startswith("linux") else None
+"""Loaded before there are threads: a process that has just been made may load nothing."""
 
 
 @dataclass(frozen=True)
@@ -40,8 +49,10 @@ class Work:
         root: the runs folder, as the suite's machine calls it.
         folder: its run directory below `root`.
         log: its log below `root`.
+        reads: run directories below `root` that it goes on from.
         token: a file below `root` that holds its own name: who reads that sees the same folder; "": each its own.
         here: where the suite was started, for paths in settings.
+        gpus: whether it is given one.
         version: of the harness, and its revision.
         environment: variables of this project.
     """
@@ -51,31 +62,49 @@ class Work:
     root: str
     folder: str
     log: str
+    reads: tuple[str, ...]
     token: str
     here: str
+    gpus: bool
     version: tuple[str, str]
     environment: dict[str, str]
 
 
 @dataclass
 class Ended:
-    """How it went: its problem or "", and from a folder of its own what it made, as an archive, and its log."""
+    """How it went.
 
-    problem: str
+    Attributes:
+        problem: "" where it succeeded.
+        lacks: runs that it goes on from and that are not here: they are to be sent.
+        archive: what it made in a folder of its own machine.
+        log: that folder's log.
+        node: that machine, by Ray's name; "" where the folder is the suite's own.
+    """
+
+    problem: str = ""
     seconds: float = 0.0
+    lacks: tuple[str, ...] = ()
     archive: bytes = b""
     log: bytes = b""
+    node: str = ""
 
 
 class Lost(Exception):
-    """A run ended without a word of its own, or says that it goes on where it was: it is begun anew."""
+    """A run ended without a word of its own: it is begun anew."""
 
 
+@dataclass
 class Board:
-    """Where runs elsewhere say how far they are."""
+    """Where runs elsewhere say how far they are, and how often each was begun."""
 
-    def __init__(self) -> None:
-        self.said: dict[Any, tuple[float, str]] = {}
+    said: dict[Any, tuple[float, str]] = field(default_factory=dict)
+    begun: dict[Any, int] = field(default_factory=dict)
+
+    def begin(self, key: Any) -> int:
+        """How often the run of a job was begun, this time counted."""
+        self.begun[key] = self.begun.get(key, 0) + 1
+        return self.begun[key]
 
     def note(self, key: Any, seconds: float, text: str) -> None:
         """Of a run, by its job's key."""
@@ -86,11 +115,11 @@ class Board:
         return self.said
 
 
-def run_here(work: Work, sources: list[Any], board: Any) -> Ended:
+def run_here(work: Work, sources: dict[str, Any], board: Any) -> Ended:
     """The task: one run, in a process of its own that ends with this one.
 
     Args:
-        sources: references to the archives of runs that it reads.
+        sources: references to the archives of runs that it goes on from, as far as they were asked for.
 
     Raises:
         Lost: it ended without a word of its own.
@@ -105,26 +134,41 @@ def run_here(work: Work, sources: list[Any], board: Any) -> Ended:
         )
     token = Path(work.root, work.token)
     shared = bool(work.token) and token.is_file() and token.read_text(encoding="utf-8") == work.token
-    root = Path(work.root) if shared else _own_root(work.root, ray.get_runtime_context().get_node_id())
-    for source in [] if shared else ray.get(sources):
-        unpacked(source, root, root)
-    words = [_moved(word, work.root, str(root)) for word in work.words]
+    root = Path(work.root) if shared else own_root(work.root)
+    lacks = [] if shared else [name for name in work.reads if not (root / name / METRICS).is_file()]
+    if any(name not in sources for name in lacks):
+        return Ended(lacks=tuple(lacks))
+    for name in lacks:
+        with held(root / ".sources.lock", str(root), math.inf):
+            if not (root / name / METRICS).is_file():
+                unpacked(ray.get(sources[name]), root / name)
+    if ray.get(board.begin.remote(work.key)) > TRIES:
+        raise Lost(f"it takes its machine with it, as one does that needs more memory than there is; see {work.log}")
+    ended = _run(work, root, board)
+    if not shared:
+        ended.node = ray.get_runtime_context().get_node_id()
+    return ended
+
+
+def _run(work: Work, root: Path, board: Any) -> Ended:
     log, folder = root / work.log, root / work.folder
     files.make_folder(log.parent)
+    words = [_moved(word, work.root, str(root)) for word in work.words]
+    variables = os.environ | work.environment | ({} if work.gpus else {"CUDA_VISIBLE_DEVICES": ""})
     started = time.monotonic()
     with open(log, "wb") as file:
         process = subprocess.Popen(
-            [sys.executable, *words], stdout=file, stderr=subprocess.STDOUT, env=os.environ | work.environment,
-            preexec_fn=_ends_with_its_worker, cwd=work.here if Path(work.here).is_dir() else root,
+            [sys.executable, *words], stdout=file, stderr=subprocess.STDOUT, env=variables,
+            preexec_fn=functools.partial(_ends_with, os.getpid()),
+            cwd=work.here if Path(work.here).is_dir() else root,
         )  # fmt: skip
     try:
         said = 0.0
         while process.poll() is None:
             if time.monotonic() - said >= 1:
                 said = time.monotonic()
-                board.note.remote(
-                    work.key, said - started, f"{step_of(folder) or 'starting'} on {socket.gethostname()}"
-                )
+                how_far = f"{step_of(folder) or 'starting'} on {socket.gethostname()}"
+                board.note.remote(work.key, said - started, how_far)
             time.sleep(0.1)
     except BaseException:  # it is called off
         process.terminate()
@@ -133,23 +177,31 @@ def run_here(work: Work, sources: list[Any], board: Any) -> Ended:
         process.kill()
         raise
     problem, by_itself = problem_of(process.returncode, log)
-    if not by_itself or GOES_ON in problem:
+    if not by_itself:
         raise Lost(f"{problem} on {socket.gethostname()}")
+    if not problem and not (folder / METRICS).is_file():
+        problem = f"{socket.gethostname()} made it in another folder than {work.folder}: its data or files are others"
     ended = Ended(problem, time.monotonic() - started)
-    if not shared:
+    if root != Path(work.root):
         ended.log = log.read_bytes()[-LONGEST_LOG:]
-        if not problem:
-            ended.archive = packed(folder, root)
-            shutil.rmtree(folder, ignore_errors=True)
+        ended.archive = b"" if problem else packed(folder)
     return ended
 
 
-def _own_root(root: str, machine: str) -> Path:
+def clear_here(root: str, folders: list[str]) -> None:
+    """The task: remove runs from this machine that are where the suite is; not one that a process is at work on."""
+    own = own_root(root)
+    for name in folders:
+        with contextlib.suppress(BenchError, OSError), RunDirectory(own / name).lock():
+            shutil.rmtree(own / name)
+
+
+def own_root(root: str) -> Path:
     """The runs folder of a machine that does not see that of the suite: the same one for each try."""
     base = Path(os.environ.get("BENCH_CLUSTER_FOLDER") or Path.home() / ".cache" / "genrec-bench" / "cluster")
-    own = base / hashlib.sha256(f"{root}\0{machine}".encode()).hexdigest()[:16] / "runs"
+    own = base / hashlib.sha256(root.encode()).hexdigest()[:16] / "runs"
     files.make_folder(own)
-    return own.resolve()
+    return own
 
 
 def _moved(word: str, before: str, root: str) -> str:
@@ -157,34 +209,35 @@ def _moved(word: str, before: str, root: str) -> str:
     return root + word[len(before) :] if word == before or word.startswith(before + os.sep) else word
 
 
-def packed(folder: Path, root: Path) -> bytes:
-    """A run directory as an archive, without what only its machine needs."""
+def packed(folder: Path) -> bytes:
+    """A run directory as an archive, without what only its machine needs; links are what they point to."""
     out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode="w:gz", compresslevel=1) as archive:
-        for path in _parts(folder):
-            archive.add(path, path.resolve().relative_to(root.resolve()))
+    with tarfile.open(fileobj=out, mode="w:gz", compresslevel=1, dereference=True) as archive:
+        for path in sorted(folder.rglob("*")):
+            name = path.relative_to(folder)
+            if path.is_file() and not NOT_BROUGHT & set(name.parts):
+                archive.add(path, name)
     return out.getvalue()
 
 
-def _parts(folder: Path) -> Iterator[Path]:
-    for path in sorted(folder.rglob("*")):
-        if path.is_file() and not path.is_symlink() and not NOT_BROUGHT & set(path.relative_to(folder).parts):
-            yield path
+def unpacked(archive: bytes, folder: Path) -> None:
+    """Put an archive in place of a run directory, whole or not at all.
 
-
-def unpacked(archive: bytes, root: Path, folder: Path) -> None:
-    """Put an archive's files below `root`, all of them into `folder`."""
-    files.make_folder(root)
+    Raises:
+        tarfile.TarError: it holds something else than files of that directory.
+        BenchError: a process is at work on the directory.
+    """
     with tarfile.open(fileobj=io.BytesIO(archive)) as found:
         for member in found.getmembers():
-            if not (member.isfile() and (root / member.name).resolve().is_relative_to(folder)):
+            if not (member.isfile() and (folder / member.name).resolve().is_relative_to(folder.resolve())):
                 raise tarfile.TarError(f"{member.name[:80]} does not belong there")
-        found.extractall(root, filter="data")
+        with RunDirectory(folder).lock(), files.replace_folder(folder) as made:
+            found.extractall(made, filter="data")
 
 
-def _ends_with_its_worker() -> None:
+def _ends_with(worker: int) -> None:
     """The system ends a run whose Ray worker is gone: it is begun anew elsewhere, and two would be at it."""
-    if sys.platform.startswith("linux"):
-        import ctypes
-
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+    if _SYSTEM is not None:
+        _SYSTEM.prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+        if os.getppid() != worker:  # it went in between
+            os._exit(1)

@@ -103,10 +103,11 @@ def problem_of(code: int, log: Path) -> tuple[str, bool]:
     """What an ended process failed at, "" where it succeeded; and whether it has said so itself, in its log."""
     if code == 0:
         return "", True
+    if code < 0:
+        return f"killed by signal {-code}; see {log}", False
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
     errors = [line.removeprefix("Error: ") for line in lines if line.startswith("Error: ")]
-    how = f"killed by signal {-code}" if code < 0 else f"exit {code}"
-    return (errors[-1], True) if errors else (f"{how}; see {log}", False)
+    return (errors[-1], True) if errors else (f"exit {code}; see {log}", False)
 
 
 @dataclass

@@ -87,6 +87,7 @@ def run(
     NAME is a suite of bench suite list, or a file of that form.
     """
     from harness import files
+    from harness.errors import BenchError
     from harness.progress import Progress
     from harness.runs import suite as suites
     from harness.world import world
@@ -94,7 +95,9 @@ def run(
     from .states import States
 
     world.only_one("bench suite run")
-    where = _asked_pool(workers, cluster, needs, own_folders)
+    where = _asked_pool(workers, cluster, needs, own_folders, device)
+    if cluster and print_jobs:
+        raise BenchError("--print-jobs prints lines for another scheduler, and --cluster runs on Ray; give one of them")
     chosen = suites.on_category(suites.select(suites.read(name), only, seeds), category)
     planned = suites.plan(chosen, category, data_dir, Path(runs), plugins)
     if dry_run:
@@ -127,7 +130,9 @@ def run(
         sys.exit(1)
 
 
-def _asked_pool(workers: int, cluster: str | None, needs: str | None, own_folders: bool) -> Callable[[Path], Pool]:
+def _asked_pool(
+    workers: int, cluster: str | None, needs: str | None, own_folders: bool, device: str
+) -> Callable[[Path], Pool]:
     """The pool that the options ask for, to be made when all else is known to be right; takes the runs folder."""
     from harness.errors import BenchError
     from harness.runs.pool import Here
@@ -141,6 +146,10 @@ def _asked_pool(workers: int, cluster: str | None, needs: str | None, own_folder
     from harness.runs.cluster import Cluster, Needs
 
     asked = Needs.of(needs or "")
+    if device.startswith("cuda") and not asked.gpus:
+        raise BenchError(f"--device {device}: give each run a GPU, --needs cpus={asked.cpus:g},gpus=1")
+    if device == "cpu" and asked.gpus:
+        raise BenchError("--device cpu: the GPUs of --needs would stand idle; leave out gpus")
     return lambda runs: Cluster(cluster, asked, runs, own_folders)
 
 

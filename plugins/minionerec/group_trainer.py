@@ -186,7 +186,7 @@ class SharedPromptGRPOTrainer(finetuning.ProbeSelection, GRPOTrainer):
             return sample(model, ids[start:stop], mask[start:stop], trie, group, own, self.temperature, distinct)
 
         size = max(1, plan.rollout_tokens // (ids.shape[1] + group * (trie.depth - 1)))
-        with self.accelerator.autocast():
+        with self.autocast():
             parts = [roll(i, i + size) for i in range(0, len(samples), size)]
         model.train(was_training)
         return torch.cat([p.leaves for p in parts]), torch.cat([p.tokens for p in parts])
@@ -251,9 +251,8 @@ class SharedPromptGRPOTrainer(finetuning.ProbeSelection, GRPOTrainer):
         attention = torch.cat([output["prompt_mask"], output["completion_mask"]], 1)
         length = output["completion_ids"].shape[1]
         micro = len(rows) // self.args.steps_per_generation
-        model, without = self.ref_model, contextlib.nullcontext()
-        if model is None:  # adapters: the reference is the model without them
-            model = self.accelerator.unwrap_model(self.model)
+        model, without = self.accelerator.unwrap_model(self.ref_model or self.model), contextlib.nullcontext()
+        if self.ref_model is None:  # adapters: the reference is the model without them
             without = model.disable_adapter()
         with without:
             parts = [
@@ -273,7 +272,7 @@ class SharedPromptGRPOTrainer(finetuning.ProbeSelection, GRPOTrainer):
         left = int((~mask.any(0)).sum())  # columns that are padding in this micro batch
 
         def work(inner: Any) -> tuple[torch.Tensor, torch.Tensor]:
-            with self.accelerator.autocast():
+            with self.autocast():
                 return completion_log_probs(
                     inner, input_ids[::group, left:prompt], mask[:, left:],
                     input_ids[:, prompt:].view(-1, group, logits_to_keep), self.temperature,

@@ -164,6 +164,7 @@ class GrpoTrainer:
         trainer = SharedPromptGRPOTrainer(
             context=context,
             as_model=lambda policy: prompts.generative(policy, text_tokenizer, settings.cutoff),
+            precision=settings.precision,
             trie=trie_of(generative, context.device),
             semantic_ids=prompts.semantic_ids,
             rewards=rewards,
@@ -181,8 +182,8 @@ class GrpoTrainer:
         finetuning.train(trainer, context)
         facts = checkpoints.keep_best(trainer, text_tokenizer, context, start, settings.select)
         seconds = round(time.monotonic() - started, 1)
-        more = finetuning.facts(context, settings)
-        return facts | {"prompts": len(examples), "trained": what, "train seconds": seconds} | more
+        facts |= {"prompts": len(examples), "trained": what, "train seconds": seconds}
+        return facts | finetuning.facts(trainer)
 
     def _plan(self) -> Plan:
         """How groups are made and used."""

@@ -124,6 +124,7 @@ class SdpoTrainer:
         trainer = _SdpoTrainer(
             context=context,
             as_model=lambda policy: self._generative(context, policy, text_tokenizer),
+            precision=settings.precision,
             beta=settings.beta,
             answers=answers,
             model=model,
@@ -142,8 +143,7 @@ class SdpoTrainer:
         finetuning.train(trainer, context)
         facts = checkpoints.keep_best(trainer, text_tokenizer, context, start, settings.select)
         seconds = round(time.monotonic() - started, 1)
-        more = finetuning.facts(context, settings)
-        return facts | {"rows": len(rows), "trained": what, "train seconds": seconds} | more
+        return facts | {"rows": len(rows), "trained": what, "train seconds": seconds} | finetuning.facts(trainer)
 
     def load(self, context: Context) -> Any:
         """The trained model."""
@@ -290,7 +290,7 @@ class _SdpoTrainer(finetuning.ProbeSelection, Trainer):
         """Mean over the step's samples; what the policy has learned to prefer is logged beside it."""
 
         def work(inner: Any) -> torch.Tensor:
-            with self.accelerator.autocast():  # body and head are called past the forward pass that accelerate wraps
+            with self.autocast():  # body and head are called past the forward pass that accelerate wraps
                 return answer_log_probs(inner, inputs["input_ids"], inputs["mask"], inputs["answers"], self.known)
 
         log_probs = wrapped.within(model, work)

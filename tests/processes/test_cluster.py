@@ -20,6 +20,7 @@ ray = pytest.importorskip("ray")
 
 from harness.runs.cluster import Needs  # noqa: E402
 from harness.runs.elsewhere import Work, packed, run_here, unpacked  # noqa: E402
+from harness.runs.run_directory import RunDirectory  # noqa: E402
 
 CATEGORY = ["dataset.items=60", "dataset.users=120"]
 SFT = [*CATEGORY, "backbone.hidden=32", "backbone.layers=2", "backbone.heads=2", "backbone.intermediate=64",
@@ -112,8 +113,7 @@ def test_what_was_made_elsewhere_is_brought_back_and_a_lost_worker_begun_anew(ma
     assert not list(suite.runs.rglob("checkpoint-*")) and not list(suite.runs.glob(".cluster-*"))
     logs = [path.name for path in (suite.runs / "Synthetic/suites/small").glob("*.log")]
     assert sorted(logs) == [f"{row}-seed1.log" for row in ("bad", "beams", "popularity", "sft")]
-    left = {path.parent.name for path in machines.own.glob("*/runs/Synthetic/*/*/manifest.json")}
-    assert not left & {path.parent.name for path in suite.runs.glob("*/*/*/metrics.json")}
+    assert not list(machines.own.glob("*/runs/Synthetic/*/*/manifest.json"))  # what is here is no longer there
 
 
 def test_a_run_goes_on_elsewhere_where_its_machine_is_lost(machines, straight, tmp_path):
@@ -168,31 +168,37 @@ def test_needs_are_read():
     assert Needs.of("") == Needs(1, 0) and Needs.of("cpus=0.5") == Needs(0.5, 0)
 
 
-@pytest.mark.parametrize("name", ["../out", "/tmp/out", "Synthetic/other/seed1-00000000/manifest.json"])
+@pytest.mark.parametrize("name", ["../out", "/tmp/out", "stages/../../other/manifest.json"])
 def test_an_archive_writes_into_its_own_run_alone(tmp_path, name):
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w:gz") as archive:
         archive.addfile(tarfile.TarInfo(name), io.BytesIO())
     with pytest.raises(tarfile.TarError, match="does not belong there"):
-        unpacked(out.getvalue(), tmp_path, tmp_path / "Synthetic/own/seed1-00000000")
-    assert not list(tmp_path.rglob("*"))
+        unpacked(out.getvalue(), tmp_path / "seed1-00000000")
+    assert not list(tmp_path.iterdir())
 
 
-def test_an_archive_has_what_a_run_made_and_no_checkpoints(tmp_path):
-    run = tmp_path / "runs/Synthetic/own/seed1-00000000"
-    model = "stages/1-sft/model/model.safetensors"
+def test_an_archive_is_put_in_place_whole_or_not_at_all(tmp_path):
+    run, there, model = tmp_path / "run", tmp_path / "there", "stages/1-sft/model/model.safetensors"
     for name in ("manifest.json", model, "stages/1-sft/checkpoints/checkpoint-5/optimizer.pt", ".lock"):
         (run / name).parent.mkdir(parents=True, exist_ok=True)
-        (run / name).write_text(name)
-    (run / "link").symlink_to("/etc/passwd")
-    root = tmp_path / "there"
-    folder = root / "Synthetic/own/seed1-00000000"
-    unpacked(packed(run, tmp_path / "runs"), root, folder)
-    found = sorted(str(path.relative_to(folder)) for path in root.rglob("*") if path.is_file())
-    assert found == ["manifest.json", model]
+        (run / name).write_text(name * 1000)
+    (tmp_path / "elsewhere").write_text("figure")
+    (run / "figure.png").symlink_to(tmp_path / "elsewhere")
+    archive = packed(run)
+    (there / "stages/1-sft/checkpoints/checkpoint-9").mkdir(parents=True)
+    (there / "stages/1-sft/checkpoints/checkpoint-9/old.pt").write_text("of an earlier try")
+    with pytest.raises((tarfile.TarError, OSError, EOFError)):
+        unpacked(archive[: len(archive) // 2], there)
+    assert (there / "stages/1-sft/checkpoints/checkpoint-9/old.pt").exists() and not (there / "manifest.json").exists()
+    unpacked(archive, there)
+    found = sorted(str(path.relative_to(there)) for path in there.rglob("*") if path.is_file())
+    assert found == ["figure.png", "manifest.json", model] and (there / "figure.png").read_text() == "figure"
+    with RunDirectory(there).lock(), pytest.raises(BenchError, match="is in use by process"):
+        unpacked(archive, there)
 
 
 def test_a_machine_of_other_code_is_named(tmp_path):
-    work = Work(0, (), str(tmp_path), "", "", "", "", ("0.0.1", "abc"), {})
-    problem = run_here(work, [], None).problem
+    work = Work(0, (), str(tmp_path), "", "", (), "", "", False, ("0.0.1", "abc"), {})
+    problem = run_here(work, {}, None).problem
     assert "has version" in problem and "0.0.1 at abc; bring them to the same" in problem

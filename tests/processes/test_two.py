@@ -56,7 +56,9 @@ CASES = {
         "minionerec", ("sft", "grpo"),
         [*GRPO, "grpo.loss=bnpo", "grpo.accumulation=2", "grpo.idle=keep", "grpo.beta=0.01"],
     ),
-    "preferences": ("sdpo", ("sft", "sdpo"), ["sdpo.negatives=3", "sdpo.epochs=1", "sdpo.eval_every=0.5"]),
+    "preferences, after a stage under ZeRO": (
+        "sdpo", ("sft", "sdpo"), ["sdpo.negatives=3", "sdpo.epochs=1", "sdpo.eval_every=0.5"], ["sft.deepspeed=zero1"],
+    ),
     "titles": (
         "d3", ("sft",),
         ["decoder.beams=20", "decoder.k=20", "assistant.samples=20", "assistant.alphas=[0.1, 0.5]",
@@ -85,6 +87,10 @@ def test_two_with_half_the_batch_are_one_with_all_of_it(case, tmp_path):
             assert expected[stage]["train"][fact] == found[stage]["train"][fact]
     for stage, entry in expected.items():
         assert found[stage]["item"] == pytest.approx(entry["item"], abs=1e-6)
+    for number, stage in enumerate(stages, start=1):
+        under = any(f"{stage}.deepspeed" in word for word in next(iter(together), []))
+        saved = list(second.glob(f"stages/{number}-{stage}/checkpoints/*/optimizer.pt"))
+        assert bool(saved) != under and ("deepspeed" in found[stage]["train"]) == under  # it holds for its stage alone
     facts = json.loads((second / "manifest.json").read_text())
     assert facts["hardware"]["processes"] == 2 and facts["hardware"]["nodes"] == 1
     log = [json.loads(line) for line in (second / f"stages/1-{stages[0]}/log.jsonl").read_text().splitlines()]
@@ -145,7 +151,9 @@ def test_a_trainer_that_does_not_say_whether_it_shares_is_refused_by_name(monkey
         ({0: 75, 1: -9}, "process 1 of the run was ended by signal 9", 1),
         ({0: -15, 1: -9}, "process 1 of the run was ended by signal 9", 1),
         ({0: 1, 1: -9}, "process 1 of the run was ended by signal 9", 1),
-        ({0: 75, 1: -15}, "process 1 of the run was ended by signal 15", 1),
+        ({0: 2, 1: -6}, "", 2),  # a watchdog's abort, after the other one refused
+        ({0: 75, 1: -15}, "the processes of the run were ended by signal 15", 1),
+        ({0: -15, 1: -15}, "the processes of the run were ended by signal 15", 1),
         ({0: 75, 1: 75}, "the processes of the run lost each other", 1),
     ],
 )
