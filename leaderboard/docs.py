@@ -6,6 +6,7 @@ A table stands between ``<!-- NAME -->`` and ``<!-- /NAME -->``.
 from __future__ import annotations
 
 import argparse
+import math
 import re
 import statistics
 from functools import cache
@@ -37,6 +38,7 @@ SPEED_REAL = ROOT / "docs" / "benchmarks-industrial.json"
 SPEED_PEERS = ROOT / "docs" / "benchmarks-peers.json"
 SPEED_SIDS = ROOT / "docs" / "benchmarks-sids.json"
 SPEED_SHARING = ROOT / "docs" / "benchmarks-sharing.json"
+GROWTH = ROOT / "docs" / "benchmarks-growth.json"
 RESULTS = ROOT / "leaderboard/results/Industrial_and_Scientific"
 TOKENIZERS = ROOT / "leaderboard/tokenizers"
 """Records of the suite ``tokenizers``: one model over other SIDs than a category's own, so no rows of its boards."""
@@ -69,6 +71,25 @@ def speed_table(record: dict[str, Any]) -> str:
     if "peak memory GiB" in record:
         caption += f", peak memory of the whole process {record['peak memory GiB']:g} GiB"
     return table(["what", "fast", "usual", "unit", "ratio", "same result"], lines) + f"\n\n{caption}."
+
+
+def growth_table(record: dict[str, Any]) -> str:
+    """Seconds and memory at each size, and how fast both grow: the power of the size over the last step."""
+
+    def power(values: list[float], sizes: list[int]) -> str:
+        return f"{math.log(values[-1] / values[-2]) / math.log(sizes[-1] / sizes[-2]):.1f}" if values[-2] > 0 else "—"
+
+    lines = [
+        [
+            row["what"], " / ".join(f"{size:,}" for size in row["sizes"]),
+            " / ".join(f"{value:.3g}" for value in row["seconds"]), power(row["seconds"], row["sizes"]),
+            " / ".join(f"{value:,.0f}" for value in row["MiB"]), power(row["MiB"], row["sizes"]),
+        ]
+        for row in record["rows"]
+    ]  # fmt: skip
+    headers = ["what grows with", "sizes", "seconds", "power", "MiB", "power"]
+    facts = f"{record['hardware']['processor']}, one thread, {record['date']}, revision {record['revision']}"
+    return table(headers, lines) + f"\n\n{facts}; MiB above what the program itself takes, of runs in all."
 
 
 @cache
@@ -300,6 +321,7 @@ def tables() -> dict[str, str]:
         "speed-peers": speed_table(read(SPEED_PEERS)),
         "speed-sids": speed_table(read(SPEED_SIDS)),
         "speed-sharing": speed_table(read(SPEED_SHARING)),
+        "growth": growth_table(read(GROWTH)),
         "reporting": reporting_table(read(REPORTING)),
         "table1": main_table(),
         "readme": readme_table(),

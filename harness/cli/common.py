@@ -17,6 +17,19 @@ if TYPE_CHECKING:
     from harness.plugins import Plugins
 
 
+def without(words: list[str], option: str) -> list[str]:
+    """A command's words without an option and its value."""
+    kept, skip = [], False
+    for word in words:
+        if skip:
+            skip = False
+        elif word == option:
+            skip = True
+        elif not word.startswith(f"{option}="):
+            kept.append(word)
+    return kept
+
+
 @dataclass
 class LazyPlugins:
     """The plugins of this invocation, loaded on first use."""

@@ -9,22 +9,10 @@ import sys
 
 import click
 
+from harness.cli.common import without
 from harness.world import LAUNCHED, LOST_CODE
 
 OPTION = "--processes"
-
-
-def without_processes(words: list[str]) -> list[str]:
-    """A command's words without the option."""
-    kept, skip = [], False
-    for word in words:
-        if skip:
-            skip = False
-        elif word == OPTION:
-            skip = True
-        elif not word.startswith(f"{OPTION}="):
-            kept.append(word)
-    return kept
 
 
 def verdict(codes: dict[int, int]) -> tuple[str, int]:
@@ -67,7 +55,7 @@ def launch(processes: int) -> int:
         rdzv_endpoint="localhost:0", max_restarts=0, monitor_interval=0.2, local_addr="127.0.0.1",
     )  # fmt: skip
     try:
-        elastic_launch(config, sys.executable)("-P", "-m", "harness", *without_processes(sys.argv[1:]))
+        elastic_launch(config, sys.executable)("-P", "-m", "harness", *without(sys.argv[1:], OPTION))
     except ChildFailedError as error:
         line, code = verdict({rank: int(failure.exitcode) for rank, failure in error.failures.items()})
         if line:

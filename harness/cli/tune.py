@@ -17,6 +17,7 @@ from harness.cli.common import (
     with_plugins,
     working_options,
 )
+from harness.cli.workers import side_by_side, workers_option
 
 if TYPE_CHECKING:
     from harness.plugins import Plugins
@@ -29,13 +30,14 @@ if TYPE_CHECKING:
 @click.option("--space", metavar="FILE", help="YAML of settings and their ranges, in place of the recipe's own.")
 @search_options
 @click.option("--record", metavar="FILE", help="Also write the search's record (JSON) to this file.")
+@workers_option
 @set_option
 @working_options
 @with_plugins
 def tune(
     plugins: Plugins, method: str, category: str, trials: int, space: str | None, no_prune: bool, seed: int,
-    record: str | None, overrides: tuple[str, ...], data_dir: str | None, runs: str, device: str, threads: int,
-    no_mlflow: bool, quiet: bool,
+    record: str | None, workers: int, overrides: tuple[str, ...], data_dir: str | None, runs: str, device: str,
+    threads: int, no_mlflow: bool, quiet: bool,
 ) -> None:  # fmt: skip
     """Search a method's settings for the best valid NDCG@10; test is never read.
 
@@ -75,6 +77,9 @@ def tune(
 
     progress.say(f"tune {method} on {category} ({dataset.caption or 'as read'}): valid {search.metric}, {directory}")
     with resumable():
+        if workers > 1:
+            tuning.begun(search, not no_prune)
+            side_by_side(workers, threads, directory / "logs", progress.say, tuning.Watched(search, report))
         outcome = tuning.run(search, trials, not no_prune, report)
     keys = list(ranges)
     ranked = sorted((t for t in outcome["trials"] if t["valid"]), key=lambda t: -value(t))

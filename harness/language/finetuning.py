@@ -64,12 +64,12 @@ class ProbeSelection:
     A loss or a gradient that is no number ends the stage.
     """
 
-    def __init__(self, *, context: Context, as_model: Callable[[Any], Any], precision: str, **trainer: Any):
+    def __init__(self, *, context: Context, as_model: Callable[[Any], Any], precision: str = "", **trainer: Any):
         """Make the trainer.
 
         Args:
             as_model: policy → what the recipe's decoder takes.
-            precision: float32, or bfloat16 for autocast.
+            precision: float32, or bfloat16 for autocast; "": accelerate's own, which DeepSpeed switches off.
             trainer: the arguments of the trainer that this stands before.
         """
         self.context, self.as_model, self.precision = context, as_model, precision
@@ -79,6 +79,8 @@ class ProbeSelection:
     def autocast(self) -> Any:
         """The stage's precision, for what is called past the forward pass that accelerate wraps; of DeepSpeed too."""
         trainer: Any = self
+        if not self.precision:
+            return trainer.accelerator.autocast()
         half = self.precision == "bfloat16"
         return torch.autocast(trainer.accelerator.device.type, dtype=torch.bfloat16, enabled=half)
 

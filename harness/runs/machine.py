@@ -53,7 +53,7 @@ def quieten() -> None:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # read when it is imported: half a second that few need
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     warnings.filterwarnings("ignore", category=FutureWarning)
-    warnings.filterwarnings("ignore", category=UserWarning, module="torch|trl|transformers|accelerate")
+    warnings.filterwarnings("ignore", category=UserWarning, module="torch|trl|transformers|accelerate|peft")
     for name in ("transformers", "accelerate", "trl", "datasets"):
         logging.getLogger(name).setLevel(logging.ERROR)
     logging.getLogger("DeepSpeed").addFilter(lambda record: record.levelno >= logging.ERROR)  # it sets its level itself

@@ -73,10 +73,15 @@ def opened(package: Any, path: Path, name: str, seed: int, prune: bool) -> Any:
         n = len(study.get_trials(deepcopy=False))
     except Exception as error:
         raise Damaged from error
-    study.sampler = package.samplers.TPESampler(
+    study.sampler = sampler(package, seed, n)
+    return study
+
+
+def sampler(package: Any, seed: int, n: int) -> Any:
+    """What draws a trial's settings: a function of the search's seed and of how many trials there are before it."""
+    return package.samplers.TPESampler(
         seed=(seed + n) % (MOST_SEED + 1), multivariate=True, constant_liar=True, n_startup_trials=6
     )
-    return study
 
 
 def noted(study: Any, key: str, path: Path) -> dict[str, Any] | None:

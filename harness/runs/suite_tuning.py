@@ -15,7 +15,7 @@ from harness.checks.names import slug
 from harness.data import categories
 from harness.errors import BenchError
 from harness.plugins import Plugins
-from harness.runs import tuning
+from harness.runs import trials, tuning
 from harness.runs.suite import Entry, Suite
 
 
@@ -64,7 +64,7 @@ class Tuned:
         if not trial or not trial.get("valid") or trial["state"] != "complete":
             return None
         metric = str(self.record["metric"]).removeprefix("valid ")
-        value = trial["valid"].get(metric, trial["valid"].get(tuning.METRIC))
+        value = trial["valid"].get(metric, trial["valid"].get(trials.METRIC))
         return None if value is None else float(value)
 
     @property

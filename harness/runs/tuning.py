@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,20 +20,19 @@ from harness import files
 from harness.data import categories
 from harness.data.dataset import Dataset
 from harness.data.earlier import under
-from harness.errors import BenchError, NotFinite
+from harness.errors import BenchError
 from harness.evaluation.validation import BY_ITEM
 from harness.plugins import Plugins
-from harness.progress import Progress
 from harness.recipes import tuned
-from harness.runs import code, identity, locks, pipeline
+from harness.runs import code, identity, locks
 from harness.runs import study as studies
 from harness.runs.config import RunConfig, resolve
 from harness.runs.provenance import provenance
-from harness.runs.run_directory import RunDirectory
-from harness.runs.tracking import Tracker
+from harness.runs.trials import METRIC, entry_of, lock_of, revive, told
 
-METRIC = "NDCG@10"
 RECORD = "search.json"
+WAITING = 1.0
+"""Seconds between two looks at the trials that others are at."""
 
 
 @dataclass
@@ -123,6 +121,38 @@ def run(
         return _search(optuna, search, trials, prune, report, seconds)
 
 
+def begun(search: Search, prune: bool = True) -> None:
+    """Make the study, or see that the one that is there is of the same search; see :func:`run` for what it raises."""
+    optuna = studies.optuna()
+    files.make_folder(search.directory)
+    with (
+        studies.readable(search.directory / studies.FILE),
+        locks.held(search.directory / studies.LOCK, str(search.directory), math.inf),
+    ):
+        _study(optuna, search, prune)
+
+
+class Watched:
+    """Reports trials that other processes finish, each once."""
+
+    def __init__(self, search: Search, report: Callable[[dict[str, Any]], None]):
+        self.search, self.report = search, report
+        self.study = studies.opened(
+            studies.optuna(), search.directory / studies.FILE, search.recipe["name"], search.seed, False
+        )
+        self.known = {trial.number for trial in self._over()}
+
+    def _over(self) -> list[Any]:
+        return [trial for trial in self.study.get_trials(deepcopy=False) if trial.state.is_finished()]
+
+    def __call__(self) -> None:
+        """Look once."""
+        for trial in self._over():
+            if trial.number not in self.known:
+                self.known.add(trial.number)
+                self.report(entry_of(trial, self.search.metric))
+
+
 def _search(
     optuna: Any,
     search: Search,
@@ -135,13 +165,18 @@ def _search(
         search.directory / studies.LOCK, str(search.directory), math.inf
     ):  # one makes the study, others find it
         study = _study(optuna, search, prune)
-        _revive(optuna, study, search)
+        revive(optuna, study, search)
     over = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
 
     def done() -> int:
         """Trials that are over; a failed one is, where its settings and not an interrupt ended it."""
         known = study.get_trials(deepcopy=False)
         return sum(trial.state in over or "error" in trial.user_attrs for trial in known)
+
+    def at_work() -> int:
+        """Trials that a process is at, this one's none."""
+        running = study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.RUNNING,))
+        return sum(locks.is_held(lock_of(search, trial.number)) for trial in running)
 
     def spent() -> bool:
         """Whether the budget is used up."""
@@ -151,18 +186,27 @@ def _search(
             return False
         return sum(t.user_attrs.get("seconds") or 0.0 for t in study.get_trials(deepcopy=False)) >= seconds
 
-    def objective(trial: Any) -> float:
-        settings = {key: _suggest(trial, key, entry) for key, entry in search.space.items()}
-        return _trial(optuna, search, trial, settings)
+    def claimed(holds: contextlib.ExitStack) -> Any:
+        """The next trial, held; None where the budget is used up, or will be by what others are at."""
+        with locks.held(search.directory / studies.LOCK, str(search.directory), math.inf):
+            if spent() or (trials is not None and done() + at_work() >= trials):
+                return None
+            study.sampler = studies.sampler(optuna, search.seed, len(study.get_trials(deepcopy=False)))
+            trial = study.ask()
+            holds.enter_context(locks.held(lock_of(search, trial.number), f"trial {trial.number}"))
+            return trial
 
-    def finished(study: Any, trial: Any) -> None:
-        report(_entry(trial, search.metric))
+    while not spent():
+        with contextlib.ExitStack() as holds:
+            trial = claimed(holds)
+            if trial is not None:
+                settings = {key: _suggest(trial, key, entry) for key, entry in search.space.items()}
+                ended = told(optuna, study, search, trial, settings)
+        if trial is None:
+            time.sleep(WAITING)  # another process may be cut short at the last one
+            continue
+        report(entry_of(ended, search.metric))
         write_record(search, study)
-        if spent():
-            study.stop()
-
-    if not spent():
-        study.optimize(objective, callbacks=[finished], catch=(_Refused,))
     record = write_record(search, study)
     if not record:
         raise BenchError(f"no trial of the search in {search.directory} was completed; look at its settings and space")
@@ -174,7 +218,7 @@ def write_record(search: Search, study: Any) -> dict[str, Any]:
 
     Empty, and nothing is written, before a trial is complete.
     """
-    entries = [_entry(t, search.metric) for t in study.get_trials(deepcopy=False) if t.state.is_finished()]
+    entries = [entry_of(t, search.metric) for t in study.get_trials(deepcopy=False) if t.state.is_finished()]
     complete = [e for e in entries if e["state"] == "complete"]
     if not complete:
         return {}
@@ -238,10 +282,6 @@ def _study(optuna: Any, search: Search, prune: bool) -> Any:
     return study
 
 
-class _Refused(Exception):
-    """A trial's settings do not work: it is failed, and the search goes on."""
-
-
 def _recipe(search: Search) -> str:
     """A hash of all that a trial's settings stand on: the recipe under the fixed settings, and its local files."""
     config = search.config({})
@@ -282,101 +322,3 @@ def _suggest(trial: Any, key: str, entry: Any) -> Any:
             key, entry["low"], entry["high"], step=int(entry.get("step", 1)), log=bool(entry.get("log"))
         )
     return trial.suggest_float(key, entry["low"], entry["high"], step=entry.get("step"), log=bool(entry.get("log")))
-
-
-class _TrialTracker(Tracker):
-    """MLflow, and the valid curve of the last stage to the study."""
-
-    trial: Any
-    pruned: type[Exception]
-    last_stage: str
-    metric = METRIC
-    current = ""
-
-    @contextlib.contextmanager
-    def stage(self, name: str) -> Any:
-        """Remember which stage logs."""
-        self.current = name
-        with super().stage(name):
-            yield
-
-    def log(self, numbers: dict[str, float], step: int) -> None:
-        """Log; stop the trial where it is below the median."""
-        super().log(numbers, step)
-        value = numbers.get(f"eval_{self.metric}", numbers.get(f"eval_{METRIC}"))
-        if value is not None and self.current == self.last_stage:
-            self.trial.report(value, step)
-            if self.trial.should_prune():
-                raise self.pruned
-
-
-def _trial(optuna: Any, search: Search, trial: Any, settings: dict[str, Any]) -> float:
-    config = search.config(settings)
-    folder = RunDirectory(search.directory / "trials" / config.hash())
-    tracker = _TrialTracker(search.directory.parents[2], search.mlflow, " tuning")
-    tracker.trial, tracker.pruned, tracker.last_stage = trial, optuna.TrialPruned, config.stages[-1].name
-    tracker.metric = search.metric
-    trial.set_user_attr("settings", settings)
-    started = time.monotonic()
-    over = True
-    holds = contextlib.ExitStack()
-    try:
-        holds.enter_context(locks.held(_lock(search, trial.number), f"trial {trial.number}"))
-        # of several processes at one and the same settings one trains, and cleans up
-        holds.enter_context(locks.held(search.directory / f".{folder.path.name}.lock", str(folder.path), math.inf))
-        valid = pipeline.train(
-            pipeline.Run(config, search.dataset, search.plugins, folder, Progress(quiet=True), search.device, tracker)
-        )
-        trial.set_user_attr("valid", valid)
-        for stage in config.stages:
-            facts = folder.finished(f"{stage.name}/fit") or {}
-            trial.set_user_attr(stage.name, {k: v for k, v in facts.items() if not isinstance(v, str)})
-        return search.value(valid)
-    except BenchError as error:
-        if trial.number == 0 and not isinstance(error, NotFinite):
-            raise
-        trial.set_user_attr("error", error.format_message())  # settings that the method refuses, or that diverge
-        raise _Refused from error
-    except KeyboardInterrupt:
-        over = False  # tried again, from its checkpoint
-        raise
-    finally:
-        trial.set_user_attr("seconds", round(time.monotonic() - started, 1))
-        if over:
-            shutil.rmtree(folder.path, ignore_errors=True)  # the record is the study; weights are not kept
-        holds.close()
-
-
-def _lock(search: Search, number: int) -> Path:
-    """What a process holds while it is at a trial: a killed one lets go of it."""
-    return search.directory / f".trial-{number}.lock"
-
-
-def _revive(optuna: Any, study: Any, search: Search) -> None:
-    """Trials that an interrupt or a kill cut short are closed, and their settings tried again, once each."""
-    states = optuna.trial.TrialState
-    tried_again = list(study.user_attrs.get("tried again", []))
-    for trial in study.get_trials(deepcopy=False, states=(states.RUNNING, states.FAIL)):
-        if trial.state == states.RUNNING:
-            if locks.is_held(_lock(search, trial.number)):
-                continue  # another process is at it
-            study.tell(trial.number, state=states.FAIL)
-        if trial.number not in tried_again and "error" not in trial.user_attrs:
-            tried_again.append(trial.number)
-            study.set_user_attr("tried again", tried_again)
-            study.enqueue_trial(trial.params)
-
-
-def _entry(trial: Any, metric: str) -> dict[str, Any]:
-    """A trial as the record has it."""
-    attributes = dict(trial.user_attrs)
-    failed = trial.state.name == "FAIL"
-    curve = [] if failed else [trial.intermediate_values[k] for k in sorted(trial.intermediate_values)]
-    return {
-        "number": trial.number,
-        "state": "failed" if failed else trial.state.name.lower(),
-        "settings": attributes.pop("settings", trial.params),
-        "valid": attributes.pop("valid", {metric: max(curve)} if curve else None),
-        "seconds": attributes.pop("seconds", None),
-        **attributes,
-    }

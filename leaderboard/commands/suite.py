@@ -23,6 +23,7 @@ from harness.cli.common import (
     with_plugins,
     working_options,
 )
+from harness.cli.workers import side_by_side, workers_option
 
 if TYPE_CHECKING:
     from harness.plugins import Plugins
@@ -160,13 +161,14 @@ def _asked_pool(
 @click.option("--trials", type=click.IntRange(min=1), metavar="N", help="Trials of each row's search, in all.")
 @click.option("--minutes", type=click.FloatRange(min=0, min_open=True), metavar="M", help="Minutes of trials a row.")
 @search_options
+@workers_option
 @click.option("--output", metavar="FILE", help="Also write the table to this file.")
 @working_options
 @with_plugins
 def tune(
     plugins: Plugins, name: str, category: str, only: tuple[str, ...], trials: int | None, minutes: float | None,
-    no_prune: bool, seed: int, output: str | None, data_dir: str | None, runs: str, device: str, threads: int,
-    no_mlflow: bool, quiet: bool,
+    no_prune: bool, seed: int, workers: int, output: str | None, data_dir: str | None, runs: str, device: str,
+    threads: int, no_mlflow: bool, quiet: bool,
 ) -> None:  # fmt: skip
     """Give every row of a suite the same budget for its settings: a search each on valid, and one table.
 
@@ -193,10 +195,14 @@ def tune(
         quieten()
     chosen = suites.on_category(suites.select(suites.read(name), only, None), category)
     budget = suite_tuning.Budget(trials, minutes * 60 if minutes is not None else None)
+    progress = Progress(quiet)
     with resumable():
+        if workers > 1:
+            logs = Path(runs) / category / "suites" / chosen.name / "tuning"
+            side_by_side(workers, threads, logs, progress.say, lambda: None)
         found = suite_tuning.tune(
             chosen, category, budget, seed, plugins, data_dir, Path(runs), prepare_device(device, threads),
-            not no_mlflow, not no_prune, Progress(quiet).say,
+            not no_mlflow, not no_prune, progress.say,
         )  # fmt: skip
     kept = suite_tuning.kept(chosen, category, found, budget, Path(runs))
     lines = []

@@ -24,11 +24,15 @@ SIZES = {
 """Nano models by their number of parameters."""
 
 
-def paired(fast: Callable[[], object], usual: Callable[[], object], rounds: int = ROUNDS) -> tuple[float, float]:
-    """Median seconds of both, run in turn after one warm-up of each."""
+def paired(fast: Callable[[], object], usual: Callable[[], object], rounds: int = 0) -> tuple[float, float]:
+    """Median seconds of both, run in turn after one warm-up of each.
+
+    Args:
+        rounds: 0: :data:`ROUNDS`.
+    """
     fast(), usual()
     times: dict[str, list[float]] = {"fast": [], "usual": []}
-    for _ in range(rounds):
+    for _ in range(rounds or ROUNDS):
         for name, work in (("fast", fast), ("usual", usual)):
             start = time.perf_counter()
             work()

@@ -6,7 +6,7 @@ import pytest
 from click.testing import CliRunner
 
 from harness.cli import cli
-from harness.runs import tuning
+from harness.runs import trials
 
 SUITE = """
 name: small
@@ -46,7 +46,7 @@ def test_every_row_has_the_budget_and_a_line(tuned):
 
 def test_it_goes_on_where_it_was(tuned, monkeypatch):
     folder, _ = tuned
-    monkeypatch.setattr(tuning, "_trial", lambda *_: pytest.fail("a trial was done again"))
+    monkeypatch.setattr(trials, "run_trial", lambda *_: pytest.fail("a trial was done again"))
     again = bench(folder, "--trials", "3", "--only", "skip-markov")
     assert again.exit_code == 0, again.output
 

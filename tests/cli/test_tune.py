@@ -1,6 +1,8 @@
 """A search: on valid only, resumable, recorded."""
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -179,6 +181,25 @@ def test_a_method_without_a_space_says_how_to_give_one(tmp_path):
     result = bench("tune", "--method", "popularity", "--category", "Synthetic", "--runs", str(tmp_path))
     assert result.exit_code == 2
     assert "--space FILE" in result.output
+
+
+def test_workers_share_the_trials_and_make_none_too_many(tmp_path):
+    command = [sys.executable, "-m", "harness", *words(tmp_path, "--workers", "2", "--no-mlflow", trials=5)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+    found = record(tmp_path)["trials"]
+    assert [trial["number"] for trial in found] == [0, 1, 2, 3, 4]
+    assert len({json.dumps(trial["settings"], sort_keys=True) for trial in found}) > 3  # drawn apart
+    assert sum(f"trial {number} " in done.stderr for number in range(5)) == 5 and "best: --set" in done.stdout
+    logs = tmp_path / "runs/Synthetic/sasrec/tuning/logs"
+    assert sorted(path.name for path in logs.iterdir()) == ["worker-1.log", "worker-2.log"]
+    again = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+    assert len(record(tmp_path)["trials"]) == 5 and "complete" not in again.stderr
+
+
+def test_what_all_workers_fail_at_is_said(tmp_path):
+    command = [sys.executable, "-m", "harness", *words(tmp_path, "--workers", "2", "--set", "sasrec.heads=5")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 2 and done.stderr.count("Error:") == 1 and "heads" in done.stderr
 
 
 def test_every_shipped_space_names_settings_that_exist_and_hold_the_default(plugins, tiny, tmp_path):
