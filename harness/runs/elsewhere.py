@@ -25,8 +25,7 @@ from harness.errors import BenchError
 from harness.runs import provenance
 from harness.runs.locks import held
 from harness.runs.pool import problem_of
-from harness.runs.run_directory import LOCK, METRICS, RunDirectory
-from harness.runs.steps import step_of
+from harness.runs.run_directory import LOCK, METRICS, RunDirectory, step_of
 from harness.version import __version__
 
 NOT_BROUGHT = {"checkpoints", LOCK}

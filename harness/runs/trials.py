@@ -1,4 +1,4 @@
-"""One trial of a search: trained, pruned or refused, held by its process, and told to the study."""
+"""A search and one trial of it: trained, pruned or refused, held by its process, and told to the study."""
 
 from __future__ import annotations
 
@@ -6,19 +6,55 @@ import contextlib
 import math
 import shutil
 import time
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import yaml
+
+from harness.data.dataset import Dataset
 from harness.errors import BenchError, NotFinite
+from harness.evaluation.validation import BY_ITEM
+from harness.plugins import Plugins
 from harness.progress import Progress
 from harness.runs import locks, pipeline
+from harness.runs.config import RunConfig, resolve
 from harness.runs.run_directory import RunDirectory
 from harness.runs.tracking import Tracker
 
-if TYPE_CHECKING:
-    from harness.runs.tuning import Search
-
 METRIC = "NDCG@10"
+
+
+@dataclass
+class Search:
+    """A search: a method's recipe on one category, over a space."""
+
+    recipe: dict[str, Any]
+    category: str
+    seed: int
+    overrides: tuple[str, ...]
+    space: dict[str, Any]
+    dataset: Dataset
+    plugins: Plugins
+    directory: Path
+    device: str
+    mlflow: bool
+
+    @property
+    def metric(self) -> str:
+        """The valid metric that trials are compared by: by item where they may have other semantic IDs."""
+        return f"{METRIC} {BY_ITEM}" if any(key.partition(".")[0] == "tokenizer" for key in self.space) else METRIC
+
+    def value(self, valid: dict[str, float]) -> float:
+        """What a trial is compared by; without semantic IDs a probe's plain numbers are by item."""
+        return valid[self.metric] if self.metric in valid else valid[METRIC]
+
+    def config(self, settings: dict[str, Any]) -> RunConfig:
+        """The run of a trial."""
+        written = [
+            f"{key}={yaml.safe_dump(value, default_flow_style=True).splitlines()[0]}" for key, value in settings.items()
+        ]
+        return resolve(self.recipe, self.category, self.seed, [*self.overrides, *written], self.plugins, strict=False)
 
 
 class Refused(Exception):

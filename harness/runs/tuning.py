@@ -10,7 +10,6 @@ import contextlib
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,53 +17,19 @@ import yaml
 
 from harness import files
 from harness.data import categories
-from harness.data.dataset import Dataset
 from harness.data.earlier import under
 from harness.errors import BenchError
-from harness.evaluation.validation import BY_ITEM
 from harness.plugins import Plugins
 from harness.recipes import tuned
 from harness.runs import code, identity, locks
 from harness.runs import study as studies
-from harness.runs.config import RunConfig, resolve
+from harness.runs.config import resolve
 from harness.runs.provenance import provenance
-from harness.runs.trials import METRIC, entry_of, lock_of, revive, told
+from harness.runs.trials import METRIC, Search, entry_of, lock_of, revive, told
 
 RECORD = "search.json"
 WAITING = 1.0
 """Seconds between two looks at the trials that others are at."""
-
-
-@dataclass
-class Search:
-    """A search: a method's recipe on one category, over a space."""
-
-    recipe: dict[str, Any]
-    category: str
-    seed: int
-    overrides: tuple[str, ...]
-    space: dict[str, Any]
-    dataset: Dataset
-    plugins: Plugins
-    directory: Path
-    device: str
-    mlflow: bool
-
-    @property
-    def metric(self) -> str:
-        """The valid metric that trials are compared by: by item where they may have other semantic IDs."""
-        return f"{METRIC} {BY_ITEM}" if any(key.partition(".")[0] == "tokenizer" for key in self.space) else METRIC
-
-    def value(self, valid: dict[str, float]) -> float:
-        """What a trial is compared by; without semantic IDs a probe's plain numbers are by item."""
-        return valid[self.metric] if self.metric in valid else valid[METRIC]
-
-    def config(self, settings: dict[str, Any]) -> RunConfig:
-        """The run of a trial."""
-        written = [
-            f"{key}={yaml.safe_dump(value, default_flow_style=True).splitlines()[0]}" for key, value in settings.items()
-        ]
-        return resolve(self.recipe, self.category, self.seed, [*self.overrides, *written], self.plugins, strict=False)
 
 
 def check_space(space: Any, where: str) -> dict[str, Any]:

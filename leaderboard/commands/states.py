@@ -44,7 +44,7 @@ class States:
         self._drawn = len(lines)
 
     def _line(self, job: Job) -> str:
-        from harness.runs.steps import step_of
+        from harness.runs.run_directory import step_of
         from harness.runs.suite import duration
 
         run = self.planned[job.key]
