@@ -22,13 +22,16 @@ workers_option = click.option(
 )  # fmt: skip
 
 
-def side_by_side(workers: int, threads: int, logs: Path, say: Callable[[str], None], watch: Callable[[], None]) -> None:
+def side_by_side(
+    workers: int, threads: int, logs: Path, say: Callable[[str], None], watch: Callable[[], None], lenient: bool = False
+) -> None:
     """Run this command in so many processes, to their end; what is left to say is this one's.
 
     Args:
         threads: of each; 0: its share of the cores.
         logs: the folder of their output.
-        watch: called about once a second.
+        watch: called about once a second, and at the end.
+        lenient: whether a worker may fail: what it failed at is then found again, and said, by this process.
 
     Raises:
         BenchError: all of them failed; what the first one said.
@@ -42,11 +45,12 @@ def side_by_side(workers: int, threads: int, logs: Path, say: Callable[[str], No
     problems: list[str] = []
 
     def ended(job: Job, problem: str) -> None:
-        if problem:
+        if problem and not lenient:
             problems.append(problem)
             say(f"worker {job.key}: {problem}")
 
     jobs = [Job(number, command, logs / f"worker-{number}.log") for number in range(1, workers + 1)]
     Here(workers).work_off(jobs, ended, lambda running, queued: watch())
+    watch()
     if len(problems) == workers:
         raise BenchError(problems[0])

@@ -13,7 +13,9 @@ from typing import Any
 
 import torch
 
+from harness import recipes
 from harness.errors import BenchError
+from harness.files import read_json, read_yaml
 from harness.language.finetuning import FineTuningSettings
 from harness.runs.config import RunConfig
 
@@ -100,25 +102,41 @@ def of_run(config: RunConfig, backbone: Any, devices: int) -> list[Stage]:
         settings: Any = stage.trainer.settings
         half = settings.precision == "bfloat16"
         model = model_of(outline, dtype, half, rank, frozen)
-        found.append(estimate(stage.name, settings, model, dtype.itemsize, devices))
+        found.append(estimate(stage.name, settings, model, dtype.itemsize, devices, reference=not rank))
     return found
 
 
-def estimate(name: str, settings: Any, model: Model, itemsize: int, devices: int) -> Stage:
+def zero_of(engine: str) -> dict[str, Any]:
+    """What a stage's DeepSpeed configuration says of ZeRO; {} where there is none."""
+    if not engine:
+        return {}
+    path = recipes.deepspeed(engine)
+    found = read_json(path, "mend the file", dict[str, Any]) if path.suffix == ".json" else read_yaml(path)
+    return dict(found.get("zero_optimization") or {})
+
+
+def estimate(
+    name: str, settings: Any, model: Model, itemsize: int, devices: int, reference: bool = True
+) -> Stage:  # fmt: skip
     """A stage's memory, by its settings and the sizes of its model.
 
     Args:
         itemsize: bytes a stored weight.
+        reference: whether the KL term has a model of its own to compare with; adapters have none.
     """
     half, engine = settings.precision == "bfloat16", settings.deepspeed
+    zero = zero_of(engine)
     known = {field.name for field in fields(settings)}
-    shared = devices if engine else 1
+    level = zero.get("stage", 0)
+    shared = devices if level else 1
     weights = itemsize * model.parameters + (2.0 * model.parameters if half and itemsize > 2 else 0.0)
     gradients = float(itemsize * model.trained)
-    optimiser = (2.0 * itemsize + (4.0 if engine else 0.0)) * model.trained / shared
-    if engine and engine != "zero1":
+    optimiser = (12.0 if level else 2.0 * itemsize) * model.trained / shared  # ZeRO has float32 weights of its own
+    if level == 2:
         gradients /= devices
-    elif not engine and devices > 1:
+    if level:
+        gradients += itemsize * zero.get("reduce_bucket_size", 5e8) * (2 if zero.get("overlap_comm") else 1)
+    elif devices > 1:
         gradients *= 2
     groups = settings.generations if "generations" in known else 0
     answers = settings.batch * (1 + settings.negatives if "negatives" in known else 1)
@@ -127,7 +145,7 @@ def estimate(name: str, settings: Any, model: Model, itemsize: int, devices: int
     layers = model.layers * (model.between if settings.gradient_checkpointing else model.kept)
     activations = tokens * (layers + (model.kept if settings.gradient_checkpointing else 0.0))
     others = 0.0
-    if "beta" in known and groups and settings.beta > 0 and model.trained == model.parameters:
+    if reference and "beta" in known and groups and settings.beta > 0:
         others += itemsize * model.parameters
     if getattr(settings, "average", 0):
         others += 4.0 * model.trained
@@ -154,9 +172,9 @@ def model_of(outline: Any, dtype: torch.dtype, half: bool, rank: int = 0, frozen
     if rank or frozen:
         own = {id(p): p.numel() for layer in (embedding, head) for p in layer.parameters()}
         linear = [m for m in model.modules() if isinstance(m, torch.nn.Linear) and m is not head]
-        adapters = sum(rank * (m.in_features + m.out_features) for m in linear)
-        trained = adapters + sum(own.values()) if rank else embedding.weight.shape[1]
-        parameters += adapters
+        adapters = sum(rank * (m.in_features + m.out_features) for m in linear)  # 0 where rows alone are trained
+        trained = adapters + sum(own.values())  # where only some rows learn, the whole layer has a gradient
+        parameters += adapters + sum(own.values()) if rank else 0  # peft keeps both layers as they were, too
     heads = getattr(outline, "num_key_value_heads", None) or outline.num_attention_heads
     width = getattr(outline, "head_dim", None) or outline.hidden_size // outline.num_attention_heads
     layers = outline.num_hidden_layers

@@ -141,10 +141,11 @@ class Cluster:
         files.write_text(token, token.name)
         work = {job.key: self._work(job, "" if self.own_folders else token.name) for job in jobs}
         remote: Any = ray.remote  # its types know lists of exceptions not
-        board = remote(num_cpus=0, max_restarts=TRIES - 1)(Board).remote()
+        board = remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Board).remote()
         again = {"max_retries": TRIES - 1, "retry_exceptions": [Lost]}
         task = remote(num_cpus=self.needs.cpus, num_gpus=self.needs.gpus, **again)(run_here)
-        queue, refs, sent, used = Queue(list(jobs)), dict[Any, Job](), dict[str, Any](), set[str]()
+        queue, refs, sent = Queue(list(jobs)), dict[Any, Job](), dict[str, Any]()
+        brought: dict[str, set[str]] = {}  # runs that are here now, by the machine where they were made
         away = watched = 0.0
 
         def start(job: Job, lacking: Sequence[str] = ()) -> None:
@@ -167,8 +168,11 @@ class Cluster:
                     if found.lacks and not found.problem:
                         start(job, found.lacks)
                         continue
-                    used |= {found.node} - {""}
-                    queue.over(job, self._brought(job, found), ended)
+                    problem = self._brought(job, found)
+                    if found.node and not problem:
+                        own = work[job.key]
+                        brought.setdefault(found.node, set()).update((own.folder, *(set(own.reads) & set(sent))))
+                    queue.over(job, problem, ended)
                 if not self._head or _listens(self._head):
                     away = 0.0
                 elif time.monotonic() - (away := away or time.monotonic()) > AWAY:
@@ -178,7 +182,7 @@ class Cluster:
                     running = [job for job in refs.values() if job.started]
                     watch(running, [*queue.waiting, *(job for job in refs.values() if not job.started)])
                     watched = time.monotonic()
-            _clear(used, str(self.root), sorted({name for one in work.values() for name in (one.folder, *one.reads)}))
+            _clear(brought, str(self.root))
         except BrokenPipeError:  # of this process's own output
             raise
         except (ConnectionError, RaySystemError):
@@ -221,7 +225,7 @@ class Cluster:
         except ray.exceptions.RayTaskError as error:
             cause = getattr(error, "cause", None) or error
             if isinstance(cause, Lost):
-                return Ended(f"lost {TRIES} times, last: {cause}")
+                return Ended(f"lost {TRIES} times, last: {cause}", log=cause.log)
             return Ended(f"a machine of the cluster cannot run it ({' '.join(str(cause).split())[-200:]})")
         except ray.exceptions.LocalRayletDiedError:
             raise self._gone() from None
@@ -273,18 +277,19 @@ def _look(board: Any, jobs: Iterable[Job]) -> None:
                 job.started = job.started or time.monotonic()
 
 
-def _clear(nodes: Iterable[str], root: str, folders: list[str]) -> None:
+def _clear(brought: dict[str, set[str]], root: str) -> None:
     """Remove what is brought from the machines where it was made; one that is gone has nothing to remove."""
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     remote: Any = ray.remote
     with contextlib.suppress(ray.exceptions.RayError):
-        tasks = [
-            remote(num_cpus=0, scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False))(clear_here)
-            for node in nodes
+        refs = [
+            remote(num_cpus=0, scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False))(clear_here).remote(
+                root, sorted(folders)
+            )
+            for node, folders in brought.items()
         ]
-        refs = [task.remote(root, folders) for task in tasks]
         if refs:
             ray.wait(refs, num_returns=len(refs), timeout=STOPPING)
 

@@ -90,7 +90,18 @@ class Ended:
 
 
 class Lost(Exception):
-    """A run ended without a word of its own: it is begun anew."""
+    """A run ended without a word of its own: it is begun anew.
+
+    Attributes:
+        log: the end of what it wrote on a machine of its own.
+    """
+
+    def __init__(self, why: str, log: bytes = b""):
+        super().__init__(why, log)
+        self.why, self.log = why, log
+
+    def __str__(self) -> str:
+        return self.why
 
 
 @dataclass
@@ -140,13 +151,27 @@ def run_here(work: Work, sources: dict[str, Any], board: Any) -> Ended:
     for name in lacks:
         with held(root / ".sources.lock", str(root), math.inf):
             if not (root / name / METRICS).is_file():
-                unpacked(ray.get(sources[name]), root / name)
-    if ray.get(board.begin.remote(work.key)) > TRIES:
+                unpacked(_had(sources[name]), root / name)
+    if _had(board.begin.remote(work.key)) > TRIES:
         raise Lost(f"it takes its machine with it, as one does that needs more memory than there is; see {work.log}")
     ended = _run(work, root, board)
     if not shared:
         ended.node = ray.get_runtime_context().get_node_id()
     return ended
+
+
+def _had(ref: Any) -> Any:
+    """A value of the cluster's.
+
+    Raises:
+        Lost: the machine that had it is gone.
+    """
+    import ray
+
+    try:
+        return ray.get(ref)
+    except ray.exceptions.RayError as error:
+        raise Lost(f"{type(error).__name__} of Ray") from None
 
 
 def _run(work: Work, root: Path, board: Any) -> Ended:
@@ -162,12 +187,12 @@ def _run(work: Work, root: Path, board: Any) -> Ended:
             cwd=work.here if Path(work.here).is_dir() else root,
         )  # fmt: skip
     try:
-        said = 0.0
+        noted = 0.0
         while process.poll() is None:
-            if time.monotonic() - said >= 1:
-                said = time.monotonic()
+            if time.monotonic() - noted >= 1:
+                noted = time.monotonic()
                 how_far = f"{step_of(folder) or 'starting'} on {socket.gethostname()}"
-                board.note.remote(work.key, said - started, how_far)
+                board.note.remote(work.key, noted - started, how_far)
             time.sleep(0.1)
     except BaseException:  # it is called off
         process.terminate()
@@ -176,14 +201,15 @@ def _run(work: Work, root: Path, board: Any) -> Ended:
         process.kill()
         raise
     problem, by_itself = problem_of(process.returncode, log)
+    own = root != Path(work.root)
+    said = log.read_bytes()[-LONGEST_LOG:] if own else b""
     if not by_itself:
-        raise Lost(f"{problem} on {socket.gethostname()}")
+        raise Lost(f"{problem} on {socket.gethostname()}", said)
     if not problem and not (folder / METRICS).is_file():
         problem = f"{socket.gethostname()} made it in another folder than {work.folder}: its data or files are others"
     ended = Ended(problem, time.monotonic() - started)
-    if root != Path(work.root):
-        ended.log = log.read_bytes()[-LONGEST_LOG:]
-        ended.archive = b"" if problem else packed(folder)
+    if own:
+        ended.log, ended.archive = said, b"" if problem else packed(folder)
     return ended
 
 

@@ -117,9 +117,17 @@ def run_trial(optuna: Any, search: Search, trial: Any, settings: dict[str, Any])
     started = time.monotonic()
     over = True
     holds = contextlib.ExitStack()
+    states = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
+
+    def first() -> bool:
+        """Whether no trial is over yet, so that a fault may be of anything, and counts for nothing."""
+        known = trial.study.get_trials(deepcopy=False)
+        return not any(other.state in states or "error" in other.user_attrs for other in known)
+
     try:
         # of several processes at one and the same settings one trains, and cleans up
         holds.enter_context(locks.held(search.directory / f".{folder.path.name}.lock", str(folder.path), math.inf))
+        started = time.monotonic()
         valid = pipeline.train(
             pipeline.Run(config, search.dataset, search.plugins, folder, Progress(quiet=True), search.device, tracker)
         )
@@ -129,7 +137,7 @@ def run_trial(optuna: Any, search: Search, trial: Any, settings: dict[str, Any])
             trial.set_user_attr(stage.name, {k: v for k, v in facts.items() if not isinstance(v, str)})
         return search.value(valid)
     except BenchError as error:
-        if trial.number == 0 and not isinstance(error, NotFinite):
+        if not isinstance(error, NotFinite) and first():
             raise
         trial.set_user_attr("error", error.format_message())  # settings that the method refuses, or that diverge
         raise Refused from error
@@ -148,11 +156,16 @@ def lock_of(search: Search, number: int) -> Path:
     return search.directory / f".trial-{number}.lock"
 
 
-def revive(optuna: Any, study: Any, search: Search) -> None:
-    """Trials that an interrupt or a kill cut short are closed, and their settings tried again, once each."""
+def revive(optuna: Any, study: Any, search: Search, killed: bool = False) -> None:
+    """Trials that an interrupt or a kill cut short are closed, and their settings tried again, once each.
+
+    Args:
+        killed: only those whose process was killed, as others are at work.
+    """
     states = optuna.trial.TrialState
     tried_again = list(study.user_attrs.get("tried again", []))
-    for trial in study.get_trials(deepcopy=False, states=(states.RUNNING, states.FAIL)):
+    wanted = (states.RUNNING,) if killed else (states.RUNNING, states.FAIL)
+    for trial in study.get_trials(deepcopy=False, states=wanted):
         if trial.state == states.RUNNING:
             if locks.is_held(lock_of(search, trial.number)):
                 continue  # another process is at it
@@ -160,7 +173,7 @@ def revive(optuna: Any, study: Any, search: Search) -> None:
         if trial.number not in tried_again and "error" not in trial.user_attrs:
             tried_again.append(trial.number)
             study.set_user_attr("tried again", tried_again)
-            study.enqueue_trial(trial.params)
+            study.enqueue_trial({**trial.system_attrs.get("fixed_params", {}), **trial.params})
 
 
 def entry_of(trial: Any, metric: str) -> dict[str, Any]:

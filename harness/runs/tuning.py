@@ -102,17 +102,19 @@ class Watched:
 
     def __init__(self, search: Search, report: Callable[[dict[str, Any]], None]):
         self.search, self.report = search, report
-        self.study = studies.opened(
-            studies.optuna(), search.directory / studies.FILE, search.recipe["name"], search.seed, False
-        )
-        self.known = {trial.number for trial in self._over()}
+        self.path = search.directory / studies.FILE
+        with studies.readable(self.path):
+            self.study = studies.opened(studies.optuna(), self.path, search.recipe["name"], search.seed, False)
+            self.known = {trial.number for trial in self._over()}
 
     def _over(self) -> list[Any]:
         return [trial for trial in self.study.get_trials(deepcopy=False) if trial.state.is_finished()]
 
     def __call__(self) -> None:
         """Look once."""
-        for trial in self._over():
+        with studies.readable(self.path):
+            over = self._over()
+        for trial in over:
             if trial.number not in self.known:
                 self.known.add(trial.number)
                 self.report(entry_of(trial, self.search.metric))
@@ -156,6 +158,7 @@ def _search(
         with locks.held(search.directory / studies.LOCK, str(search.directory), math.inf):
             if spent() or (trials is not None and done() + at_work() >= trials):
                 return None
+            revive(optuna, study, search, killed=True)
             study.sampler = studies.sampler(optuna, search.seed, len(study.get_trials(deepcopy=False)))
             trial = study.ask()
             holds.enter_context(locks.held(lock_of(search, trial.number), f"trial {trial.number}"))

@@ -199,7 +199,7 @@ def tune(
     with resumable():
         if workers > 1:
             logs = Path(runs) / category / "suites" / chosen.name / "tuning"
-            side_by_side(workers, threads, logs, progress.say, lambda: None)
+            side_by_side(workers, threads, logs, progress.say, lambda: None, lenient=True)
         found = suite_tuning.tune(
             chosen, category, budget, seed, plugins, data_dir, Path(runs), prepare_device(device, threads),
             not no_mlflow, not no_prune, progress.say,

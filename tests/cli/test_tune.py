@@ -135,10 +135,10 @@ def test_a_trial_cut_short_is_tried_again_with_the_same_settings(tmp_path, monke
 def test_a_search_without_a_completed_trial_is_one_line(tmp_path):
     given = words(tmp_path, "--no-mlflow", trials=1)
     (tmp_path / "space.yaml").write_text("sasrec.hidden: [33]")  # refused: no multiple of two heads
-    for expected in ("no multiple of sasrec.heads", "no trial of the search"):  # the second counts it as done
+    for _ in range(2):  # before anything has worked, a fault counts for nothing, and is said each time
         result = bench(*given)
         assert result.exit_code == 2, result.output
-        assert expected in result.output
+        assert "no multiple of sasrec.heads" in result.output
 
 
 def test_no_trial_can_read_a_test_sample(tmp_path, monkeypatch):

@@ -71,6 +71,7 @@ def test_lora_trains_what_peft_trains():
     )  # fmt: skip
     adapted = peft.get_peft_model(model, config)
     found = memory.model_of(SMALL, torch.float32, False, rank=4)
+    assert found.parameters == sum(p.numel() for p in adapted.parameters())
     assert found.trained == sum(p.numel() for p in adapted.parameters() if p.requires_grad)
 
 
@@ -82,9 +83,10 @@ def test_devices_share_what_zero_shares():
     second = table(large, "--memory", "--devices", "4", *engine("zero2"))["grpo"]
     assert four["gradients"] == pytest.approx(2 * one["gradients"], rel=0.01)  # and their buckets
     assert four["optimiser"] == one["optimiser"] and one["others"] == pytest.approx(1.544e9 * 4 / 2**30, rel=0.01)
+    bucket = 5e8 * 4 / 2**30  # of DeepSpeed; two of them where what is sent overlaps with what is computed
     assert first["optimiser"] == pytest.approx(12 * 1.544e9 / 4 / 2**30, rel=0.01)
-    assert second["gradients"] == pytest.approx(first["gradients"] / 4, rel=0.01)
-    assert second["total"] < first["total"] < four["total"]
+    assert second["gradients"] - 2 * bucket == pytest.approx((first["gradients"] - bucket) / 4, abs=0.02)
+    assert second["total"] < four["total"] and first["total"] < four["total"]
 
 
 def test_recipes_fit_the_devices_that_they_name():
