@@ -13,6 +13,7 @@ import re
 import signal
 import socket
 import sys
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -36,6 +37,8 @@ HEARD = timedelta(seconds=10)
 """As long as a process that fails with the main one waits for it to say why."""
 FAILING = timedelta(seconds=5)
 """As long as a process that fails by itself waits to hear whether the main one does too."""
+LATER = 2.0
+"""Seconds that it waits where the processes have not met yet."""
 SAID = "bench/said"
 
 
@@ -180,13 +183,15 @@ class World:
             with contextlib.suppress(RuntimeError):  # none is left to hear it
                 self._store.set(SAID, "1")
 
-    def hear(self) -> None:
-        """Wait until the main process has said its error, or is gone."""
-        self._heard(HEARD)
+    def hear(self, wait: timedelta = HEARD) -> bool:
+        """Whether the main process says an error within a while; False in that one.
 
-    def _heard(self, wait: timedelta) -> bool:
-        """Whether the main process says an error within a while; False in that one."""
-        if self.main or self._store is None:
+        Before they have met, that one's end is all that there is to wait for: the launcher ends the others with it.
+        """
+        if self.main:
+            return False
+        if self._store is None:
+            time.sleep(LATER)
             return False
         try:
             self._store.wait([SAID], wait)
@@ -244,19 +249,6 @@ class World:
                 raise error
             raise BenchError(f"process {first}: {errors[first]}")
         raise Shared(str(errors[first]))
-
-    def each(self, work: Callable[[], T]) -> T:
-        """Done by every process, each for its share; an error that the main one has too is said by that one alone.
-
-        Raises:
-            Shared: the main process has failed as well, and has said why.
-        """
-        try:
-            return work()
-        except Exception as error:
-            if self.together and not lost_another(error) and self._heard(FAILING):
-                raise Shared(str(_shown(error))) from None
-            raise
 
     def same(self, what: str, value: str) -> None:
         """Refuse to go on where processes differ in something.

@@ -8,7 +8,6 @@ import os
 import shutil
 import signal
 import sys
-import time
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -19,10 +18,8 @@ from harness.cli import allocator, mlflow, plugin, plugins, prepare, run, score,
 from harness.cli.common import LazyPlugins, plugin_options
 from harness.errors import BenchError, shown
 from harness.version import __version__
-from harness.world import LAUNCHED, LOST_CODE, Shared, lost_another, world
+from harness.world import FAILING, LAUNCHED, LOST_CODE, Shared, lost_another, world
 
-LATER = 2.0
-"""Seconds that another process than the main one waits before it says what it failed at."""
 FULL = ("no space left on device", "disk is full", "disk quota exceeded")
 """How libraries say it that give no number."""
 
@@ -34,9 +31,11 @@ class Bench(click.Group):
         """The command. What several processes fail at alike is said by the main one, which ends the others."""
         try:
             return super().invoke(ctx)
-        except BenchError as error:
-            if world.rank and not isinstance(error, Shared):
-                time.sleep(LATER)
+        except (click.exceptions.Exit, click.exceptions.Abort, Shared):
+            raise
+        except Exception as error:
+            if world.rank and not lost_another(error) and world.hear(FAILING):
+                raise Shared(str(error)) from None
             raise
 
     def list_commands(self, ctx: click.Context) -> list[str]:

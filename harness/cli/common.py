@@ -30,6 +30,11 @@ def without(words: list[str], option: str) -> list[str]:
     return kept
 
 
+def share_of_cores(processes: int) -> int:
+    """Threads of each of so many processes of this machine."""
+    return max(1, (os.cpu_count() or 1) // processes)
+
+
 @dataclass
 class LazyPlugins:
     """The plugins of this invocation, loaded on first use."""

@@ -9,7 +9,7 @@ import sys
 
 import click
 
-from harness.cli.common import without
+from harness.cli.common import share_of_cores, without
 from harness.world import LAUNCHED, LOST_CODE
 
 OPTION = "--processes"
@@ -49,7 +49,7 @@ def launch(processes: int) -> int:
     logging.getLogger("torch.distributed").setLevel(logging.CRITICAL)
     os.environ[LAUNCHED] = "1"
     if "OMP_NUM_THREADS" not in os.environ:  # each its share of the cores, which --threads overrides
-        os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // processes))
+        os.environ["OMP_NUM_THREADS"] = str(share_of_cores(processes))
     config = LaunchConfig(
         min_nodes=1, max_nodes=1, nproc_per_node=processes, run_id=str(os.getpid()), rdzv_backend="c10d",
         rdzv_endpoint="localhost:0", max_restarts=0, monitor_interval=0.2, local_addr="127.0.0.1",

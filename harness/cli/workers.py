@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import click
 
-from harness.cli.common import without
+from harness.cli.common import share_of_cores, without
 from harness.errors import BenchError
 from harness.runs.pool import Here, Job
 
@@ -40,7 +39,7 @@ def side_by_side(
     for option in FILES:
         words = without(words, option)
     if not threads:
-        words += ["--threads", str(max(1, (os.cpu_count() or 1) // workers))]
+        words += ["--threads", str(share_of_cores(workers))]
     command = [sys.executable, "-P", "-m", "harness", *words, *(() if "--quiet" in words else ("--quiet",))]
     problems: list[str] = []
 

@@ -15,8 +15,8 @@ import torch
 
 from harness import recipes
 from harness.errors import BenchError
-from harness.files import read_json, read_yaml
 from harness.language.finetuning import FineTuningSettings
+from harness.language.zero import content
 from harness.runs.config import RunConfig
 
 TOKENS = 61
@@ -110,9 +110,7 @@ def zero_of(engine: str) -> dict[str, Any]:
     """What a stage's DeepSpeed configuration says of ZeRO; {} where there is none."""
     if not engine:
         return {}
-    path = recipes.deepspeed(engine)
-    found = read_json(path, "mend the file", dict[str, Any]) if path.suffix == ".json" else read_yaml(path)
-    return dict(found.get("zero_optimization") or {})
+    return dict(content(recipes.deepspeed(engine)).get("zero_optimization") or {})
 
 
 def estimate(

@@ -64,7 +64,7 @@ def configuration(asked: str, stage: str, device: str) -> dict[str, Any]:
     path = recipes.deepspeed(asked)
     if not path.is_file():
         raise BenchError(f"{where} is no file; use zero1, zero2, or the path of a DeepSpeed configuration")
-    found = read_json(path, "mend the file", dict[str, Any]) if path.suffix == ".json" else read_yaml(path)
+    found = content(path)
     for key, why in NOT_TAKEN.items():
         if key in found and not (isinstance(found[key], dict) and found[key].get("enabled") in (False, "auto")):
             raise BenchError(f"{path} has '{key}': {why}; delete it there")
@@ -84,6 +84,11 @@ def configuration(asked: str, stage: str, device: str) -> dict[str, Any]:
     _checked(zero, path)
     kept = {key: value for key, value in found.items() if key not in NOT_TAKEN}
     return kept | dict.fromkeys(OURS, "auto")
+
+
+def content(path: Path) -> dict[str, Any]:
+    """What a configuration's file holds, JSON (whose ``5e8`` is no number in YAML) or YAML."""
+    return read_json(path, "mend the file", dict[str, Any]) if path.suffix == ".json" else read_yaml(path)
 
 
 def _checked(zero: dict[str, Any], path: Path) -> None:

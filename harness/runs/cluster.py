@@ -28,7 +28,7 @@ from harness import files
 from harness.errors import BenchError
 from harness.runs import provenance
 from harness.runs.elsewhere import STOPPING, TRIES, Board, Ended, Lost, Work, clear_here, packed, run_here, unpacked
-from harness.runs.pool import GOES_ON, Done, Job, Queue, Watch
+from harness.runs.pool import Done, Job, Queue, Watch
 from harness.version import __version__
 
 AWAY = 20.0
@@ -262,7 +262,8 @@ class Cluster:
             ray.shutdown()
 
     def _gone(self) -> BenchError:
-        return BenchError(f"the cluster at {self.address} went away; what was finished is kept, and {GOES_ON}")
+        gone = f"the cluster at {self.address} went away"
+        return BenchError(f"{gone}; what was finished is kept, and the same command goes on")
 
 
 def _look(board: Any, jobs: Iterable[Job]) -> None:

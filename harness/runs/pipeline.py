@@ -293,7 +293,7 @@ def _fit(run: Run, stage: StageOf) -> None:
         found: dict[str, Any] = stage.trainer.fit(dataclasses.replace(context, log=log))
         return found
 
-    facts = world.each(fit) if getattr(stage.trainer, "distributed", False) else world.once(fit)
+    facts = fit() if getattr(stage.trainer, "distributed", False) else world.once(fit)
 
     def done() -> None:
         checked = checked_facts(facts, stage.stage.trainer.name)

@@ -18,8 +18,6 @@ from harness import files
 PATIENCE = 15.0
 """Seconds that a process has to end in order when it is asked to, before it is killed."""
 TICK = 0.2
-GOES_ON = "the same command goes on"
-"""What a run says that ended for no fault of its own."""
 
 Watch = Callable[[Sequence["Job"], Sequence["Job"]], None]
 """Called about once a second with the jobs that run and those that are queued."""

@@ -61,6 +61,12 @@ class Refused(Exception):
     """A trial's settings do not work: it is failed, and the search goes on."""
 
 
+def over(study: Any) -> int:
+    """Trials that count: complete, pruned, or failed at their settings and not by an interrupt."""
+    known = study.get_trials(deepcopy=False)
+    return sum(trial.state.name in ("COMPLETE", "PRUNED") or "error" in trial.user_attrs for trial in known)
+
+
 def told(optuna: Any, study: Any, search: Search, trial: Any, settings: dict[str, Any]) -> Any:
     """Do a trial and tell the study how it ended; returns the trial as it stands there."""
     states = optuna.trial.TrialState
@@ -115,15 +121,8 @@ def run_trial(optuna: Any, search: Search, trial: Any, settings: dict[str, Any])
     tracker.metric = search.metric
     trial.set_user_attr("settings", settings)
     started = time.monotonic()
-    over = True
+    ended = True
     holds = contextlib.ExitStack()
-    states = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
-
-    def first() -> bool:
-        """Whether no trial is over yet, so that a fault may be of anything, and counts for nothing."""
-        known = trial.study.get_trials(deepcopy=False)
-        return not any(other.state in states or "error" in other.user_attrs for other in known)
-
     try:
         # of several processes at one and the same settings one trains, and cleans up
         holds.enter_context(locks.held(search.directory / f".{folder.path.name}.lock", str(folder.path), math.inf))
@@ -137,16 +136,16 @@ def run_trial(optuna: Any, search: Search, trial: Any, settings: dict[str, Any])
             trial.set_user_attr(stage.name, {k: v for k, v in facts.items() if not isinstance(v, str)})
         return search.value(valid)
     except BenchError as error:
-        if not isinstance(error, NotFinite) and first():
-            raise
+        if not isinstance(error, NotFinite) and not over(trial.study):
+            raise  # nothing has worked yet: it may be anything, and counts for nothing
         trial.set_user_attr("error", error.format_message())  # settings that the method refuses, or that diverge
         raise Refused from error
     except KeyboardInterrupt:
-        over = False  # tried again, from its checkpoint
+        ended = False  # tried again, from its checkpoint
         raise
     finally:
         trial.set_user_attr("seconds", round(time.monotonic() - started, 1))
-        if over:
+        if ended:
             shutil.rmtree(folder.path, ignore_errors=True)  # the record is the study; weights are not kept
         holds.close()
 

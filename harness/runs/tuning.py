@@ -25,7 +25,7 @@ from harness.runs import code, identity, locks
 from harness.runs import study as studies
 from harness.runs.config import resolve
 from harness.runs.provenance import provenance
-from harness.runs.trials import METRIC, Search, entry_of, lock_of, revive, told
+from harness.runs.trials import METRIC, Search, entry_of, lock_of, over, revive, told
 
 RECORD = "search.json"
 WAITING = 1.0
@@ -105,16 +105,16 @@ class Watched:
         self.path = search.directory / studies.FILE
         with studies.readable(self.path):
             self.study = studies.opened(studies.optuna(), self.path, search.recipe["name"], search.seed, False)
-            self.known = {trial.number for trial in self._over()}
+            self.known = {trial.number for trial in self._finished()}
 
-    def _over(self) -> list[Any]:
+    def _finished(self) -> list[Any]:
         return [trial for trial in self.study.get_trials(deepcopy=False) if trial.state.is_finished()]
 
     def __call__(self) -> None:
         """Look once."""
         with studies.readable(self.path):
-            over = self._over()
-        for trial in over:
+            finished = self._finished()
+        for trial in finished:
             if trial.number not in self.known:
                 self.known.add(trial.number)
                 self.report(entry_of(trial, self.search.metric))
@@ -133,12 +133,6 @@ def _search(
     ):  # one makes the study, others find it
         study = _study(optuna, search, prune)
         revive(optuna, study, search)
-    over = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
-
-    def done() -> int:
-        """Trials that are over; a failed one is, where its settings and not an interrupt ended it."""
-        known = study.get_trials(deepcopy=False)
-        return sum(trial.state in over or "error" in trial.user_attrs for trial in known)
 
     def at_work() -> int:
         """Trials that a process is at, this one's none."""
@@ -147,16 +141,16 @@ def _search(
 
     def spent() -> bool:
         """Whether the budget is used up."""
-        if trials is not None and done() >= trials:
+        if trials is not None and over(study) >= trials:
             return True
-        if seconds is None or not done():
+        if seconds is None or not over(study):
             return False
         return sum(t.user_attrs.get("seconds") or 0.0 for t in study.get_trials(deepcopy=False)) >= seconds
 
     def claimed(holds: contextlib.ExitStack) -> Any:
         """The next trial, held; None where the budget is used up, or will be by what others are at."""
         with locks.held(search.directory / studies.LOCK, str(search.directory), math.inf):
-            if spent() or (trials is not None and done() + at_work() >= trials):
+            if spent() or (trials is not None and over(study) + at_work() >= trials):
                 return None
             revive(optuna, study, search, killed=True)
             study.sampler = studies.sampler(optuna, search.seed, len(study.get_trials(deepcopy=False)))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -20,6 +19,7 @@ from harness.cli.common import (
     resumable,
     runs_option,
     search_options,
+    share_of_cores,
     with_plugins,
     working_options,
 )
@@ -105,7 +105,7 @@ def run(
         _print(planned)
         return
     if not threads and workers > 1 and not cluster:
-        threads = max(1, (os.cpu_count() or 1) // workers)
+        threads = share_of_cores(workers)
     words = ["--category", category, "--runs", runs, "--device", device, "--threads", str(threads)]
     words += ["--data-dir", data_dir] if data_dir else []
     words += ["--no-mlflow"] if no_mlflow or cluster else []  # what a cluster made is logged behind it, from here
