@@ -32,8 +32,9 @@ def verdict(codes: dict[int, int]) -> tuple[str, int]:
     if 2 in own:  # a refusal, which is said; another one's end follows from it
         return "", own[0]
     killed = [rank for rank in ranks if codes[rank] < 0 and codes[rank] != -signal.SIGTERM]
-    if killed:
-        return f"process {killed[0]} of the run was ended by signal {-codes[killed[0]]}", 1
+    aborted = [rank for rank in killed if codes[rank] == -signal.SIGABRT]
+    for rank in [rank for rank in killed if rank not in aborted] or ([] if own else aborted):
+        return f"process {rank} of the run was ended by signal {-codes[rank]}", 1
     if own:
         return "", own[0]
     how = "were ended by signal 15" if -signal.SIGTERM in codes.values() else "lost each other"

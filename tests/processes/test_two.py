@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from safetensors.torch import load_file
 
-from tests.commands import bench_run, run_whole
+from tests.commands import bench_run, only_run, run_whole
 
 CATEGORY = ["dataset.items=60", "dataset.users=120"]
 MODEL = [*CATEGORY, "backbone.hidden=32", "backbone.layers=2", "backbone.heads=2", "backbone.intermediate=64",
@@ -26,17 +26,16 @@ def words(runs, method, sets, *more):
             "--no-figures", "--quiet", "--device", "cpu", "--threads", "1", *given, *more]  # fmt: skip
 
 
-def started(runs, method, sets, *more, launcher=(), processes=2):
+def started(runs, method, sets, *more, launcher=()):
     command = [sys.executable, *launcher, "-m", "harness", *words(runs, method, sets, *more)]
-    command += [] if launcher or processes == 1 else ["--processes", str(processes)]
+    command += [] if launcher else ["--processes", "2"]
     return subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
 
 
 def whole(runs, method, sets, *more, **how):
     done = started(runs, method, sets, *more, **how)
     assert done.returncode == 0, done.stderr
-    [path] = Path(runs).glob("*/*/*/metrics.json")
-    return path.parent, json.loads(path.read_text())["stages"]
+    return only_run(runs)
 
 
 def batches(rows, *stages):
@@ -67,13 +66,44 @@ CASES = {
 }  # fmt: skip
 
 
+SAME = [*MODEL, *batches(64, "sft"), "decoder.batch_tokens=2000"]
+OTHER = [*SAME, "decoder.beams=30"]
+SASREC = [*CATEGORY, "sasrec.epochs=2", "sasrec.hidden=16"]
+BEGUN = [*MODEL, "sft.weight_decay=0.1"]
+FURTHER = [*MODEL, "sft.weight_decay=0.3", "sft.learning_rate=0.005", "sft.epochs=2"]
+KILLED = [*MODEL, *batches(16, "sft"), "sft.epochs=6", "sft.eval_every=0.2", "sft.patience=0", "sft.deepspeed=zero2"]
+
+
+@pytest.fixture(scope="module")
+def together(tmp_path_factory):
+    """Folders of the runs that two processes made one after another, by name."""
+    root = tmp_path_factory.mktemp("together")
+    source, _ = run_whole(root / "source", "minionerec-sft", SAME)
+    zero = [*batches(16, "sft"), "sft.deepspeed=zero2"]
+    jobs = {
+        "rankings": words(root / "rankings", "minionerec-sft", OTHER, "--from-run", str(source), "--anew"),
+        "sasrec": words(root / "sasrec", "sasrec", SASREC),
+    }
+    for case, (method, stages, more, *engine) in sorted(CASES.items(), key=lambda case: len(case[1])):  # ZeRO last
+        sets = [*MODEL, *more, *batches(32, *stages), *(word for sets in engine for word in sets)]
+        jobs[case] = words(root / case, method, sets)
+    jobs["begun"] = words(root / "begun", "minionerec-sft", [*BEGUN, *zero])
+    begun = str(root / "begun/*/*/seed*")
+    jobs["further"] = words(root / "further", "minionerec-sft", [*FURTHER, *zero], "--from-run", begun)
+    jobs["straight"] = words(root / "straight", "minionerec-sft", KILLED)
+    (root / "jobs.json").write_text(json.dumps(list(jobs.values())))
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    command = [*launcher, "-m", "tests.processes.together", str(root / "jobs.json")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == 0, done.stderr
+    return {job: only_run(root / job) for job in ("source", *jobs)}
+
+
 @pytest.mark.parametrize("case", CASES)
-def test_two_with_half_the_batch_are_one_with_all_of_it(case, tmp_path):
-    method, stages, more, *together = CASES[case]
-    first, expected = run_whole(tmp_path / "one", method, [*MODEL, *more, *batches(64, *stages)])
-    second, found = whole(
-        tmp_path / "two", method, [*MODEL, *more, *batches(32, *stages), *(word for sets in together for word in sets)]
-    )
+def test_two_with_half_the_batch_are_one_with_all_of_it(case, together, tmp_path):
+    method, stages, more, *engine = CASES[case]
+    first, expected = run_whole(tmp_path, method, [*MODEL, *more, *batches(64, *stages)])
+    second, found = together[case]
     for number, stage in enumerate(stages, start=1):
         (one,) = first.glob(f"stages/{number}-{stage}/model/model.safetensors")
         (two,) = second.glob(f"stages/{number}-{stage}/model/model.safetensors")
@@ -88,7 +118,7 @@ def test_two_with_half_the_batch_are_one_with_all_of_it(case, tmp_path):
     for stage, entry in expected.items():
         assert found[stage]["item"] == pytest.approx(entry["item"], abs=1e-6)
     for number, stage in enumerate(stages, start=1):
-        under = any(f"{stage}.deepspeed" in word for word in next(iter(together), []))
+        under = any(f"{stage}.deepspeed" in word for word in next(iter(engine), []))
         saved = list(second.glob(f"stages/{number}-{stage}/checkpoints/*/optimizer.pt"))
         assert bool(saved) != under and ("deepspeed" in found[stage]["train"]) == under  # it holds for its stage alone
     facts = json.loads((second / "manifest.json").read_text())
@@ -97,20 +127,17 @@ def test_two_with_half_the_batch_are_one_with_all_of_it(case, tmp_path):
     assert len(log) == len((first / f"stages/1-{stages[0]}/log.jsonl").read_text().splitlines())  # once, not twice
 
 
-def test_rankings_of_the_same_weights_are_the_same_to_the_last_bit(tmp_path):
-    sets = [*MODEL, *batches(64, "sft"), "decoder.batch_tokens=2000"]
-    source, _ = run_whole(tmp_path / "source", "minionerec-sft", sets)
-    other = [*sets, "decoder.beams=30"]
-    one, _ = run_whole(tmp_path / "one", "minionerec-sft", other, "--from-run", str(source), "--anew")
-    two, _ = whole(tmp_path / "two", "minionerec-sft", other, "--from-run", str(source), "--anew")
+def test_rankings_of_the_same_weights_are_the_same_to_the_last_bit(together, tmp_path):
+    source, _ = together["source"]
+    one, _ = run_whole(tmp_path, "minionerec-sft", OTHER, "--from-run", str(source), "--anew")
+    two, _ = together["rankings"]
     frames = [pd.read_parquet(folder / "rankings/test-sft.parquet") for folder in (one, two)]
     pd.testing.assert_frame_equal(*frames, check_exact=True)
 
 
-def test_what_does_not_share_is_trained_by_one_while_the_other_waits(tmp_path):
-    sets = [*CATEGORY, "sasrec.epochs=2", "sasrec.hidden=16"]
-    _, expected = run_whole(tmp_path / "one", "sasrec", sets)
-    _, found = whole(tmp_path / "two", "sasrec", sets)
+def test_what_does_not_share_is_trained_by_one_while_the_other_waits(together, tmp_path):
+    _, expected = run_whole(tmp_path, "sasrec", SASREC)
+    _, found = together["sasrec"]
     assert found["sasrec"]["item"] == expected["sasrec"]["item"]
     assert found["sasrec"]["valid"] == expected["sasrec"]["valid"]
 
@@ -152,6 +179,9 @@ def test_a_trainer_that_does_not_say_whether_it_shares_is_refused_by_name(monkey
         ({0: -15, 1: -9}, "process 1 of the run was ended by signal 9", 1),
         ({0: 1, 1: -9}, "process 1 of the run was ended by signal 9", 1),
         ({0: 2, 1: -6}, "", 2),  # a watchdog's abort, after the other one refused
+        ({0: -6, 1: -9}, "process 1 of the run was ended by signal 9", 1),  # gloo's, after the other one was killed
+        ({0: -6, 1: 1}, "", 1),
+        ({0: -6, 1: 75}, "process 0 of the run was ended by signal 6", 1),
         ({0: 75, 1: -15}, "the processes of the run were ended by signal 15", 1),
         ({0: -15, 1: -15}, "the processes of the run were ended by signal 15", 1),
         ({0: 75, 1: 75}, "the processes of the run lost each other", 1),
@@ -179,26 +209,20 @@ def children(pid):
     return [int(word) for word in path.read_text().split()] if path.exists() else []
 
 
-def test_a_checkpoint_of_zero_is_gone_on_from_under_other_settings(tmp_path):
-    settings = [*MODEL, "sft.weight_decay=0.1"]
-    further = [*MODEL, "sft.weight_decay=0.3", "sft.learning_rate=0.005", "sft.epochs=2"]
-    zero = [*batches(32, "sft"), "sft.deepspeed=zero2"]
-    begun, _ = run_whole(tmp_path / "one", "minionerec-sft", [*settings, *batches(32, "sft")])
-    one, expected = run_whole(
-        tmp_path / "on", "minionerec-sft", [*further, *batches(32, "sft")], "--from-run", str(begun)
-    )
-    alone = {"processes": 1}  # DeepSpeed's start is per process: it would stay in this one
-    begun, _ = whole(tmp_path / "two", "minionerec-sft", [*settings, *zero], **alone)
-    two, found = whole(tmp_path / "further", "minionerec-sft", [*further, *zero], "--from-run", str(begun), **alone)
+def test_a_checkpoint_of_zero_is_gone_on_from_under_other_settings(together, tmp_path):
+    whole_batch = batches(32, "sft")
+    begun, _ = run_whole(tmp_path / "one", "minionerec-sft", [*BEGUN, *whole_batch])
+    one, expected = run_whole(tmp_path / "on", "minionerec-sft", [*FURTHER, *whole_batch], "--from-run", str(begun))
+    two, found = together["further"]
     one, two = (load_file(folder / "stages/1-sft/model/model.safetensors") for folder in (one, two))
     assert max(float((one[name] - two[name]).abs().max()) for name in one) < 1e-5
     assert found["sft"]["train"]["steps"] == expected["sft"]["train"]["steps"]
     assert json.loads(found["sft"]["train"]["deepspeed"])["zero_optimization"]["stage"] == 2
 
 
-def test_a_killed_process_ends_the_run_which_then_goes_on(tmp_path):
-    sets = [*MODEL, *batches(16, "sft"), "sft.epochs=6", "sft.eval_every=0.2", "sft.patience=0", "sft.deepspeed=zero2"]
-    command = [sys.executable, "-m", "harness", *words(tmp_path / "killed", "minionerec-sft", sets), "--processes", "2"]
+def test_a_killed_process_ends_the_run_which_then_goes_on(together, tmp_path):
+    given = [*words(tmp_path / "killed", "minionerec-sft", KILLED), "--processes", "2"]
+    command = [sys.executable, "-m", "harness", *given]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     while not list(tmp_path.glob("killed/Synthetic/*/*/stages/1-sft/checkpoints/checkpoint-*/whole.json")):
         assert process.poll() is None
@@ -213,10 +237,10 @@ def test_a_killed_process_ends_the_run_which_then_goes_on(tmp_path):
     assert said.count("Error:") == 1 and "Traceback" not in said
     for pid in below:
         assert not Path(f"/proc/{pid}").exists() or Path(f"/proc/{pid}/stat").read_text().split()[2] == "Z"
-    refused = bench_run(tmp_path / "killed", "minionerec-sft", sets)
+    refused = bench_run(tmp_path / "killed", "minionerec-sft", KILLED)
     assert refused.exit_code == 2 and "was begun by 2 processes and is not finished" in refused.output
-    resumed, _ = whole(tmp_path / "killed", "minionerec-sft", sets)
-    straight, _ = whole(tmp_path / "straight", "minionerec-sft", sets)
+    resumed, _ = whole(tmp_path / "killed", "minionerec-sft", KILLED)
+    straight, _ = together["straight"]
     one, two = (load_file(folder / "stages/1-sft/model/model.safetensors") for folder in (resumed, straight))
     assert all((one[name] == two[name]).all() for name in one)
 
