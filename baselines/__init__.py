@@ -4,6 +4,7 @@ from harness import hookimpl
 
 COUNTING = ("popularity", "recency", "markov", "skip-markov", "itemknn", "ease", "tfidf", "hybrid")
 FLOORS = ("random", "next-id")
+TOGETHER = ("rerank",)
 NEURAL = ("gru4rec", "caser", "sasrec", "sasrec-bce", "hstu", "bert4rec", "fmlp-rec", "tiger")
 
 
@@ -28,6 +29,7 @@ def bench_trainers():
         "bert4rec": ".bert4rec:Bert4RecTrainer",
         "fmlp-rec": ".fmlprec:FmlpRecTrainer",
         "tiger": ".tiger:TigerTrainer",
+        "rerank": ".rerank.rerank_stage:RerankTrainer",
     }
 
 
@@ -36,4 +38,4 @@ def bench_methods():
     """Their recipes."""
     from harness.recipes import shipped
 
-    return [shipped("methods", f"{name}.yaml") for name in (*FLOORS, *COUNTING, *NEURAL)]
+    return [shipped("methods", f"{name}.yaml") for name in (*FLOORS, *COUNTING, *NEURAL, *TOGETHER)]

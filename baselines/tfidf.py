@@ -16,7 +16,7 @@ from scipy.sparse import csr_matrix
 from harness.components import Context
 from harness.data.dataset import Histories, Items
 from harness.data.texts import title_vectors
-from harness.errors import BenchError
+from harness.errors import NoTexts
 from harness.files import replace_file
 from harness.settings import setting
 
@@ -80,4 +80,4 @@ class TitleMatch:
 def needs_titles(items: Items, who: str) -> None:
     """Refuse a category without titles."""
     if not any(title.strip() for title in items.titles):
-        raise BenchError(f"{who} needs item titles and this category has none; use skip-markov, which needs ids only")
+        raise NoTexts(f"{who} needs item titles and this category has none; use skip-markov, which needs ids only")

@@ -23,6 +23,7 @@ from harness.errors import BenchError
 from harness.item_models import checkpoint, loop
 from harness.item_models.loop import LoopSettings
 from harness.networks.dropout import replace_dropout
+from harness.networks.start import StartSettings, fitted_to, of_tokens, start_vectors, started
 from harness.settings import setting
 
 PAD = 0
@@ -36,7 +37,7 @@ START = 0.3
 
 
 @dataclass(frozen=True)
-class Settings(LoopSettings):
+class Settings(StartSettings, LoopSettings):
     """Settings of the model (in brackets: the paper's value)."""
 
     hidden: Annotated[int, Ge(1)] = setting(128, "width of the stream (128)")
@@ -82,8 +83,12 @@ class TigerTrainer:
     def fit(self, context: Context) -> dict[str, Any]:
         """Train; leave the best weights by valid in the stage directory."""
         model = self._fresh(context)
+        vectors = start_vectors(context, self.settings)
+        if vectors is not None:
+            model.start_from(vectors)
         semantic_ids = context.needs_semantic_ids("tiger")
-        return loop.train(context, model, self.settings, lambda m: SidTranslator(m, semantic_ids))
+        facts = loop.train(context, model, self.settings, lambda m: SidTranslator(m, semantic_ids))
+        return facts | started(self.settings, vectors)
 
     def load(self, context: Context) -> SidTranslator:
         """The trained model."""
@@ -131,6 +136,14 @@ class Tiger(torch.nn.Module):
         for module in self.t5.modules():
             if isinstance(module, T5Attention):
                 module.dropout = 0.0
+
+    def start_from(self, vectors: np.ndarray) -> None:
+        """Let each SID token's embedding start from the mean of its items' vectors ``[n_items, d]``."""
+        tokens = self.tokens[:-1].cpu().numpy()
+        known, means = of_tokens(vectors, tokens if self.end is None else np.where(tokens == self.end, ABSENT, tokens))
+        weight = self.t5.shared.weight
+        with torch.no_grad():
+            weight[known] = fitted_to(means, weight[known])
 
     def inputs(self, items: torch.Tensor) -> torch.Tensor:
         """Encoder tokens ``[batch, length · levels]`` of item ids ``[batch, length]``."""

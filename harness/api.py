@@ -149,6 +149,7 @@ def run(
     data_dir: str | None = None, runs: str | Path = "runs", from_run: str | Path | None = None, anew: bool = False,
     redo: str = "", keep: bool = False, wait: bool = False, device: str = "auto", threads: int = 0,
     mlflow: bool = False, figures: bool = False, quiet: bool = True, plugins: Plugins | None = None,
+    strict: bool = False,
 ) -> FinishedRun:  # fmt: skip
     """Train, decode and measure a method; the same call again goes on where it was, or gives what is recorded.
 
@@ -162,6 +163,7 @@ def run(
         mlflow: whether to log to MLflow.
         figures: whether the report has figures.
         plugins: those to use (:func:`harness.plugins.load`); by default the built-ins and installed ones.
+        strict: refuse what a stage would otherwise do without, such as texts that the data does not have.
 
     Raises:
         BenchError: bad settings or data, in one line.
@@ -187,7 +189,7 @@ def run(
     world.same("the run's settings", folder.path.name)
     progress = Progress(quiet or not world.main)
     tracker = Tracker(Path(runs), mlflow and world.main)
-    this = Run(config, dataset, known, folder, progress, chosen, tracker, figures)
+    this = Run(config, dataset, known, folder, progress, chosen, tracker, figures, strict)
     caption = dataset.caption or "as read"
     progress.say(f"{config.method} on {category} ({caption}), seed {config.seed} → {folder.path}")
     pipeline.execute(this, origin, Edits(redo, keep), wait)

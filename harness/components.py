@@ -80,6 +80,14 @@ class Part(Protocol):
         """Its model."""
         ...
 
+    def anew(self, context: Context) -> Part:
+        """The same method, to be trained on other samples: a recorded run's too.
+
+        Raises:
+            BenchError: a recorded run's last stage goes on from another, so that it cannot be trained by itself.
+        """
+        ...
+
 
 class Parts(Protocol):
     """The parts of a stage, by the keys that its recipe gives them."""
@@ -115,6 +123,10 @@ class _Seen:
         return self.dataset.train
 
 
+def _no_vectors(embedder: Any, **settings: Any) -> np.ndarray:
+    raise BenchError(f"no embedder can be asked for vectors here ({embedder!r:.40})")
+
+
 @dataclass(frozen=True)
 class Context(_Seen):
     """All that a stage may see: train and valid samples, never a test sample.
@@ -132,6 +144,9 @@ class Context(_Seen):
             e.g. ``{"HR@10": .1, "NDCG@10": .05}`` (SID protocol).
         log: records numbers at a step (to MLflow and the terminal).
         progress: the terminal's progress bars.
+        vectors: ``vectors(embedder)`` → ``[n_items, d]`` float32: what an embedder makes of the items, as in
+            :class:`ItemContext`; ``vectors("vectors")``: what the run's tokenizer was made of.
+        strict: whether what cannot be done as the settings say is an error, where a stage could do without.
     """
 
     dataset: Dataset
@@ -146,6 +161,8 @@ class Context(_Seen):
     probe: Callable[[Any], dict[str, float]]
     log: Callable[[dict[str, float], int], None]
     progress: Progress
+    vectors: Callable[..., np.ndarray] = _no_vectors
+    strict: bool = False
 
     @property
     def valid(self) -> Samples:

@@ -29,6 +29,10 @@ class NotFinite(BenchError):
     """A loss, a gradient or a score that is no number: the model has diverged."""
 
 
+class NoTexts(BenchError):
+    """No item has a text, where something is made of texts."""
+
+
 class ContractError(BenchError):
     """A component does not keep what :mod:`harness.components` promises: a fault of its code, not of data."""
 

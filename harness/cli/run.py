@@ -51,6 +51,7 @@ if TYPE_CHECKING:
 )
 @click.option("--keep", is_flag=True, help="Take results that other code made, and mark the record.")
 @fetch_option
+@click.option("--strict", is_flag=True, help="Refuse what the data does not allow where a stage would do without it.")
 @click.option("--wait", is_flag=True, help="Wait where another process is at work on the same run.")
 @click.option(
     "--processes", type=click.IntRange(1, 1024), default=1, show_default=True, metavar="N",
@@ -64,7 +65,8 @@ if TYPE_CHECKING:
 def run(
     plugins: Plugins, method: str | None, config: str | None, category: str, seed: int | None, tokenizer: str | None,
     overrides: tuple[str, ...], data_dir: str | None, runs: str, from_run: str | None, anew: bool, redo: str,
-    keep: bool, wait: bool, processes: int, device: str, threads: int, no_mlflow: bool, no_figures: bool, quiet: bool,
+    keep: bool, strict: bool, wait: bool, processes: int, device: str, threads: int, no_mlflow: bool, no_figures: bool,
+    quiet: bool,
 ) -> None:  # fmt: skip
     """Train, decode and measure a method; the same command again goes on where it was.
 
@@ -89,7 +91,7 @@ def run(
             method if method is not None else Path(str(config)), category, seed=seed,
             settings=[f"tokenizer={tokenizer}", *overrides] if tokenizer else overrides, data_dir=data_dir, runs=runs,
             from_run=from_run, anew=anew, redo=redo, keep=keep, wait=wait, device=device, threads=threads,
-            mlflow=not no_mlflow, figures=not no_figures, quiet=quiet, plugins=plugins,
+            mlflow=not no_mlflow, figures=not no_figures, quiet=quiet, plugins=plugins, strict=strict,
         )  # fmt: skip
     world.stop()
     if not world.main:

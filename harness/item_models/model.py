@@ -16,11 +16,12 @@ from harness.errors import BenchError
 from harness.item_models import losses
 from harness.item_models.checkpoint import load_weights
 from harness.item_models.loop import LoopSettings, left_padded, seeded, train, user_numbers
+from harness.networks.start import StartSettings, fitted_to, start_vectors, started
 from harness.settings import is_default, setting
 
 
 @dataclass(frozen=True)
-class ItemLossSettings(LoopSettings):
+class ItemLossSettings(StartSettings, LoopSettings):
     """Settings of a loss over items."""
 
     loss: losses.LossName = setting("full", "full (softmax over the catalogue), sampled, bce, gbce, bpr-max, top1-max")
@@ -57,6 +58,12 @@ class ItemModel(torch.nn.Module):
     def states(self, items: torch.Tensor) -> torch.Tensor:
         """States ``[batch, d]`` of item ids ``[batch, length]``, left-padded with `n_items`."""
         raise NotImplementedError
+
+    def start_from(self, vectors: np.ndarray) -> None:
+        """Let the item embeddings start from vectors ``[n_items, d]`` of any width."""
+        weight = self.output.embedding.weight
+        with torch.no_grad():
+            weight[: len(vectors)] = fitted_to(vectors, weight[: len(vectors)])
 
     def loss(self, items: torch.Tensor, targets: torch.Tensor, *users: torch.Tensor) -> torch.Tensor:
         """The mean loss of a batch, as the settings have it."""
@@ -110,7 +117,11 @@ class SequentialTrainer:
     def fit(self, context: Context) -> dict[str, Any]:
         """Train; leave the best weights by valid in the stage directory."""
         model = self._fresh(context)
-        return train(context, model, self.settings, lambda m: Scorer(m, len(context.items), context.device))
+        vectors = start_vectors(context, self.settings) if isinstance(self.settings, StartSettings) else None
+        if vectors is not None:
+            model.start_from(vectors)
+        facts = train(context, model, self.settings, lambda m: Scorer(m, len(context.items), context.device))
+        return facts | (started(self.settings, vectors) if vectors is not None else {})
 
     def load(self, context: Context) -> Scorer:
         """The trained model."""
@@ -127,7 +138,8 @@ class SequentialTrainer:
 
 def _check_own_loss(model: ItemModel, settings: Any) -> None:
     """Refuse settings of the shared losses where the model has a loss of its own, which reads none of them."""
-    shared = {f.name for f in dataclasses.fields(ItemLossSettings)} - {f.name for f in dataclasses.fields(LoopSettings)}
+    read = {f.name for own in (LoopSettings, StartSettings) for f in dataclasses.fields(own)}
+    shared = {f.name for f in dataclasses.fields(ItemLossSettings)} - read
     unread = [f.name for f in dataclasses.fields(settings) if f.name in shared and not is_default(f, settings)]
     if isinstance(settings, ItemLossSettings) and unread:
         raise BenchError(

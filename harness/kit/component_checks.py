@@ -205,7 +205,7 @@ def backbone_builds(kind: str, name: str, plugins: Plugins) -> None:
     import torch
 
     from harness.decoding import trial
-    from harness.language.sft_trainer import check_tokens
+    from harness.language import new_tokens
 
     factory = plugins.get(kind, name)
     if getattr(factory, "stand_in", ""):
@@ -218,7 +218,7 @@ def backbone_builds(kind: str, name: str, plugins: Plugins) -> None:
         all(isinstance(pair, tuple) and len(pair) == 2 for pair in built), "build must give (model, text tokenizer)"
     )
     model, text_tokenizer = built[0]
-    check_tokens(text_tokenizer, data.given.tokens)
+    new_tokens.check(text_tokenizer, data.given.tokens)
     require(model.get_output_embeddings() is not None, "the model has no head that gives next-token logits")
     require(text_tokenizer.eos_token_id is not None, "the text tokenizer has no end token")
     for first, second in zip(model.parameters(), built[1][0].parameters(), strict=True):

@@ -26,12 +26,13 @@ from harness.decoding.split import SplitModel, weight_type
 from harness.decoding.trie import Trie
 from harness.errors import BenchError, NotFinite
 from harness.evaluation.validation import needs_probed
-from harness.language import checkpoints, finetuning, models, running_average, training_rows, wrapped
+from harness.language import checkpoints, finetuning, models, new_tokens, running_average, training_rows, wrapped
 from harness.language.answer_loss import AnswerLoss
 from harness.language.packing import example_rows, packed_rows
 from harness.language.prompts import DESCRIBED, DRAWN_TASKS, SID_TASKS, Prompts
 from harness.language.training_rows import IGNORED, Row
 from harness.networks.batches import LengthBuckets, Shares
+from harness.networks.start import StartSettings, start_vectors
 from harness.networks.trained import modes_kept, trained
 from harness.settings import setting
 from harness.world import world
@@ -41,7 +42,7 @@ LONGEST = 256
 
 
 @dataclass(frozen=True)
-class SftSettings(finetuning.FineTuningSettings):
+class SftSettings(StartSettings, finetuning.FineTuningSettings):
     """Settings of the SFT stage (in brackets: the replication's value)."""
 
     tasks: dict[str, float] = setting({"next_sid": 1.0}, "share of each task's rows in the mixture")
@@ -111,6 +112,7 @@ class SftTrainer:
             raise BenchError(
                 "sft.packed needs the compact prompts, where history and answer are one chain; set sft.packed=false"
             )
+        new_tokens.check_start(settings, self.sid_tokens(context) if context.previous is None else [])
         levels = context.semantic_ids.n_levels if context.semantic_ids is not None else 0
         if settings.level_weights and len(settings.level_weights) != levels:
             raise BenchError(f"sft.level_weights has {len(settings.level_weights)} weights, a SID has {levels} levels")
@@ -134,7 +136,7 @@ class SftTrainer:
         name = type(model).__name__
         if weight_type(model) == torch.float16 and context.device == "cpu":
             raise BenchError("backbone.dtype = float16 does not train on a CPU; set backbone.dtype=float32 or bfloat16")
-        check_tokens(text_tokenizer, self.sid_tokens(context))
+        new_tokens.check(text_tokenizer, self.sid_tokens(context))
         generative = self.generative(prompts, model, text_tokenizer)
         rows = np.sort(np.argsort(-context.train.histories.lengths, kind="stable")[:LONGEST])
         longest = max(len(ids) for ids in generative.encode(context.train.take(rows).histories))
@@ -153,6 +155,9 @@ class SftTrainer:
         settings = self.settings
         prompts = self.prompts(context)
         model, text_tokenizer = self._start(context, prompts)
+        vectors = world.once(lambda: start_vectors(context, settings))
+        if vectors is not None:
+            new_tokens.start(model, text_tokenizer, context.needs_semantic_ids("sft.start"), vectors)
         rows = training_rows.Rows(
             self._rows(context.train, prompts, text_tokenizer, context.seed),
             self._drawn(context, prompts, text_tokenizer),
@@ -216,6 +221,7 @@ class SftTrainer:
             "trained": what,
             "train seconds": round(time.monotonic() - started, 1),
             **finetuning.facts(trainer),
+            **new_tokens.started(settings, vectors),
         }
 
     def load(self, context: Context) -> Any:
@@ -284,24 +290,6 @@ class SftTrainer:
     def _drawn(self, context: Context, prompts: Prompts, text_tokenizer: Any) -> training_rows.Drawn | None:
         """Rows that are drawn anew each epoch; a method's own."""
         return None
-
-
-def check_tokens(text_tokenizer: Any, sid_tokens: list[str]) -> None:
-    """Refuse a text tokenizer that splits SID tokens, or reads them otherwise within a text.
-
-    Raises:
-        BenchError: it does; the line names the first such token.
-    """
-    if not sid_tokens:
-        return
-    wanted = text_tokenizer.convert_tokens_to_ids(sid_tokens)
-    for token, number in zip(sid_tokens, wanted, strict=True):
-        pieces = text_tokenizer(f"{token}{token}", add_special_tokens=False)["input_ids"]
-        if pieces != [number, number]:
-            raise BenchError(
-                f"the backbone's text tokenizer splits the SID token {token} into "
-                f"{text_tokenizer.convert_ids_to_tokens(pieces)[:8]}; use one whose tokenizer takes new tokens whole"
-            )
 
 
 class _SftTrainer(finetuning.ProbeSelection, Trainer):

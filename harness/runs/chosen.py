@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from harness.plugins import Plugins
 
 
+NO_EMBEDDER = ("none", "vectors")
+"""What may stand where an embedder is named, and is none: nothing, and what the tokenizer was made of."""
+
+
 @dataclass(frozen=True)
 class Component:
     """A named component with validated settings."""
@@ -141,6 +145,8 @@ def named(where: str, kind: str, given: Any, plugins: Plugins) -> dict[str, Comp
 
     An embedder's name may have a location, as in ``npy:PATH``.
     """
+    if kind == "embedder" and given in NO_EMBEDDER:
+        return {}
     wanted = {given: {}} if given and isinstance(given, str) else dict(given or {})
     components: dict[str, Component | None] = {}
     for name, value in wanted.items():

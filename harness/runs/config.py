@@ -30,6 +30,7 @@ LATER: dict[str, dict[str, Any]] = {
     "tokenizer": {"repair": "none", "embedder": "", "text": "title-description", "normalise": False, "engine": "auto"},
 }
 """Settings that came into being after runs were recorded, with the value that means what was before them."""
+LATER_OF_STAGES = {"start": "none"}
 OF_A_MODEL = ("stages", "backbone", "decoder", "prompts")
 """Parts of a recipe that a paper or a search settles; another of these is the choice of who asks for it."""
 ABOUT = ("deterministic", "settings_from", "searched", "tuned", "note")
@@ -153,6 +154,11 @@ def identified(
 def told(settings: dict[str, Any]) -> dict[str, Any]:
     """Of a configuration what changes results and is no seed; settings that came since count where they are set."""
     counted = {k: v for k, v in settings.items() if k not in ("seed", "summary", "group", "reported", *ABOUT)}
+    if isinstance(counted.get("stages"), list):
+        counted["stages"] = [
+            {k: v for k, v in stage.items() if k not in LATER_OF_STAGES or v != LATER_OF_STAGES[k]}
+            for stage in counted["stages"]
+        ]
     for section, later in LATER.items():
         if isinstance(counted.get(section), dict):
             counted[section] = {k: v for k, v in counted[section].items() if k not in later or v != later[k]}

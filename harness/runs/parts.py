@@ -13,7 +13,7 @@ from harness.errors import BenchError, unknown
 from harness.plugins import Plugins
 from harness.runs import finished
 from harness.runs.chosen import Component
-from harness.runs.config import Stage
+from harness.runs.config import RunConfig, Stage
 from harness.runs.run_directory import RunDirectory
 
 
@@ -41,11 +41,16 @@ class TrainedPart:
         """Its model."""
         return self.trainer.load(context.within(self.key))
 
+    def anew(self, context: Context) -> TrainedPart:
+        """Itself."""
+        return self
+
 
 @dataclass(frozen=True)
 class RecordedPart:
     """A recorded run: trained already."""
 
+    key: str
     name: str
     plugins: Plugins
     data: str
@@ -62,6 +67,16 @@ class RecordedPart:
     def load(self, context: Context) -> Any:
         """The model of its last stage."""
         return recorded_model(Path(self.name), context, self.plugins, self.data)
+
+    def anew(self, context: Context) -> TrainedPart:
+        """Its method with its settings, untrained."""
+        stages = _config_of(RunDirectory(Path(self.name)), self.plugins, self.data).stages
+        if len(stages) > 1 or stages[0].parts:
+            raise BenchError(
+                f"{self.name}: {stages[-1].name} builds on another stage or part, so that it cannot be trained on "
+                "other samples; name a run of one stage"
+            )
+        return TrainedPart(self.key, stages[0].trainer.name, stages[0].trainer.make(self.plugins))
 
 
 @dataclass(frozen=True)
@@ -80,7 +95,7 @@ class BuiltParts:
 
         def part(key: str, component: Component) -> Part:
             if component.kind == "run":
-                return RecordedPart(str(component.location), plugins, data)
+                return RecordedPart(key, str(component.location), plugins, data)
             return TrainedPart(key, component.name, component.make(plugins))
 
         made = {
@@ -120,14 +135,7 @@ def recorded_model(directory: Path, context: Context, plugins: Plugins, data: st
         BenchError: the directory holds no finished run, or one of other data.
     """
     folder = RunDirectory(directory)
-    manifest = finished.need_finished(folder)
-    there = manifest.get("fingerprints", {}).get("data")
-    if there != data:
-        raise BenchError(
-            f"{directory} is a run on other data: {manifest.get('category')}, fingerprint {str(there)[:8]} there, "
-            f"{data[:8]} here"
-        )
-    config = finished.settings(folder, plugins)
+    config = _config_of(folder, plugins, data)
     number, stage = len(config.stages), config.stages[-1]
     trainer = stage.trainer.make(plugins)
     theirs = dataclasses.replace(
@@ -139,3 +147,15 @@ def recorded_model(directory: Path, context: Context, plugins: Plugins, data: st
         parts=BuiltParts.of(stage, plugins, data),
     )
     return trainer.load(theirs)
+
+
+def _config_of(folder: RunDirectory, plugins: Plugins, data: str) -> RunConfig:
+    """The settings of a finished run on that data."""
+    manifest = finished.need_finished(folder)
+    there = manifest.get("fingerprints", {}).get("data")
+    if there != data:
+        raise BenchError(
+            f"{folder.path} is a run on other data: {manifest.get('category')}, fingerprint {str(there)[:8]} there, "
+            f"{data[:8]} here"
+        )
+    return finished.settings(folder, plugins)

@@ -23,6 +23,7 @@ from harness.runs.chosen import Component
 from harness.runs.config import RunConfig, Stage
 from harness.runs.parts import BuiltParts
 from harness.runs.run_directory import RunDirectory, append_log
+from harness.runs.tokenizing import TOKENIZERS_OWN, Vectors, vectors_of_tokenizer
 from harness.runs.tracking import Tracker
 from harness.world import world
 
@@ -42,6 +43,7 @@ class Run:
     device: str
     tracker: Tracker
     figures: bool = True
+    strict: bool = False
 
     def __post_init__(self) -> None:
         """Where bought items are to be left out, valid and test histories say which they are."""
@@ -157,7 +159,22 @@ class Prepared:
             probe=probe,
             log=log,
             progress=run.progress,
+            vectors=self._vectors(folder),
+            strict=run.strict,
         )
+
+    def _vectors(self, folder: Path) -> Callable[..., np.ndarray]:
+        """What embedders make of the items, for a stage."""
+        run = self.run
+        source = Vectors(run.dataset, run.plugins, run.config.seed, run.device, folder, run.progress)
+
+        def vectors(embedder: Any, **defaults: Any) -> np.ndarray:
+            if embedder != TOKENIZERS_OWN:
+                return source.of(embedder, **defaults)
+            own, defaults = vectors_of_tokenizer(run.config.tokenizer)
+            return source.of(own, **defaults)
+
+        return vectors
 
     def probe(self) -> Callable[[Any], dict[str, float]]:
         """The valid metric: the recipe's own decoder with fewer beams or candidates, on valid samples drawn once."""

@@ -29,6 +29,8 @@ from harness.runs.chosen import Component, SidSettings, named
 from harness.runs.contract import checked_sids
 from harness.runs.run_directory import append_log
 
+TOKENIZERS_OWN = "vectors"
+"""In place of an embedder's name: the vectors that the run's tokenizer was made of."""
 LARGEST = 1e15
 """Above it squares sum to more than float32 holds."""
 
@@ -82,6 +84,23 @@ def tokenized(
         vectors = source.of(sids.figures) if sids.figures else source.first
         facts |= {"quality": quality(semantic_ids, dataset.items, vectors), **pictures(semantic_ids, vectors)}
     return Tokenized(semantic_ids, facts)
+
+
+def vectors_of_tokenizer(component: Component | None) -> tuple[Any, dict[str, Any]]:
+    """The embedder that a tokenizer's settings name, and its defaults.
+
+    Raises:
+        BenchError: there is no such tokenizer.
+    """
+    settings = component.settings if component is not None else None
+    embedder = getattr(settings, "embedder", "")
+    if not embedder:
+        who = f"tokenizer {component.name}" if component is not None else "a method without semantic IDs"
+        raise BenchError(
+            f"{TOKENIZERS_OWN} are those that the tokenizer was made of, and {who} has none; name an embedder, such as "
+            "sentence, or npy:PATH"
+        )
+    return embedder, {key: getattr(settings, key) for key in ("text", "dimensions") if hasattr(settings, key)}
 
 
 def made_by(tokenizer: Any, name: str, context: ItemContext) -> SemanticIds | None:

@@ -135,9 +135,21 @@ def stage_of(recipe: Recipe, stage: str, several: bool, drawn: set[str]) -> list
             + "".join(f"; valid {markdown(k)} {cell(v)}" for k, v in (entry.get("valid") or {}).items())
         )
     parts.append("\n".join(lines))
+    if isinstance(importance := (recipe.first.stages[stage].get("train") or {}).get("importance"), dict):
+        parts += [
+            "What the trees go by: the share of the loss that their splits on a feature took.",
+            *_most(importance),
+        ]
     file = file_of(recipe, stage, several)
     parts += image(f"learning-{file}", f"learning curves of {name}", drawn)
     return parts + image(f"rewards-{file}", f"rewards of {name}", drawn)
+
+
+def _most(importance: dict[str, Any], most: int = 15) -> list[str]:
+    """The features that count most, as a table."""
+    known = sorted(((v, k) for k, v in importance.items() if isinstance(v, (int, float))), reverse=True)
+    rows = [[markdown(name), f"{value:.1%}"] for value, name in known[:most]]
+    return [table(["Feature", "Share"], rows)] if rows else []
 
 
 def _fact(value: Any) -> str:

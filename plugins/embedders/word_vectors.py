@@ -10,7 +10,7 @@ from annotated_types import Ge
 
 from harness.components import ItemContext
 from harness.data.texts import item_texts, tfidf
-from harness.errors import BenchError
+from harness.errors import BenchError, NoTexts
 from harness.settings import setting
 
 
@@ -41,12 +41,12 @@ def texts_of(context: ItemContext, template: str) -> list[str]:
     """The text of each item.
 
     Raises:
-        BenchError: no item has any.
+        NoTexts: no item has any.
     """
     texts = item_texts(context.items, template)
     empty = sum(not text for text in texts)
     if empty == len(texts):
-        raise BenchError(
+        raise NoTexts(
             f"{context.dataset.category} has no item texts by the template {template!r:.60}; the embedders "
             "cooccurrence and npy:PATH need none"
         )

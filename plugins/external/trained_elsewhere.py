@@ -14,9 +14,8 @@ from annotated_types import Ge
 from harness.components import Context
 from harness.decoding.generator import GenerativeModel
 from harness.errors import BenchError
-from harness.language import models
+from harness.language import models, new_tokens
 from harness.language.prompts import Prompts
-from harness.language.sft_trainer import check_tokens
 from harness.settings import setting
 
 LOCATION = "hf:"
@@ -63,7 +62,7 @@ class CheckpointTrainer:
                 f"{self.folder}: its tokenizer lacks {len(absent):,} of {len(semantic_ids.tokens):,} SID tokens, such "
                 f"as {absent[0]}; it was trained on other semantic IDs than {context.dataset.category} has"
             )
-        check_tokens(text_tokenizer, semantic_ids.tokens)
+        new_tokens.check(text_tokenizer, semantic_ids.tokens)
 
     def fit(self, context: Context) -> dict[str, Any]:
         """There is nothing to train."""

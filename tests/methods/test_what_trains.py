@@ -12,10 +12,9 @@ from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from harness.errors import BenchError, NotFinite
-from harness.language import finetuning, models, training_rows
+from harness.language import finetuning, models, new_tokens, training_rows
 from harness.language.packing import example_rows
 from harness.language.prompts import Prompts
-from harness.language.sft_trainer import check_tokens
 from harness.networks.trained import train_rows_only, trained
 from harness.runs.run_directory import read_log
 from plugins.backbones.hf import HfBackbone, Settings
@@ -379,7 +378,7 @@ def test_a_tokenizer_that_splits_sid_tokens_is_refused_before_training(tiny):
     tokenizer.pre_tokenizer = pre_tokenizers.Split("", "isolated")
     split = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="</s>")
     with pytest.raises(BenchError, match="splits the SID token <a_1>"):
-        check_tokens(split, ["<a_1>"])
+        new_tokens.check(split, ["<a_1>"])
 
 
 @pytest.mark.parametrize(
