@@ -66,27 +66,29 @@ def of_run(config: RunConfig, layout: str, plugins: Plugins) -> dict[str, Code]:
         if component is not None:
             used.append((label, component.kind, component.name))
     if config.tokenizer is not None:
-        used += [
-            (f"tokenizer, {field} {name}", component.kind, component.name)
-            for field, named in config.tokenizer.made.items()
-            for name, component in named.items()
-            if component is not None
-        ]
+        used += _named("tokenizer", config.tokenizer.made)
     for stage in config.stages:
         used.append((f"stage {stage.name}", "trainer", stage.trainer.name))
         used += [(f"stage {stage.name}, part {key}", *_trainer_of(c, plugins)) for key, c in stage.parts.items()]
-        used += [
-            (f"stage {stage.name}, {field} {name}", component.kind, name)
-            for field, named in stage.made.items()
-            for name, component in named.items()
-            if component is not None
-        ]
+        used += _named(f"stage {stage.name}", stage.made)
+        for key, part in stage.parts.items():
+            used += _named(f"stage {stage.name}, part {key}", part.made)
     used.append(("decoder", "decoder", config.decoder.name))
     found = {label: of_component(kind, name, plugins) for label, kind, name in used if kind != "run"}
     if config.sids.repair != "none":
         own = closure(HARNESS / REPAIRS, HOME)
         found["tokenizer, repair"] = Code(config.sids.repair, CORE.version, "genrec-bench", own)
     return found
+
+
+def _named(where: str, made: dict[str, dict[str, Component | None]]) -> list[tuple[str, str, str]]:
+    """The components that settings name, each with what it is used for."""
+    return [
+        (f"{where}, {field} {component.name}", component.kind, component.name)
+        for field, named in made.items()
+        for component in named.values()
+        if component is not None
+    ]
 
 
 def _trainer_of(part: Component, plugins: Plugins) -> tuple[str, str]:

@@ -283,7 +283,8 @@ def _part(where: str, given: Any, plugins: Plugins) -> Component:
             raise unknown("method", name, known, f"in {where}")
         trainer, stage = name, values
     factory = plugins.get("trainer", trainer)
-    return Component("trainer", trainer, settings(factory, stage, where))
+    chosen = settings(factory, stage, where)
+    return Component("trainer", trainer, chosen, made=made_of(where, chosen, plugins))
 
 
 def unread(config: RunConfig) -> dict[str, str]:

@@ -28,8 +28,8 @@ class TrainedPart:
 
     def check(self, context: Context) -> None:
         """Let it refuse settings that do not fit the data."""
-        if hasattr(self.trainer, "check"):
-            self.trainer.check(context.within(self.key))
+        if hasattr(self.trainer, "check"):  # no folder is made yet: what is refused leaves nothing
+            self.trainer.check(dataclasses.replace(context, directory=context.directory / self.key, previous=None))
 
     def fit(self, context: Context, probe: Callable[[Any], dict[str, float]] | None = None) -> dict[str, Any]:
         """Train it, under its own probe where one is given."""
