@@ -20,13 +20,14 @@ from harness.item_models.loop import LoopSettings
 from harness.item_models.losses import Output
 from harness.item_models.model import ItemModel, SequentialTrainer
 from harness.networks.dropout import dropout
+from harness.networks.start import StartSettings
 from harness.settings import setting
 
 Rate = Annotated[float, Ge(0), Lt(1)]
 
 
 @dataclass(frozen=True)
-class Settings(LoopSettings):
+class Settings(StartSettings, LoopSettings):
     """Settings of the network."""
 
     hidden: Annotated[int, Ge(1)] = setting(64, "width of the item embedding and of the blocks")

@@ -22,7 +22,7 @@ from harness.runs import suite
 from harness.runs.suite_tuning import Tuned
 from harness.text.plain import Marked
 
-from . import reported, sentences, tokenizer_table
+from . import learning_table, reported, sentences, tokenizer_table
 from .board import Board, Row, build
 from .collected import read_all
 from .record import Record
@@ -349,6 +349,7 @@ def tables() -> dict[str, str]:
         "speed-titles": speed_table(read(TITLES)),
         "exploration": exploration_table(read(EXPLORATION)),
         **{f"tokenizers-{name}": made for name, made in tokenizer_tables().items()},
+        **{f"learning-{name}": made for name, made in learning_table.all_of(RESULTS.parent).items()},
     }
 
 

@@ -58,7 +58,7 @@ def table1(board: Board) -> str:
         for protocol, label in PROTOCOLS.items()
         if (pair := _pair(rows, WITHOUT, "minionerec", protocol)) is not None
     }
-    return _bullets([*lines, *_together(pairs)])
+    return bullets([*lines, *together(pairs)])
 
 
 def language(found: Sequence[Row]) -> str:
@@ -74,7 +74,7 @@ def language(found: Sequence[Row]) -> str:
             lines.append(f"{what}: {difference(pair)} (SID protocol).")
     if "sdpo" in rows:
         lines += _stage_over(rows["sdpo"], "sft", "S-DPO over the SFT model that it starts from")
-    return _bullets(lines)
+    return bullets(lines)
 
 
 def quality(found: Sequence[Row], category: str) -> str:
@@ -104,7 +104,7 @@ def quality(found: Sequence[Row], category: str) -> str:
         for protocol, label in PROTOCOLS.items()
         if (pair := _pair(rows, first, second, protocol)) is not None
     }
-    return _bullets([*lines, *_together(found_pairs)])
+    return bullets([*lines, *together(found_pairs)])
 
 
 def grpo(row: Row) -> str:
@@ -116,7 +116,7 @@ def grpo(row: Row) -> str:
     ]
     shown = ", ".join(f"{gain:+.5f} (seed {seed})" for gain, seed in gains)
     lines.append(f"On valid, where the step is chosen and the start may be: NDCG@10 {shown}.")
-    return _bullets(lines)
+    return bullets(lines)
 
 
 def exploration(record: Mapping[str, Any]) -> str:
@@ -129,7 +129,7 @@ def exploration(record: Mapping[str, Any]) -> str:
         f"{name.removeprefix('+ alike').strip(' ,+')} on top of `alike`: {by_name[name] - by_name[alike]:+.4f}."
         for name in names[2:]
     ]
-    return _bullets(lines)
+    return bullets(lines)
 
 
 def d3(record: Mapping[str, Any], board: Sequence[Row]) -> str:
@@ -156,14 +156,14 @@ def d3(record: Mapping[str, Any], board: Sequence[Row]) -> str:
     chosen = [stage["train"]["alpha"] for row in board if row.name == "d3" for stage in row.records[0].stages.values()
               if "alpha" in (stage.get("train") or {})]  # fmt: skip
     lines += [f"The row of the tables, trained and decoded anew, chose α = {alpha:g}." for alpha in chosen]
-    return _bullets(lines)
+    return bullets(lines)
 
 
 def sdpo(record: Mapping[str, Any]) -> str:
     """What the trials of S-DPO's negatives say."""
     best = [trial["Δ best valid NDCG@10"] for trial in record["trials"]]
     last = [trial["Δ last valid NDCG@10"] for trial in record["trials"]]
-    return _bullets(
+    return bullets(
         [
             f"Best probe over the SFT model of that search, valid NDCG@10: {min(best):+.5f} to {max(best):+.5f}.",
             f"Last probe: {min(last):+.5f} to {max(last):+.5f}.",
@@ -174,7 +174,7 @@ def sdpo(record: Mapping[str, Any]) -> str:
 def repeats(record: Mapping[str, Any]) -> str:
     """How often a target is a purchase again, by split."""
     shown = ", ".join(f"{name} {share:.1%}" for name, share in record["target's SID is the last one"].items())
-    return _bullets([f"Rows whose target has the SID of the purchase before it: {shown}."])
+    return bullets([f"Rows whose target has the SID of the purchase before it: {shown}."])
 
 
 def findings(found: Sequence[Row]) -> str:
@@ -204,7 +204,7 @@ def findings(found: Sequence[Row]) -> str:
         if "design effects" in record.stages[record.last]
     ]
     lines.append(f"Design effects of SID NDCG@10 on this board: {min(effects):.1f} to {max(effects):.1f}.")
-    return _bullets(lines)
+    return bullets(lines)
 
 
 def _early(rows: Iterable[Row]) -> list[str]:
@@ -229,13 +229,14 @@ def _stage_over(row: Row, before: str, what: str, metric: str = "NDCG@10") -> li
     return [f"{what}: {difference(paired(first, second, together=True)[metric], metric)} (SID protocol)."]
 
 
-def _together(pairs: Mapping[str, Paired]) -> list[str]:
-    """A line each, p corrected over all of them (Holm)."""
+def together(pairs: Mapping[Any, Paired]) -> list[str]:
+    """A line each, p corrected over all of them (Holm); a key is what is said, or that and the metric."""
     corrected = holm(np.array([pair.p for pair in pairs.values()]))
-    return [
-        f"{what}: {difference(dataclasses.replace(pair, corrected=float(p)))}."
-        for (what, pair), p in zip(pairs.items(), corrected, strict=True)
-    ]
+    lines = []
+    for (key, pair), p in zip(pairs.items(), corrected, strict=True):
+        what, metric = key if isinstance(key, tuple) else (key, "NDCG@10")
+        lines.append(f"{what}: {difference(dataclasses.replace(pair, corrected=float(p)), metric)}.")
+    return lines
 
 
 def difference(found: Paired, metric: str = "NDCG@10") -> str:
@@ -258,7 +259,8 @@ def _means(system: System, protocol: str) -> str:
     return ", ".join(parts)
 
 
-def _bullets(lines: Iterable[str]) -> str:
+def bullets(lines: Iterable[str]) -> str:
+    """Lines as a list."""
     return "\n".join(f"- {line}" for line in lines)
 
 

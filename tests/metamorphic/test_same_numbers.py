@@ -44,6 +44,7 @@ LANGUAGE = {
 SETTINGS = {
     **{method: [] for method in (*FLOORS, *COUNTING)},
     **{method: [f"{method}.epochs=2"] for method in NETWORKS},
+    "rerank": ["rerank.folds=2", "rerank.candidates=20", "rerank.trees=20", "rerank.parts.network.epochs=2"],
     "tiger": ["tiger.epochs=2", "tiger.eval_every=1", "tiger.hidden=32", "tiger.head_width=8", "decoder.beams=30"],
     **LANGUAGE,
 }

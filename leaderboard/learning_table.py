@@ -1,0 +1,92 @@
+"""Does learning beat counting? The suite ``learning``, category by category: its rows, and what paired tests say.
+
+What a row is compared with is chosen on valid: the best counting row, the best network that starts at random, and the
+memory where a board has it.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from harness.cli.tables import PROTOCOLS, duration, table
+from harness.evaluation.statistics import paired
+from harness.runs import suite
+
+from .board import Row, build
+from .collected import read_all
+from .report.captions import caption
+from .report.compare import same_seeds
+from .sentences import bullets, together
+
+TEXT, RERANK, MEMORY = " (text start)", "rerank", "minionerec-memory"
+METRICS = ("HR@10", "NDCG@10")
+
+
+def all_of(results: Path) -> dict[str, str]:
+    """The table of each category that has the rows of ``rerank``, and what all of them bear (``says``)."""
+    labels = {entry.label for entry in suite.read("learning").entries} | {MEMORY}
+    made, said = {}, []
+    for folder in sorted(results.iterdir()):
+        rows = build([record for record in read_all(folder) if record.label in labels], ["item"]).rows
+        if any(row.name == RERANK for row in rows):
+            made[folder.name.lower()] = learning_table(rows)
+            said.append(says(folder.name, rows))
+    return made | {"says": "\n".join(said)}
+
+
+def learning_table(rows: Sequence[Row]) -> str:
+    """The rows of a category, the best by item NDCG@10 first, with the time that training took."""
+    lines: list[list[Any]] = []
+    protocols = [p for p in PROTOCOLS if all(row.system.metric(p, "NDCG@10") is not None for row in rows)]
+    for row in sorted(rows, key=lambda row: -(row.system.metric("item", "NDCG@10") or 0.0)):
+        line: list[Any] = [row.name, str(len(row.records))]
+        for protocol in protocols:
+            line += [_with_spread(row, protocol, metric) for metric in METRICS]
+        lines.append([*line, duration(row.cost("train seconds") or 0.0)])
+    said = [f"{'SID' if p == 'sid' else p} {metric}" for p in protocols for metric in METRICS]
+    ground = [record for row in rows for record in row.records]
+    note = "± is the standard deviation over seeds"
+    return table(["row", "seeds", *said, "train"], lines) + "\n\n" + caption(ground, "", [note])
+
+
+def _with_spread(row: Row, protocol: str, metric: str) -> str:
+    values = row.system.values(protocol, metric)
+    spread = f" ± {statistics.stdev(values):.4f}" if len(values) > 1 else ""
+    return f"{statistics.fmean(values):.4f}{spread}"
+
+
+def says(category: str, rows: Sequence[Row]) -> str:
+    """What the tests of a category say; p corrected over its sentences."""
+    named = {row.name: row for row in rows}
+    rivals = _rivals(rows)
+    pairs = [(name.removesuffix(TEXT), name) for name in named if name.endswith(TEXT)]
+    pairs += [(rival, RERANK) for rival in rivals if RERANK in named]
+    found = {}
+    for first, second in pairs:
+        for protocol, label in PROTOCOLS.items():
+            if first in named:
+                for metric in METRICS if second == RERANK else METRICS[-1:]:
+                    one, other = (named[name].system.runs(protocol, (metric,)) for name in (first, second))
+                    if one is not None and other is not None:
+                        seeds = same_seeds(named[first].system, named[second].system)
+                        key = f"{category}, {label}: {second} over {first}", metric
+                        found[key] = paired(one, other, seeds)[metric]
+    return bullets(together(found))
+
+
+def _rivals(rows: Sequence[Row]) -> list[str]:
+    """What ``rerank`` is held against."""
+    groups: Mapping[str, list[Row]] = {
+        "counting": [row for row in rows if row.group == "counting"],
+        "networks": [row for row in rows if row.group == "traditional" and TEXT not in row.name and row.name != RERANK],
+    }
+    best = [max(some, key=_valid).name for some in groups.values() if some]
+    return [*best, *(row.name for row in rows if row.name == MEMORY)]
+
+
+def _valid(row: Row) -> float:
+    values = [record.valid for record in row.records if record.valid is not None]
+    return statistics.fmean(values) if values else 0.0
