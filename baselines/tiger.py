@@ -23,7 +23,7 @@ from harness.errors import BenchError
 from harness.item_models import checkpoint, loop
 from harness.item_models.loop import LoopSettings
 from harness.networks.dropout import replace_dropout
-from harness.networks.start import StartSettings, fitted_to, of_tokens, start_vectors, started
+from harness.networks.start import StartSettings, check_start, fitted_to, of_tokens, start_facts, start_vectors
 from harness.settings import setting
 
 PAD = 0
@@ -69,6 +69,7 @@ class TigerTrainer:
     def check(self, context: Context) -> None:
         """There must be SIDs, and room for the masks of the catalogue softmax."""
         codes = context.needs_semantic_ids("tiger").codes
+        check_start(context, self.settings)
         if self.settings.collision_level and context.needs_semantic_ids("tiger").ragged:
             raise BenchError("tiger.collision_level = true: SIDs of unequal length have no next level; set it to false")
         if self.settings.softmax == "catalogue":
@@ -88,7 +89,7 @@ class TigerTrainer:
             model.start_from(vectors)
         semantic_ids = context.needs_semantic_ids("tiger")
         facts = loop.train(context, model, self.settings, lambda m: SidTranslator(m, semantic_ids))
-        return facts | started(self.settings, vectors)
+        return facts | start_facts(context, self.settings, vectors)
 
     def load(self, context: Context) -> SidTranslator:
         """The trained model."""

@@ -147,6 +147,7 @@ class Context(_Seen):
         vectors: ``vectors(embedder)`` → ``[n_items, d]`` float32: what an embedder makes of the items, as in
             :class:`ItemContext`; ``vectors("vectors")``: what the run's tokenizer was made of.
         strict: whether what cannot be done as the settings say is an error, where a stage could do without.
+        rebound: the probe and the vectors over another dataset; :meth:`on` is what a stage calls.
     """
 
     dataset: Dataset
@@ -163,6 +164,7 @@ class Context(_Seen):
     progress: Progress
     vectors: Callable[..., np.ndarray] = _no_vectors
     strict: bool = False
+    rebound: Callable[[Dataset, Path], tuple[Callable[..., Any], Callable[..., np.ndarray]]] | None = None
 
     @property
     def valid(self) -> Samples:
@@ -182,6 +184,23 @@ class Context(_Seen):
         folder = self.directory / part
         folder.mkdir(parents=True, exist_ok=True)
         return replace(self, directory=folder, previous=None)
+
+    def on(self, rows: np.ndarray, part: str) -> Context:
+        """The context over some of the train samples, as if there were no others: in a folder of its own, unlogged.
+
+        Users are numbered anew, as the users of a dataset are; probe and vectors are those of these samples.
+        """
+        dataset = self.dataset
+        train, valid, test = (
+            replace(samples, histories=replace(samples.histories, users=None))
+            for samples in (dataset.train.take(rows), dataset.valid, dataset.test)
+        )
+        of_these = replace(dataset, train=train, valid=valid, test=test)
+        own = replace(self.within(part), dataset=of_these, log=lambda numbers, step: None)
+        if self.rebound is None:
+            return own
+        probe, vectors = self.rebound(own.dataset, own.directory)
+        return replace(own, probe=probe, vectors=vectors)
 
     def needs_semantic_ids(self, who: str) -> SemanticIds:
         """The semantic IDs, or the error that says how to get them."""
@@ -238,7 +257,7 @@ class Embedder(Protocol):
     """Items → vectors, from their texts, from train, from a file.
 
     Class attributes: ``slow = True``: what it gives is kept by content and settings, and computed once. ``located =
-    True``: it is nothing without a location.
+    True``: it is nothing without a location. ``texts_only = True``: what it gives hangs on the items' texts alone.
     """
 
     Settings: ClassVar[type]

@@ -13,8 +13,9 @@ from harness.errors import BenchError, unknown
 
 
 def setting(
-    default: Any, help: str, only: tuple[str, Callable[[Any], bool]] | None = None, components: str = ""
-) -> Any:
+    default: Any, help: str, only: tuple[str, Callable[[Any], bool]] | None = None, components: str = "",
+    instead: tuple[str, ...] = (),
+) -> Any:  # fmt: skip
     """A field of a ``Settings`` dataclass: its default and one line on its meaning (units, source).
 
     Args:
@@ -22,9 +23,10 @@ def setting(
             ``("loss is not full", lambda s: s.loss != "full")``. Setting it otherwise is an error.
         components: the kind of component that it names (``reward``): a name, or names with weights or settings. The
             harness makes them, and hands them over as ``context.parts.made(<setting>)``.
+        instead: words that may stand there and name no component, such as ``none``.
     """
     metadata: dict[str, Any] = {"help": help} | ({"only": only} if only else {})
-    metadata |= {"components": components} if components else {}
+    metadata |= {"components": components, "instead": instead} if components else {}
     if isinstance(default, (dict, list)):
         return field(default_factory=lambda: type(default)(default), metadata=metadata)
     return field(default=default, metadata=metadata)

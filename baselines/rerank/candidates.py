@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -68,16 +69,18 @@ class Proposers:
     most: int
 
     def candidates(self, histories: Histories) -> Candidates:
-        """Candidates and their features; what is written depends on each history alone."""
+        """Candidates and their features, which depend on each history alone; nothing that may not be recommended."""
         scores = {name: np.asarray(scorer.score(histories), np.float32) for name, scorer in self.scorers.items()}
         shares = {name: share_of_best(score) for name, score in scores.items()}
         together = np.sum(list(shares.values()), axis=0, dtype=np.float32)
         n, n_items = together.shape
         chosen = np.zeros((n, n_items), dtype=bool)
+        barred = histories.bought.items_mask(n_items) if histories.bought is not None else None
         most = min(self.most, n_items)
         for proposed in (*scores.values(), together):
-            np.put_along_axis(chosen, _best(proposed, most), True, axis=1)
-        rows, items = np.nonzero(chosen)
+            left = proposed if barred is None else np.where(barred, -np.inf, proposed)
+            np.put_along_axis(chosen, _best(left, most), True, axis=1)
+        rows, items = np.nonzero(chosen if barred is None else chosen & ~barred)
         columns: list[np.ndarray] = []
         for name in (*scores, SUM):
             own = scores.get(name, together)[rows, items]
@@ -113,20 +116,22 @@ class Proposers:
         titles = self.catalogue.titles
         if titles is None:
             return told
-        bought = np.unique(back[back >= 0])
-        alike = (titles[bought] @ titles.T).toarray().astype(np.float32)  # [bought, n_items]
-        where = np.searchsorted(bought, back).clip(max=len(bought) - 1)
-        cosines = np.where(back[rows] >= 0, alike[where[rows], items[:, None]], 0.0)
+        cosines = np.zeros((len(items), longest), dtype=np.float32)
+        bounds = np.searchsorted(rows, np.arange(len(histories) + 1))
+        for row, (start, end) in enumerate(itertools.pairwise(bounds)):
+            own = back[row, : histories.lengths[row]]
+            cosines[start:end, : len(own)] = (titles[items[start:end]] @ titles[own].T).toarray()
         return [*told, cosines[:, 0], cosines.max(axis=1), cosines.sum(axis=1) / histories.lengths[rows]]
 
 
 def share_of_best(scores: np.ndarray) -> np.ndarray:
-    """Scores ``[n, n_items]`` on one scale, the best of a row at 1: over it, or by a softmax where some are below 0."""
+    """Scores ``[n, n_items]`` on one scale, the best of a row at 1: over it, or in a row below 0 by a softmax."""
     best = scores.max(axis=1, keepdims=True)
-    if scores.min() < 0:
-        found: np.ndarray = np.exp(scores - best)
-        return found
-    return scores / np.maximum(best, 1e-12)
+    found: np.ndarray = scores / np.maximum(best, 1e-12)
+    below = scores.min(axis=1) < 0
+    if below.any():
+        found[below] = np.exp(scores[below] - best[below])
+    return found
 
 
 def _best(scores: np.ndarray, most: int) -> np.ndarray:

@@ -47,6 +47,11 @@ class TreeSettings:
     share: Annotated[float, Gt(0), Le(1)] = setting(0.5, "share of the features that a tree (a split) may use")
     ridge: Annotated[float, Ge(0)] = setting(1.0, "penalty of squared leaf values")
 
+    def __post_init__(self) -> None:
+        """The two engines are two methods: what runs is what a record says."""
+        if self.engine == "auto":
+            object.__setattr__(self, "engine", "lightgbm" if _installed() else "scikit-learn")
+
 
 @dataclass(frozen=True)
 class Table:
@@ -88,16 +93,18 @@ class Trees(Protocol):
         ...
 
 
-def uses_lightgbm(engine: Engine) -> bool:
-    """Whether an engine is LightGBM here.
+def _installed() -> bool:
+    return importlib.util.find_spec("lightgbm") is not None
+
+
+def check_engine(engine: Engine) -> None:
+    """Refuse an engine that is not installed.
 
     Raises:
-        BenchError: it is asked for and is not installed.
+        BenchError: it is not.
     """
-    there = importlib.util.find_spec("lightgbm") is not None
-    if engine == "lightgbm" and not there:
+    if engine == "lightgbm" and not _installed():
         raise BenchError("rerank.engine = lightgbm needs the extra: pip install 'genrec-bench[rank]'")
-    return there and engine != "scikit-learn"
 
 
 def fit(
@@ -108,7 +115,7 @@ def fit(
     Args:
         valid: says after how many trees to stop, and nothing else.
     """
-    learn = _lightgbm if uses_lightgbm(settings.engine) else _sklearn
+    learn = _lightgbm if settings.engine == "lightgbm" else _sklearn
     return learn(train, valid, settings, seed, names)
 
 
@@ -120,11 +127,21 @@ class LambdaMart:
     text: str
 
     @classmethod
-    def of(cls, text: str) -> LambdaMart:
-        """From LightGBM's own text form."""
+    def of(cls, text: str, width: int) -> LambdaMart:
+        """From LightGBM's own text form.
+
+        Raises:
+            ValueError: it is none, or of another number of features.
+        """
         import lightgbm
 
-        return cls(lightgbm.Booster(model_str=text), text)
+        try:
+            booster = lightgbm.Booster(model_str=text)
+        except lightgbm.basic.LightGBMError as error:
+            raise ValueError(str(error)) from None
+        if booster.num_feature() != width:
+            raise ValueError(f"it has {booster.num_feature()} features, not {width}")
+        return cls(booster, text)
 
     def scores(self, features: np.ndarray) -> np.ndarray:
         """``[n]``."""
@@ -181,11 +198,11 @@ def save(trees: Trees, directory: Path) -> None:
     files.write_json(directory / SAID, {"engine": engine, "sha256": files.sha256(directory / name)})
 
 
-def load(directory: Path) -> Trees:
-    """Read what :func:`save` wrote.
+def load(directory: Path, width: int) -> Trees:
+    """Read what :func:`save` wrote, for so many features.
 
     Raises:
-        BenchError: it is missing, or not what was written.
+        BenchError: it is missing, not what was written, or of other features.
     """
     said = files.read_json(directory / SAID, schema=Said)
     path = directory / (LIGHTGBM if said["engine"] == "lightgbm" else ARRAYS)
@@ -193,11 +210,28 @@ def load(directory: Path) -> Trees:
         if files.sha256(path) != said["sha256"]:
             raise ValueError("it is not what was written")
         if path.name == ARRAYS:
-            return PlainTrees(**load_file(path))
-        uses_lightgbm("lightgbm")
-        return LambdaMart.of(path.read_text(encoding="utf-8"))
+            return _checked(PlainTrees(**load_file(path)), width)
+        check_engine("lightgbm")
+        return LambdaMart.of(path.read_text(encoding="utf-8"), width)
     except (OSError, ValueError, TypeError, SafetensorError) as error:
         raise BenchError(f"{path} cannot be loaded ({str(error)[:80]}); run the method again") from None
+
+
+def _checked(trees: PlainTrees, width: int) -> PlainTrees:
+    """Trees whose every path ends.
+
+    Raises:
+        ValueError: shapes differ, a child stands before its parent, or a feature is none.
+    """
+    itself = np.arange(trees.value.shape[-1])
+    shapes = {getattr(trees, key).shape for key in PlainTrees.__annotations__}
+    paths = all(((side >= itself) & (side < len(itself))).all() for side in (trees.left, trees.right))
+    both = ((trees.left == itself) == (trees.right == itself)).all()
+    if len(shapes) > 1 or trees.value.ndim != 2 or not paths or not both:
+        raise ValueError("its trees are none")
+    if not ((trees.feature >= 0) & (trees.feature < width)).all():
+        raise ValueError(f"it has other features than {width}")
+    return trees
 
 
 def _threads() -> int:
@@ -226,7 +260,7 @@ def _lightgbm(
     )  # fmt: skip
     text = booster.model_to_string(num_iteration=booster.best_iteration)
     gain = booster.feature_importance("gain", iteration=booster.best_iteration)
-    return LambdaMart.of(text), dict(zip(names, (gain / max(gain.sum(), 1e-12)).tolist(), strict=True))
+    return LambdaMart.of(text, len(names)), dict(zip(names, (gain / max(gain.sum(), 1e-12)).tolist(), strict=True))
 
 
 def _sklearn(
@@ -237,7 +271,7 @@ def _sklearn(
     model = HistGradientBoostingClassifier(
         learning_rate=settings.learning_rate, max_iter=1, max_leaf_nodes=settings.leaves,
         min_samples_leaf=settings.least, max_features=settings.share, l2_regularization=settings.ridge,
-        early_stopping=False, warm_start=True, random_state=seed,
+        early_stopping=False, warm_start=True, random_state=seed % 2**31,
     )  # fmt: skip
     scores, best, kept = np.zeros(len(valid.target)), -1.0, 0
     gains = np.zeros(len(names))

@@ -9,6 +9,7 @@ not seen its users. At the end the parts are fitted on all of train. Valid stops
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Annotated, Any
@@ -17,6 +18,7 @@ import numpy as np
 from annotated_types import Ge
 
 from harness import files
+from harness.checks.schemas import Schema
 from harness.components import Context, ItemScorer, Part
 from harness.data.dataset import Histories, Samples
 from harness.errors import BenchError, NoTexts
@@ -28,6 +30,10 @@ from .ordering import Table, Trees, TreeSettings
 
 FITTED = "fitted.json"
 """What a fitted part leaves, so that a killed stage does not fit it again."""
+FOLDS = "folds"
+"""The folder of what is fitted without a fold; it goes when the trees are there."""
+MOST = 10_000
+"""Candidates of a history that LightGBM takes."""
 LEAST_ROWS = 20
 """Train rows with their target among the candidates that trees need at least."""
 
@@ -38,7 +44,15 @@ class Settings(TreeSettings):
 
     candidates: Annotated[int, Ge(1)] = setting(60, "items that each part proposes, and their sum")
     folds: Annotated[int, Ge(2)] = setting(3, "parts of train's users, each scored by what the others taught")
-    rows: Annotated[int, Ge(0)] = setting(12000, "train samples that the trees learn from, drawn once; 0: all")
+    rows: Annotated[int, Ge(0)] = setting(
+        12000, "train samples that the trees learn from, and valid samples that stop them, drawn once; 0: all"
+    )
+
+
+class Fitted(Schema):
+    """``fitted.json``."""
+
+    facts: dict[str, Any]
 
 
 class RerankTrainer:
@@ -50,7 +64,7 @@ class RerankTrainer:
 
     def __init__(self, settings: Settings):
         self.settings = settings
-        ordering.uses_lightgbm(settings.engine)
+        ordering.check_engine(settings.engine)
 
     def check(self, context: Context) -> None:
         """The parts must fit the data; one that needs texts is left out where there are none."""
@@ -60,11 +74,26 @@ class RerankTrainer:
                 f"rerank.folds = {self.settings.folds}, and train has {users} users; set rerank.folds={max(2, users)}"
                 if users > 1 else "rerank fits its parts without some of train's users, and train has one; take hybrid"
             )  # fmt: skip
-        self._parts(context)
+        if not len(context.valid):
+            raise BenchError("rerank stops its trees on valid, and valid has no sample; take hybrid")
+        parts = self._parts(context, say=True)
+        if FOLDS in parts:
+            raise BenchError(f"rerank.parts.{FOLDS}: that is the folder of the folds; call the part otherwise")
+        asked = self.settings.candidates
+        most = min((len(parts) + 1) * asked, len(context.items))
+        if most > MOST and self.settings.engine == "lightgbm":
+            raise BenchError(f"rerank.candidates = {asked}: up to {most:,} a history, and LightGBM takes {MOST:,}")
+        for key, part in parts.items():
+            fresh = part.anew(context)
+            fresh.check(context)
+            start = getattr(getattr(getattr(fresh, "trainer", None), "settings", None), "start", "")
+            if any(str(name).startswith("run:") for name in (start if isinstance(start, dict) else [start])):
+                raise BenchError(f"rerank.parts.{key}.start = {start}: that run has learnt from every fold; name texts")
 
     def fit(self, context: Context) -> dict[str, Any]:
         """Fit the parts, fold by fold and on all of train; then the trees."""
         settings, parts = self.settings, self._parts(context)
+        others = {key: part.anew(context) for key, part in parts.items()}
         fold = np.random.default_rng(context.seed).permutation(context.dataset.n_users) % settings.folds
         of_row = fold[context.train.user_numbers]
         drawn = np.zeros(len(context.train), dtype=bool)
@@ -73,13 +102,13 @@ class RerankTrainer:
         tables = []
         with context.progress.bar(settings.folds + 1, "rerank", "fold") as bar:
             for number in range(settings.folds):
-                within = _on(context, np.flatnonzero(of_row != number), f"fold-{number}")
+                within = context.on(np.flatnonzero(of_row != number), f"{FOLDS}/{number}")
                 rows = np.flatnonzero((of_row == number) & drawn)
                 if len(rows):
-                    others = {key: part.anew(context) for key, part in parts.items()}
-                    tables.append(_table(self._fitted(within, others), context.train.take(rows), targets_only=True))
+                    proposers, _ = self._fitted(within, others)
+                    tables.append(_table(proposers, _of_strangers(context.train.take(rows)), targets_only=True))
                 bar.update()
-            proposers = self._fitted(context, parts)
+            proposers, facts = self._fitted(context, parts)
             bar.update()
         train = _joined(tables)
         if len(train.sizes) < LEAST_ROWS:
@@ -87,27 +116,29 @@ class RerankTrainer:
                 f"rerank: of {train.rows:,} train rows {len(train.sizes)} have their target among the candidates, and "
                 f"trees need {LEAST_ROWS}; raise rerank.candidates or rerank.rows"
             )
-        valid = _table(proposers, context.valid)
+        valid = _table(proposers, context.valid.drawn(settings.rows, context.seed))
         trees, gains = ordering.fit(train, valid, settings, context.seed, proposers.names)
         ordering.save(trees, context.directory)
+        shutil.rmtree(context.directory / FOLDS, ignore_errors=True)
         left_out = sorted(set(context.parts) - set(parts))
         best = sorted(gains.items(), key=lambda named: -named[1])
         return {
             "rows": train.rows,
             "rows with their target among the candidates": len(train.sizes),
             "trees": trees.count,
-            "engine": "lightgbm" if ordering.uses_lightgbm(settings.engine) else "scikit-learn",
             **({"parts left out for want of texts": ", ".join(left_out)} if left_out else {}),
             "importance": {name: round(gain, 4) for name, gain in best},
+            "parts": facts,
         }
 
     def load(self, context: Context) -> Reranked:
         """The parts, and the trees over them."""
-        models = {key: part.load(context) for key, part in self._parts(context, say=False).items()}
+        models = {key: part.load(context) for key, part in self._parts(context).items()}
         catalogue = Catalogue.of(context.items, context.train)
-        return Reranked(Proposers(models, catalogue, self.settings.candidates), ordering.load(context.directory))
+        proposers = Proposers(models, catalogue, self.settings.candidates)
+        return Reranked(proposers, ordering.load(context.directory, len(proposers.names)))
 
-    def _parts(self, context: Context, say: bool = True) -> dict[str, Part]:
+    def _parts(self, context: Context, say: bool = False) -> dict[str, Part]:
         """The parts that can be fitted on this data."""
         found: dict[str, Part] = {}
         for key in context.parts:
@@ -124,18 +155,19 @@ class RerankTrainer:
             raise BenchError("rerank has no part that proposes candidates; name some, parts: {chain: skip-markov}")
         return found
 
-    def _fitted(self, context: Context, parts: Mapping[str, Part]) -> Proposers:
-        """The parts, fitted on the context's train; those that are there from before stay."""
+    def _fitted(self, context: Context, parts: Mapping[str, Part]) -> tuple[Proposers, dict[str, Any]]:
+        """The parts, fitted on the context's train, and what they say of it; those that are there from before stay."""
         models: dict[str, ItemScorer] = {}
+        told: dict[str, Any] = {}
         for key, part in parts.items():
             mark = context.within(key).directory / FITTED
             if not mark.exists():
-                facts = part.fit(context)
-                files.write_text(mark, json.dumps({"facts": facts}, default=str))
+                files.write_text(mark, json.dumps({"facts": part.fit(context)}, default=str))
+            told[key] = files.read_json(mark, schema=Fitted)["facts"]
             models[key] = part.load(context)
             if not hasattr(models[key], "score"):
                 raise BenchError(f"rerank.parts.{key} scores no items; name a method that does, such as skip-markov")
-        return Proposers(models, Catalogue.of(context.items, context.train), self.settings.candidates)
+        return Proposers(models, Catalogue.of(context.items, context.train), self.settings.candidates), told
 
 
 @dataclass(frozen=True)
@@ -159,12 +191,10 @@ class Reranked:
         return np.concatenate(parts)
 
 
-def _on(context: Context, rows: np.ndarray, name: str) -> Context:
-    """The context of a part of train, in a folder of its own; users are numbered anew."""
-    dataset = context.dataset
-    splits = {"train": dataset.train.take(rows), "valid": dataset.valid, "test": dataset.test}
-    nameless = {key: replace(s, histories=replace(s.histories, users=None)) for key, s in splits.items()}
-    return replace(context.within(name), dataset=replace(dataset, **nameless))
+def _of_strangers(samples: Samples) -> Samples:
+    """Samples of users whom what scores them does not know."""
+    unknown = np.full(len(samples), -1, dtype=np.int32)
+    return replace(samples, histories=replace(samples.histories, users=unknown))
 
 
 def _table(proposers: Proposers, samples: Samples, targets_only: bool = False) -> Table:

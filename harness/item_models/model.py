@@ -16,7 +16,7 @@ from harness.errors import BenchError
 from harness.item_models import losses
 from harness.item_models.checkpoint import load_weights
 from harness.item_models.loop import LoopSettings, left_padded, seeded, train, user_numbers
-from harness.networks.start import StartSettings, fitted_to, start_vectors, started
+from harness.networks.start import StartSettings, check_start, fitted_to, start_facts, start_vectors
 from harness.settings import is_default, setting
 
 
@@ -113,15 +113,17 @@ class SequentialTrainer:
         """There must be something to rank."""
         if len(context.items) < 2:
             raise BenchError("a model of item ids needs at least two items")
+        check_start(context, self.settings)
 
     def fit(self, context: Context) -> dict[str, Any]:
         """Train; leave the best weights by valid in the stage directory."""
-        model = self._fresh(context)
-        vectors = start_vectors(context, self.settings) if isinstance(self.settings, StartSettings) else None
-        if vectors is not None:
-            model.start_from(vectors)
-        facts = train(context, model, self.settings, lambda m: Scorer(m, len(context.items), context.device))
-        return facts | (started(self.settings, vectors) if vectors is not None else {})
+        model, told = self._fresh(context), {}
+        if isinstance(self.settings, StartSettings):
+            vectors = start_vectors(context, self.settings)
+            told = start_facts(context, self.settings, vectors)
+            if vectors is not None:
+                model.start_from(vectors)
+        return train(context, model, self.settings, lambda m: Scorer(m, len(context.items), context.device)) | told
 
     def load(self, context: Context) -> Scorer:
         """The trained model."""

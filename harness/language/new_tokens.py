@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from harness.components import Context
 from harness.data.semantic_ids import ABSENT, SemanticIds
 from harness.decoding.generator import sid_token_ids
 from harness.errors import BenchError
-from harness.networks.start import StartSettings, at_random, fitted_to, of_tokens, started
-
-__all__ = ["check", "check_start", "start", "started"]
+from harness.networks.start import StartSettings, at_random, fitted_to, of_tokens
+from harness.networks.start import check_start as check_vectors
 
 
 def check(text_tokenizer: Any, sid_tokens: list[str]) -> None:
@@ -33,16 +33,17 @@ def check(text_tokenizer: Any, sid_tokens: list[str]) -> None:
             )
 
 
-def check_start(settings: StartSettings, sid_tokens: list[str]) -> None:
-    """Refuse a start where no SID token is new.
+def check_start(context: Context, settings: StartSettings, sid_tokens: list[str]) -> None:
+    """Refuse a start where no SID token is new, or that cannot be had.
 
     Raises:
-        BenchError: there is one.
+        BenchError: that is so.
     """
     if not at_random(settings) and not sid_tokens:
         raise BenchError(
             f"sft.start = {settings.start}: it is what new SID tokens start from, and this stage has none; leave it out"
         )
+    check_vectors(context, settings)
 
 
 @torch.no_grad()

@@ -32,7 +32,7 @@ from harness.language.packing import example_rows, packed_rows
 from harness.language.prompts import DESCRIBED, DRAWN_TASKS, SID_TASKS, Prompts
 from harness.language.training_rows import IGNORED, Row
 from harness.networks.batches import LengthBuckets, Shares
-from harness.networks.start import StartSettings, start_vectors
+from harness.networks.start import StartSettings, start_facts, start_vectors
 from harness.networks.trained import modes_kept, trained
 from harness.settings import setting
 from harness.world import world
@@ -112,7 +112,7 @@ class SftTrainer:
             raise BenchError(
                 "sft.packed needs the compact prompts, where history and answer are one chain; set sft.packed=false"
             )
-        new_tokens.check_start(settings, self.sid_tokens(context) if context.previous is None else [])
+        new_tokens.check_start(context, settings, self.sid_tokens(context) if context.previous is None else [])
         levels = context.semantic_ids.n_levels if context.semantic_ids is not None else 0
         if settings.level_weights and len(settings.level_weights) != levels:
             raise BenchError(f"sft.level_weights has {len(settings.level_weights)} weights, a SID has {levels} levels")
@@ -221,7 +221,7 @@ class SftTrainer:
             "trained": what,
             "train seconds": round(time.monotonic() - started, 1),
             **finetuning.facts(trainer),
-            **new_tokens.started(settings, vectors),
+            **start_facts(context, settings, vectors),
         }
 
     def load(self, context: Context) -> Any:

@@ -16,7 +16,10 @@ from harness.components import Context
 from harness.errors import BenchError, NoTexts
 from harness.settings import setting
 
-NONE = "none"
+NONE, TOKENIZER = "none", "vectors"
+"""In place of an embedder: random numbers; the vectors that the run's tokenizer was made of."""
+SLOW = ("sentence", "minilm", "hf")
+"""Embedders that take too long for a check before anything is trained."""
 
 
 @dataclass(frozen=True)
@@ -26,13 +29,25 @@ class StartSettings:
     start: str | dict[str, Any] = setting(
         NONE, "what embeddings start from: none (random), tfidf, sentence, hf:PATH, cooccurrence, npy:PATH, run:DIR, "
         "or vectors (those that the tokenizer was made of); several with weights go side by side",
-        components="embedder",
+        components="embedder", instead=("", NONE, TOKENIZER),
     )  # fmt: skip
 
 
 def at_random(settings: StartSettings) -> bool:
     """Whether embeddings start at random."""
-    return settings.start in ("", NONE)
+    return not settings.start or settings.start == NONE
+
+
+def check_start(context: Context, settings: Any) -> None:
+    """Refuse a start that cannot be had, where that is soon found out.
+
+    Raises:
+        BenchError: it cannot.
+    """
+    if isinstance(settings, StartSettings):
+        names = settings.start if isinstance(settings.start, dict) else [settings.start]
+        if not {name.partition(":")[0] for name in names} & set(SLOW):
+            start_vectors(context, settings)
 
 
 def start_vectors(context: Context, settings: StartSettings) -> np.ndarray | None:
@@ -48,16 +63,19 @@ def start_vectors(context: Context, settings: StartSettings) -> np.ndarray | Non
     except NoTexts as error:
         if context.strict:
             raise BenchError(f"start = {settings.start}: {error.message}; or set start=none") from None
-        context.progress.say(f"start = {settings.start}: no item has a text; embeddings start at random")
         return None
     if (vectors == vectors[0]).all():
         raise BenchError(f"start = {settings.start}: all items have one vector, which tells nothing; set start=none")
     return vectors
 
 
-def started(settings: StartSettings, vectors: np.ndarray | None) -> dict[str, Any]:
-    """For the record: what embeddings started from, where it was not at random."""
-    return {} if vectors is None else {"start": str(settings.start)}
+def start_facts(context: Context, settings: StartSettings, vectors: np.ndarray | None) -> dict[str, Any]:
+    """For the record: what embeddings started from, where a start is set; what is not as it is set is said too."""
+    if at_random(settings):
+        return {}
+    if vectors is None:
+        context.progress.say(f"start = {settings.start}: no item has a text; embeddings started at random")
+    return {"start": str(settings.start) if vectors is not None else "none: no item has a text"}
 
 
 def fitted_to(vectors: np.ndarray, rows: torch.Tensor, table: torch.Tensor | None = None) -> torch.Tensor:
@@ -74,7 +92,9 @@ def fitted_to(vectors: np.ndarray, rows: torch.Tensor, table: torch.Tensor | Non
     values = np.asarray(vectors, dtype=np.float64)
     values = values - values.mean(axis=0)
     found, axes = np.linalg.eigh(values.T @ values)
-    values = values @ axes[:, ::-1][:, : min(rows.shape[1], int((found > found[-1] * 1e-10).sum()))]
+    axes = axes[:, ::-1][:, : min(rows.shape[1], int((found > found[-1] * 1e-10).sum()))]
+    largest = np.abs(axes).argmax(axis=0)  # an axis has no sign of its own: its largest entry is above 0
+    values = values @ (axes * np.sign(axes[largest, np.arange(axes.shape[1])]))
     spread = float((like - middle).pow(2).mean().sqrt())
     values *= spread / max(float(np.sqrt((values**2).mean())), 1e-12)
     made = rows.detach().clone()

@@ -17,10 +17,6 @@ if TYPE_CHECKING:
     from harness.plugins import Plugins
 
 
-NO_EMBEDDER = ("none", "vectors")
-"""What may stand where an embedder is named, and is none: nothing, and what the tokenizer was made of."""
-
-
 @dataclass(frozen=True)
 class Component:
     """A named component with validated settings."""
@@ -120,7 +116,7 @@ def made_of(where: str, chosen: Any, plugins: Plugins) -> dict[str, dict[str, Co
     return {
         field.name: named(f"{where}.{field.name}", field.metadata["components"], getattr(chosen, field.name), plugins)
         for field in dataclasses.fields(chosen)
-        if field.metadata.get("components")
+        if field.metadata.get("components") and getattr(chosen, field.name) not in field.metadata["instead"]
     }
 
 
@@ -145,8 +141,6 @@ def named(where: str, kind: str, given: Any, plugins: Plugins) -> dict[str, Comp
 
     An embedder's name may have a location, as in ``npy:PATH``.
     """
-    if kind == "embedder" and given in NO_EMBEDDER:
-        return {}
     wanted = {given: {}} if given and isinstance(given, str) else dict(given or {})
     components: dict[str, Component | None] = {}
     for name, value in wanted.items():

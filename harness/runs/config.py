@@ -155,16 +155,21 @@ def told(settings: dict[str, Any]) -> dict[str, Any]:
     """Of a configuration what changes results and is no seed; settings that came since count where they are set."""
     counted = {k: v for k, v in settings.items() if k not in ("seed", "summary", "group", "reported", *ABOUT)}
     if isinstance(counted.get("stages"), list):
-        counted["stages"] = [
-            {k: v for k, v in stage.items() if k not in LATER_OF_STAGES or v != LATER_OF_STAGES[k]}
-            for stage in counted["stages"]
-        ]
+        counted["stages"] = [_told_stage(stage) for stage in counted["stages"]]
     for section, later in LATER.items():
         if isinstance(counted.get(section), dict):
             counted[section] = {k: v for k, v in counted[section].items() if k not in later or v != later[k]}
     if isinstance(counted.get("tokenizer"), dict):
         counted["tokenizer"].pop("figures", None)  # it tells of SIDs, and makes none
     return counted
+
+
+def _told_stage(stage: dict[str, Any]) -> dict[str, Any]:
+    """A stage or a part of one, without the later settings that are not set."""
+    told_ = {k: v for k, v in stage.items() if k not in LATER_OF_STAGES or v != LATER_OF_STAGES[k]}
+    if isinstance(parts := told_.get("parts"), dict):
+        told_["parts"] = {key: _told_stage(part) if isinstance(part, dict) else part for key, part in parts.items()}
+    return told_
 
 
 def resolve(

@@ -70,11 +70,12 @@ class RecordedPart:
 
     def anew(self, context: Context) -> TrainedPart:
         """Its method with its settings, untrained."""
-        stages = _config_of(RunDirectory(Path(self.name)), self.plugins, self.data).stages
-        if len(stages) > 1 or stages[0].parts:
+        config = _config_of(RunDirectory(Path(self.name)), self.plugins, self.data)
+        stages = config.stages
+        if len(stages) > 1 or stages[0].parts or config.backbone is not None:
             raise BenchError(
-                f"{self.name}: {stages[-1].name} builds on another stage or part, so that it cannot be trained on "
-                "other samples; name a run of one stage"
+                f"{self.name}: {stages[-1].name} builds on another stage, part or backbone, so that it cannot be "
+                "trained on other samples; name a run of one stage"
             )
         return TrainedPart(self.key, stages[0].trainer.name, stages[0].trainer.make(self.plugins))
 

@@ -17,13 +17,14 @@ from harness.data.rankings import Rankings
 from harness.data.semantic_ids import SemanticIds
 from harness.errors import BenchError, ContractError
 from harness.evaluation.validation import PROBED, validation_score
+from harness.networks.start import TOKENIZER
 from harness.plugins import Plugins
 from harness.progress import Progress
 from harness.runs.chosen import Component
 from harness.runs.config import RunConfig, Stage
 from harness.runs.parts import BuiltParts
 from harness.runs.run_directory import RunDirectory, append_log
-from harness.runs.tokenizing import TOKENIZERS_OWN, Vectors, vectors_of_tokenizer
+from harness.runs.tokenizing import Vectors, vectors_of_tokenizer
 from harness.runs.tracking import Tracker
 from harness.world import world
 
@@ -159,28 +160,33 @@ class Prepared:
             probe=probe,
             log=log,
             progress=run.progress,
-            vectors=self._vectors(folder),
+            vectors=self._vectors(self.run.dataset, folder),
             strict=run.strict,
+            rebound=lambda dataset, own: (self.probe(dataset), self._vectors(dataset, own)),
         )
 
-    def _vectors(self, folder: Path) -> Callable[..., np.ndarray]:
-        """What embedders make of the items, for a stage."""
+    def _vectors(self, dataset: Dataset, folder: Path) -> Callable[..., np.ndarray]:
+        """What embedders make of the items and the train samples of a dataset."""
         run = self.run
-        source = Vectors(run.dataset, run.plugins, run.config.seed, run.device, folder, run.progress)
 
         def vectors(embedder: Any, **defaults: Any) -> np.ndarray:
-            if embedder != TOKENIZERS_OWN:
+            source = Vectors(dataset, run.plugins, run.config.seed, run.device, folder, run.progress)
+            if embedder != TOKENIZER:
                 return source.of(embedder, **defaults)
             own, defaults = vectors_of_tokenizer(run.config.tokenizer)
             return source.of(own, **defaults)
 
         return vectors
 
-    def probe(self) -> Callable[[Any], dict[str, float]]:
-        """The valid metric: the recipe's own decoder with fewer beams or candidates, on valid samples drawn once."""
+    def probe(self, dataset: Dataset | None = None) -> Callable[[Any], dict[str, float]]:
+        """The valid metric: the recipe's own decoder with fewer beams or candidates, on valid samples drawn once.
+
+        Args:
+            dataset: the one whose valid samples these are, where it is not the run's.
+        """
         run = self.run
         settings, decoder = run.config.probe, run.config.decoder
-        valid = run.dataset.valid.drawn(settings.samples, run.config.seed)
+        valid = (dataset or run.dataset).valid.drawn(settings.samples, run.config.seed)
         beams = getattr(decoder.settings, "beams", 0)
         narrow = decoder.settings
         if beams and settings.beams:

@@ -6,7 +6,9 @@ Valid and test samples are taken out before a tokenizer or an embedder sees anyt
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import inspect
+import json
 import time
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from harness.data.content_cache import ContentCache
 from harness.data.dataset import Dataset
 from harness.data.semantic_ids import SemanticIds
 from harness.errors import BenchError, ContractError
+from harness.networks.start import TOKENIZER
 from harness.plugins import Plugins
 from harness.progress import Progress
 from harness.quantising.collisions import repair
@@ -29,8 +32,6 @@ from harness.runs.chosen import Component, SidSettings, named
 from harness.runs.contract import checked_sids
 from harness.runs.run_directory import append_log
 
-TOKENIZERS_OWN = "vectors"
-"""In place of an embedder's name: the vectors that the run's tokenizer was made of."""
 LARGEST = 1e15
 """Above it squares sum to more than float32 holds."""
 
@@ -97,7 +98,7 @@ def vectors_of_tokenizer(component: Component | None) -> tuple[Any, dict[str, An
     if not embedder:
         who = f"tokenizer {component.name}" if component is not None else "a method without semantic IDs"
         raise BenchError(
-            f"{TOKENIZERS_OWN} are those that the tokenizer was made of, and {who} has none; name an embedder, such as "
+            f"{TOKENIZER} are those that the tokenizer was made of, and {who} has none; name an embedder, such as "
             "sentence, or npy:PATH"
         )
     return embedder, {key: getattr(settings, key) for key in ("text", "dimensions") if hasattr(settings, key)}
@@ -180,7 +181,8 @@ class Vectors:
             local = Path(component.location) if component.location else None
             key = [
                 component.as_dict(), identity.content(local) if local is not None and local.exists() else "",
-                self.context.dataset.fingerprint, self.context.seed,
+                _texts(self.context.dataset) if getattr(factory, "texts_only", False) else self.context.data,
+                self.context.seed,
                 code.of_component("embedder", component.name, self.plugins).sha256,
             ]  # fmt: skip
             kept = self._kept.get(key)
@@ -203,6 +205,12 @@ class Vectors:
         component = next(iter(found.values()))
         assert component is not None
         return made_by(component.make(self.plugins), component.name, self.context)
+
+
+def _texts(dataset: Dataset) -> str:
+    """The hash of a catalogue's texts."""
+    texts = [dataset.items.titles, dataset.items.descriptions, dataset.items.brands, dataset.items.categories]
+    return hashlib.sha256(json.dumps(texts).encode()).hexdigest()
 
 
 def checked_vectors(made: Any, n_items: int, component: Component) -> np.ndarray:

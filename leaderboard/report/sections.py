@@ -137,7 +137,7 @@ def stage_of(recipe: Recipe, stage: str, several: bool, drawn: set[str]) -> list
     parts.append("\n".join(lines))
     if isinstance(importance := (recipe.first.stages[stage].get("train") or {}).get("importance"), dict):
         parts += [
-            "What the trees go by: the share of the loss that their splits on a feature took.",
+            "What its score goes by: the importance of each feature, as a share.",
             *_most(importance),
         ]
     file = file_of(recipe, stage, several)

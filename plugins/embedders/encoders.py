@@ -29,7 +29,7 @@ class HuggingFace:
     """An encoder by its folder or its name on the hub; what it gives is kept by content."""
 
     Settings = Settings
-    slow, located = True, True
+    slow, located, texts_only = True, True, True
 
     def __init__(self, settings: Settings, location: str | None):
         if not location:

@@ -5,15 +5,19 @@ import json
 
 import numpy as np
 import pytest
+import yaml
+from safetensors.numpy import load_file, save_file
 
 from baselines.rerank import ordering
 from baselines.rerank.candidates import Catalogue, Proposers, _best, _place, share_of_best
 from baselines.rerank.ordering import Table, TreeSettings
-from baselines.rerank.rerank_stage import FITTED, Reranked, RerankTrainer, Settings
+from baselines.rerank.rerank_stage import FITTED, FOLDS, Reranked, RerankTrainer, Settings
+from harness import files
 from harness.data import categories
-from harness.data.dataset import Histories, Items, Samples
+from harness.data.dataset import Bought, Histories, Items, Samples
 from harness.data.texts import title_vectors
 from harness.errors import BenchError
+from plugins.embedders.together import Cooccurrence
 from tests.commands import bench_run, run_whole
 from tests.metamorphic import category
 
@@ -90,6 +94,8 @@ def test_places_shares_and_the_best():
     np.testing.assert_allclose(share_of_best(np.array([[0.0, 2, 4]])), [[0, 0.5, 1]])
     np.testing.assert_allclose(share_of_best(np.array([[-1.0, 0]])), [[np.exp(-1), 1]])
     assert share_of_best(np.zeros((1, 3))).tolist() == [[0, 0, 0]]
+    both = share_of_best(np.array([[0.0, 2, 4], [-1, 0, 1]]))  # a row's form hangs on no other row
+    np.testing.assert_allclose(both, [[0, 0.5, 1], np.exp([-2, -1, 0])])
     scores = np.array([[0, 1, 1, 1, 2.0], [3, 3, 3, 3, 3]])
     assert sorted(_best(scores, 3)[0].tolist()) == [1, 2, 4] and sorted(_best(scores, 3)[1].tolist()) == [0, 1, 2]
 
@@ -114,13 +120,33 @@ def test_trees_learn_what_is_planted_and_are_read_back_as_they_were(engine, tmp_
     again, _ = ordering.fit(train, valid, settings, 7, ["yes", "folded", "no", "neither"])
     np.testing.assert_array_equal(trees.scores(fresh.features), again.scores(fresh.features))
     ordering.save(trees, tmp_path)
-    read = ordering.load(tmp_path)
+    read = ordering.load(tmp_path, 4)
     np.testing.assert_array_equal(read.scores(fresh.features), trees.scores(fresh.features))
     assert read.count == trees.count <= 80
     [path] = [path for path in tmp_path.iterdir() if path.name != ordering.SAID]
     path.write_bytes(path.read_bytes()[:-30])
     with pytest.raises(BenchError, match=r"it is not what was written[)]; run the method again"):
-        ordering.load(tmp_path)
+        ordering.load(tmp_path, 4)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_trees_that_are_none_are_one_line_though_their_hash_fits(engine, tmp_path):
+    train, valid = planted(300, 0), planted(100, 1)
+    trees, _ = ordering.fit(train, valid, TreeSettings(engine=engine, trees=3, least=5), 0, list("abcd"))
+    ordering.save(trees, tmp_path)
+    with pytest.raises(BenchError, match="features"):
+        ordering.load(tmp_path, 3)
+    if engine == "lightgbm":
+        (tmp_path / ordering.LIGHTGBM).write_text("hello")
+    else:
+        arrays = load_file(tmp_path / ordering.ARRAYS)
+        arrays["left"][0, -1] = 0  # back to the root: no end
+        save_file(arrays, tmp_path / ordering.ARRAYS)
+    name = ordering.LIGHTGBM if engine == "lightgbm" else ordering.ARRAYS
+    said = {"engine": engine, "sha256": files.sha256(tmp_path / name)}
+    (tmp_path / ordering.SAID).write_text(json.dumps(said))
+    with pytest.raises(BenchError, match="cannot be loaded"):
+        ordering.load(tmp_path, 4)
 
 
 def test_plain_trees_are_scikit_learns():
@@ -154,8 +180,9 @@ class Spy:
         return self
 
     def fit(self, context, probe=None):
+        assert context.dataset.n_users == len(set(context.train.users.tolist()))
         (context.directory / "spy.json").write_text(json.dumps(sorted(set(context.train.users.tolist()))))
-        self.fitted.append(context.directory.name)
+        self.fitted.append((context.directory.parent.name, context.directory.name))
         return {}
 
     def load(self, context):
@@ -163,7 +190,7 @@ class Spy:
 
         class Model:
             def score(self, histories):
-                spy.scored.append((context.directory.name, known, histories))
+                spy.scored.append((context.directory.parent.name, known, histories))
                 return np.tile(np.arange(len(context.items), 0, -1.0), (len(histories), 1))
 
         return Model()
@@ -191,23 +218,32 @@ def test_no_row_is_scored_by_what_its_user_taught_and_nothing_is_fitted_twice(pl
     context = stage_context(plugins, tmp_path, Parts(spy=spy))
     trainer = RerankTrainer(Settings(folds=3, candidates=40, trees=3, least=2))
     trainer.fit(context)
-    folds = [name for name in spy.fitted if name.startswith("fold-")]
-    assert sorted(folds) == ["fold-0", "fold-1", "fold-2"] and len(spy.fitted) == 4
+    assert sorted(name for above, name in spy.fitted if above == "folds") == ["0", "1", "2"] and len(spy.fitted) == 4
     train = {tuple(h): u for u, h, _ in context.train.each()}
     seen = set()
     for name, known, histories in spy.scored:
-        if name.startswith("fold-"):
+        if name == "folds":
+            assert (histories.users == -1).all()  # a model of users knows none of them
             owners = {train[tuple(h)] for h in histories.lists()}
             shared = {tuple(h) for h in histories.lists() if train[tuple(h)] in known}
             ambiguous = {h for h in shared if sum(tuple(o) == h for _, o, _ in context.train.each()) > 1}
             assert shared <= ambiguous
             seen |= owners
     assert len(seen) > 70  # nearly all users' rows are learned from
+    assert not (tmp_path / FOLDS).exists()
+
+
+def test_a_killed_stage_goes_on_with_the_parts_that_are_there(plugins, tmp_path, monkeypatch):
+    spy = Spy()
+    context = stage_context(plugins, tmp_path, Parts(spy=spy))
+    trainer = RerankTrainer(Settings(folds=3, candidates=40, trees=3, least=2))
+    with monkeypatch.context() as patch:
+        patch.setattr(ordering, "fit", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            trainer.fit(context)
+    (tmp_path / FOLDS / "1/spy" / FITTED).unlink()
     trainer.fit(context)
-    assert len(spy.fitted) == 4  # killed behind its parts, it would go on from them
-    (tmp_path / "fold-1/spy" / FITTED).unlink()
-    trainer.fit(context)
-    assert spy.fitted[4:] == ["fold-1"]
+    assert spy.fitted[4:] == [("folds", "1")]
 
 
 @pytest.fixture(scope="module")
@@ -218,10 +254,11 @@ def ran(tmp_path_factory):
 def test_a_run_records_what_its_trees_go_by(ran):
     folder, stages = ran
     facts = stages["rerank"]["train"]
-    assert facts["engine"] == "lightgbm" and facts["trees"] >= 1
+    assert facts["trees"] >= 1 and facts["parts"]["network"]["epochs"] == 1
+    assert yaml.safe_load((folder / "config.yaml").read_text())["stages"][0]["engine"] == "lightgbm"  # what auto was
     assert sum(facts["importance"].values()) == pytest.approx(1, abs=0.01)
     report = (folder / "report.md").read_text()
-    assert "What the trees go by" in report and "| network: place " in report
+    assert "What its score goes by" in report and "| network: place " in report
 
 
 def test_a_history_is_ranked_alike_alone_and_among_others_and_candidates_come_first(plugins, tmp_path):
@@ -244,7 +281,7 @@ def test_a_recorded_run_proposes_too_and_is_fitted_anew_without_each_fold(tmp_pa
     sets = [*SMALL[:-1], f"rerank.parts={{chain: skip-markov, network: 'run:{gru}'}}"]
     folder, _ = run_whole(tmp_path / "runs", "rerank", sets)
     stage = folder / "stages/1-rerank"
-    assert {path.parent.name for path in stage.glob("fold-*/network/model.safetensors")} == {"network"}
+    assert sorted(path.name for path in stage.iterdir() if path.is_dir()) == ["chain", "network"]
     assert not (stage / "network/model.safetensors").exists()
     of_stages, _ = run_whole(
         tmp_path / "sdpo", "sdpo",
@@ -253,7 +290,7 @@ def test_a_recorded_run_proposes_too_and_is_fitted_anew_without_each_fold(tmp_pa
          "decoder.beams=20", "probe.beams=10"],
     )  # fmt: skip
     refused = bench_run(tmp_path / "no", "rerank", [*SMALL[:-1], f"rerank.parts={{network: 'run:{of_stages}'}}"])
-    assert refused.exit_code == 2 and "builds on another stage or part" in refused.output
+    assert refused.exit_code == 2 and "builds on another stage, part or backbone" in refused.output
 
 
 def test_without_titles_the_part_of_titles_is_left_out_and_said(plugins, tmp_path):
@@ -277,16 +314,45 @@ def test_without_titles_the_part_of_titles_is_left_out_and_said(plugins, tmp_pat
         (["rerank.parts={run: 'run:/nowhere'}"], "/nowhere"),
         (["rerank.engine=xgboost"], "rerank.engine = 'xgboost'"),
         (["rerank.parts.network.start=tf-idf"], "did you mean tfidf?"),
+        (["rerank.parts.network.start=run:/nowhere"], "/nowhere"),
+        (["rerank.parts.network.start=vectors"], "tokenizer given has none"),
+        (["rerank.parts={folds: popularity}"], "that is the folder of the folds"),
     ],
 )
 def test_what_cannot_be_is_one_line(sets, line, tmp_path):
     done = bench_run(tmp_path, "rerank", [*SMALL, *sets])
     assert done.exit_code == 2 and done.output.count("Error:") == 1 and line in done.output
-    assert not list(tmp_path.glob("*/*/*/metrics.json"))
+    late = sets == ["rerank.candidates=1", "rerank.rows=15"]  # what only training tells
+    assert bool(list(tmp_path.glob("*/*/*/manifest.json"))) == late
 
 
 def test_an_engine_that_is_not_there_names_its_extra(monkeypatch):
+    assert TreeSettings().engine == "lightgbm"
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    assert ordering.uses_lightgbm("auto") is False
+    assert TreeSettings().engine == "scikit-learn"
     with pytest.raises(BenchError, match=r"genrec-bench\[rank\]"):
-        ordering.uses_lightgbm("lightgbm")
+        RerankTrainer(Settings(engine="lightgbm"))
+
+
+def test_what_may_not_be_recommended_is_no_candidate():
+    found, _, _ = proposers()
+    starts, barred = np.array([0, 2, 2, 3, 3]), np.array([1, 4, 7], dtype=np.int32)
+    made = found.candidates(dataclasses.replace(HISTORIES, bought=Bought(starts, barred)))
+    assert not {(0, 1), (0, 4), (2, 7)} & set(zip(made.rows.tolist(), made.items.tolist(), strict=True))
+    assert (np.bincount(made.rows) >= 4).all()
+
+
+def test_vectors_of_a_fold_are_made_of_that_fold(plugins, tmp_path):
+    sets = [*SMALL[:-1], "rerank.parts={network: {name: gru4rec, epochs: 1, hidden: 16, start: cooccurrence}}"]
+    seen = []
+    whole = Cooccurrence.embed
+
+    def embed(self, context):
+        seen.append(len(context.train))
+        return whole(self, context)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Cooccurrence, "embed", embed)
+        run_whole(tmp_path, "rerank", sets)
+    total = max(seen)
+    assert len([n for n in seen if n < total]) == 2 and sum(n for n in seen if n < total) == total  # two halves

@@ -120,6 +120,8 @@ def test_runs_from_before_there_was_a_start_keep_their_names():
     stage = {"name": "sasrec", "hidden": 64}
     assert told({"stages": [stage | {"start": "none"}]}) == told({"stages": [stage]})
     assert told({"stages": [stage | {"start": "tfidf"}]}) != told({"stages": [stage]})
+    part, of_it = {"name": "memory", "parts": {"net": stage}}, {"net": stage | {"start": "none"}}
+    assert told({"stages": [part | {"parts": of_it}]}) == told({"stages": [part]})
 
 
 def test_the_vectors_of_the_tokenizer(tmp_path):
@@ -163,5 +165,6 @@ def test_without_texts_it_starts_at_random_and_says_so_or_refuses(plugins, tmp_p
     assert refused.exit_code == 2 and "has no item texts" in refused.output and "set start=none" in refused.output
     _, plain = run_whole(tmp_path / "none", "gru4rec", sets, *words)
     folder, found = run_whole(tmp_path / "tfidf", "gru4rec", [*sets, "gru4rec.start=tfidf"], *words)
-    assert found["gru4rec"]["item"] == plain["gru4rec"]["item"] and "start" not in found["gru4rec"]["train"]
+    assert found["gru4rec"]["item"] == plain["gru4rec"]["item"]
+    assert found["gru4rec"]["train"]["start"] == "none: no item has a text"
     assert json.loads((folder / "manifest.json").read_text())["finished"]
