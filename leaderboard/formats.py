@@ -16,7 +16,7 @@ from harness.evaluation.statistics import ALPHA
 from harness.text import plain
 from harness.text.plain import Marked
 
-from . import effort
+from . import effort, pareto
 from .board import COLUMNS, GROUP_TITLES, TESTED, Board, Row, Table, shown_value
 from .overview import overview
 from .report.captions import caption, count, reported_table, title
@@ -46,12 +46,17 @@ def markdown(boards: Sequence[Board]) -> str:
 
 
 def pages(boards: Sequence[Board], folder: str) -> dict[str, str]:
-    """The overview under "", and a page a category under its name, which stands in `folder`."""
-    parts: dict[str, list[str]] = {}
+    """The overview under "", and by their names the files of `folder`: a page a category, and its quality over cost."""
+    parts: dict[str, list[str]] = {"": [HEAD, *overview(boards, folder)]}
+    pictures: dict[str, str] = {}
     for board in boards:
-        parts.setdefault(board.category, [HEAD]).extend(_section(board))
-    found = {"": [HEAD, *overview(boards, folder)]} | parts
-    return {name: "\n\n".join(sections) + "\n" for name, sections in found.items()}
+        sections = parts.setdefault(f"{board.category}.md", [HEAD])
+        sections += _section(board)
+        if board.seen == "keep" and (picture := pareto.svg(board)):
+            name = f"{board.category}.svg"
+            pictures[name] = picture
+            sections += ["### Quality over cost", f"![{TESTED} over seconds of training, a point a row]({name})"]
+    return {name: "\n\n".join(sections) + "\n" for name, sections in parts.items()} | pictures
 
 
 def _section(board: Board) -> list[str]:

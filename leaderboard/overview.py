@@ -29,7 +29,7 @@ def overview(boards: Sequence[Board], folder: str = "") -> list[str]:
     lines, below = [], []
     kept = {board.category for board in boards if board.seen == "keep"}
     for board in (board for board in boards if board.seen == "keep" or board.category not in kept):
-        found = _main(board)
+        found = main_table(board)
         counting = _best([row for row in found.rows if row.group == COUNTING], found)
         trained = _best([row for row in found.rows if row.group != COUNTING], found)
         published = [row for row in board.reported if METRIC in row.metrics and not row.problems]
@@ -60,7 +60,7 @@ def overview(boards: Sequence[Board], folder: str = "") -> list[str]:
     return [*parts, "\n".join(below)] if below else parts
 
 
-def _main(board: Board) -> Table:
+def main_table(board: Board) -> Table:
     """The table that published rows are of."""
     wanted = "sid" if published_samples(board.category) else "item"
     return next((one for one in board.tables if one.protocol == wanted), board.tables[0])

@@ -70,7 +70,7 @@ def leaderboard(
     if pages:
         found = formats.pages(boards, BOARDS)
         for name, text in found.items():
-            write_text(Path(str(output)).parent / BOARDS / f"{name}.md" if name else Path(str(output)), text)
+            write_text(Path(str(output)).parent / BOARDS / name if name else Path(str(output)), text)
         click.echo(f"wrote {output}: " + "; ".join(formats.summary_line(b) for b in boards))
         return
     text = writers[form](boards)

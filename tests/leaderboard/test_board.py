@@ -45,9 +45,9 @@ def test_the_committed_leaderboard_is_what_the_committed_records_give():
     found = boards(read_all(ROOT / "leaderboard/results"), ["sid", "item"])
     made = formats.pages(found, "boards")
     for name, text in made.items():
-        path = ROOT / "leaderboard" / (f"boards/{name}.md" if name else "LEADERBOARD.md")
+        path = ROOT / "leaderboard" / (f"boards/{name}" if name else "LEADERBOARD.md")
         assert path.read_text(encoding="utf-8") == text, "make leaderboard"
-    assert {path.stem for path in (ROOT / "leaderboard/boards").iterdir()} == set(made) - {""}
+    assert {path.name for path in (ROOT / "leaderboard/boards").iterdir()} == set(made) - {""}
 
 
 def test_the_overview_names_the_published_rows_below_the_best_counting_baseline():
@@ -226,8 +226,8 @@ def test_bought_items_kept_and_dropped_stand_on_two_boards():
     assert {r.seen for r in found[0].records} == {"keep"} and {r.seen for r in found[1].records} == {"drop"}
     assert found[0].reported and not found[1].reported
     pages = formats.pages(found, "boards")
-    assert list(pages) == ["", "Beauty", "Yelp"]
-    assert pages["Beauty"].index("## Beauty\n") < pages["Beauty"].index("## Beauty, bought items dropped\n")
+    assert list(pages) == ["", "Beauty.md", "Yelp.md", "Beauty.svg", "Yelp.svg"]
+    assert pages["Beauty.md"].index("## Beauty\n") < pages["Beauty.md"].index("## Beauty, bought items dropped\n")
     assert "dropped" not in pages[""]
     (both,) = boards([r for r in records if r.category == "Beauty"], ["item"], mixed=True)
     assert any(row.mixed for row in both.rows)
