@@ -146,6 +146,7 @@ class Context(_Seen):
         progress: the terminal's progress bars.
         vectors: ``vectors(embedder)`` → ``[n_items, d]`` float32: what an embedder makes of the items, as in
             :class:`ItemContext`; ``vectors("vectors")``: what the run's tokenizer was made of.
+        earlier: the settings of the stages before, the first first.
         strict: whether what cannot be done as the settings say is an error, where a stage could do without.
         rebound: the probe and the vectors over another dataset; :meth:`on` is what a stage calls.
     """
@@ -164,6 +165,7 @@ class Context(_Seen):
     progress: Progress
     vectors: Callable[..., np.ndarray] = _no_vectors
     strict: bool = False
+    earlier: tuple[Any, ...] = ()
     rebound: Callable[[Dataset, Path], tuple[Callable[..., Any], Callable[..., np.ndarray]]] | None = None
 
     @property

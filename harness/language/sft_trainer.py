@@ -28,6 +28,7 @@ from harness.errors import BenchError, NotFinite
 from harness.evaluation.validation import needs_probed
 from harness.language import checkpoints, finetuning, models, new_tokens, running_average, training_rows, wrapped
 from harness.language.answer_loss import AnswerLoss
+from harness.language.holdout import HoldoutSettings, on_its_rows
 from harness.language.packing import example_rows, packed_rows
 from harness.language.prompts import DESCRIBED, DRAWN_TASKS, SID_TASKS, Prompts
 from harness.language.training_rows import IGNORED, Row
@@ -42,7 +43,7 @@ LONGEST = 256
 
 
 @dataclass(frozen=True)
-class SftSettings(StartSettings, finetuning.FineTuningSettings):
+class SftSettings(StartSettings, HoldoutSettings, finetuning.FineTuningSettings):
     """Settings of the SFT stage (in brackets: the replication's value)."""
 
     tasks: dict[str, float] = setting({"next_sid": 1.0}, "share of each task's rows in the mixture")
@@ -102,6 +103,7 @@ class SftTrainer:
 
     def check(self, context: Context) -> None:
         """Settings must fit the prompts, and leave something to train on."""
+        context, _ = on_its_rows(context, self.settings, "sft")
         settings, prompts = self.settings, self.prompts(context)
         if context.backbone is None and context.previous is None:
             raise BenchError("stage sft needs a backbone; add --set backbone=nano")
@@ -153,6 +155,7 @@ class SftTrainer:
     def fit(self, context: Context) -> dict[str, Any]:
         """Train on the mixture; leave the best checkpoint's model in the stage directory."""
         settings = self.settings
+        context, told = on_its_rows(context, settings, "sft")
         prompts = self.prompts(context)
         model, text_tokenizer = self._start(context, prompts)
         vectors = world.once(lambda: start_vectors(context, settings))
@@ -221,6 +224,7 @@ class SftTrainer:
             "trained": what,
             "train seconds": round(time.monotonic() - started, 1),
             **finetuning.facts(trainer),
+            **told,
             **start_facts(context, settings, vectors),
         }
 

@@ -30,7 +30,7 @@ LATER: dict[str, dict[str, Any]] = {
     "tokenizer": {"repair": "none", "embedder": "", "text": "title-description", "normalise": False, "engine": "auto"},
 }
 """Settings that came into being after runs were recorded, with the value that means what was before them."""
-LATER_OF_STAGES = {"start": "none"}
+LATER_OF_STAGES = {"start": "none", "rows": "all", "holdout": 0.0}
 OF_A_MODEL = ("stages", "backbone", "decoder", "prompts")
 """Parts of a recipe that a paper or a search settles; another of these is the choice of who asks for it."""
 ABOUT = ("deterministic", "settings_from", "searched", "tuned", "note")

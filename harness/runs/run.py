@@ -162,6 +162,7 @@ class Prepared:
             progress=run.progress,
             vectors=self._vectors(self.run.dataset, folder),
             strict=run.strict,
+            earlier=tuple(one.trainer.settings for one in run.config.stages[: number - 1]),
             rebound=lambda dataset, own: (self.probe(dataset), self._vectors(dataset, own)),
         )
 

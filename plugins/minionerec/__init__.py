@@ -17,12 +17,12 @@ def bench_trainers():
 
 @hookimpl
 def bench_rewards():
-    """The published rewards."""
+    """The published rewards, and what the user bought later."""
     places = {
         "rule": "rule", "ndcg_rule": "ranking_only", "ranking": "ranking", "ranking_only": "ranking_only",
         "position": "position", "semantic": "Semantic", "cf": "Cf",
     }  # fmt: skip
-    return {name: f".published_rewards:{place}" for name, place in places.items()}
+    return {name: f".published_rewards:{place}" for name, place in places.items()} | {"later": ".later_purchases:Later"}
 
 
 @hookimpl

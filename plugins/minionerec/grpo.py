@@ -17,6 +17,7 @@ from harness.decoding.generator import GenerativeModel, encode, trie_of
 from harness.errors import BenchError
 from harness.evaluation.validation import needs_probed
 from harness.language import checkpoints, finetuning, models
+from harness.language.holdout import RowSettings, on_its_rows
 from harness.language.prompts import DESCRIBED, SID_TASKS, Example, Prompts
 from harness.language.rewards import Rewards
 from harness.networks.trained import trained
@@ -29,7 +30,7 @@ SYNCED = ("sync_reference is true", lambda s: s.sync_reference)
 
 
 @dataclass(frozen=True)
-class Settings(finetuning.FineTuningSettings):
+class Settings(RowSettings, finetuning.FineTuningSettings):
     """Settings of the GRPO stage (in brackets: the replication's value)."""
 
     tasks: dict[str, float] = setting(
@@ -111,6 +112,7 @@ class GrpoTrainer:
 
     def check(self, context: Context) -> None:
         """Settings must fit the data and the stages before."""
+        context, _ = on_its_rows(context, self.settings, "grpo")
         settings, semantic_ids = self.settings, context.needs_semantic_ids("stage grpo")
         if context.previous is None:
             raise BenchError("stage grpo needs a stage before it; put an SFT stage first")
@@ -141,6 +143,7 @@ class GrpoTrainer:
         from datasets import Dataset
 
         settings = self.settings
+        context, told = on_its_rows(context, settings, "grpo")
         prompts = Prompts.of(context)
         tokens = [*prompts.special_tokens, *prompts.semantic_ids.tokens]
         model, text_tokenizer = models.model_before(context, tokens)
@@ -183,7 +186,7 @@ class GrpoTrainer:
         facts = checkpoints.keep_best(trainer, text_tokenizer, context, start, settings.select)
         seconds = round(time.monotonic() - started, 1)
         facts |= {"prompts": len(examples), "trained": what, "train seconds": seconds}
-        return facts | finetuning.facts(trainer)
+        return facts | told | finetuning.facts(trainer)
 
     def _plan(self) -> Plan:
         """How groups are made and used."""
