@@ -30,7 +30,8 @@ def all_of(results: Path) -> dict[str, str]:
     labels = {entry.label for entry in suite.read("learning").entries} | {MEMORY}
     made, said = {}, []
     for folder in sorted(results.iterdir()):
-        rows = build([record for record in read_all(folder) if record.label in labels], ["item"]).rows
+        there = [record for record in read_all(folder) if record.label in labels and record.seen == "keep"]
+        rows = build(there, ["item"]).rows if there else []
         if any(row.name == RERANK for row in rows):
             made[folder.name.lower()] = learning_table(rows)
             said.append(says(folder.name, rows))
