@@ -8,7 +8,7 @@ Nothing here knows a concrete method.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
@@ -123,6 +123,10 @@ class _Seen:
         return self.dataset.train
 
 
+NO_VECTORS, OF_TOKENIZER = "none", "vectors"
+"""In place of an embedder's name: nothing; the vectors that the run's tokenizer was made of."""
+
+
 def _no_vectors(embedder: Any, **settings: Any) -> np.ndarray:
     raise BenchError(f"no embedder can be asked for vectors here ({embedder!r:.40})")
 
@@ -145,10 +149,12 @@ class Context(_Seen):
         log: records numbers at a step (to MLflow and the terminal).
         progress: the terminal's progress bars.
         vectors: ``vectors(embedder)`` → ``[n_items, d]`` float32: what an embedder makes of the items, as in
-            :class:`ItemContext`; ``vectors("vectors")``: what the run's tokenizer was made of.
-        earlier: the settings of the stages before, the first first.
+            :class:`ItemContext`; ``vectors("vectors")``: what the run's tokenizer was made of. With ``quick=True`` None
+            in place of what takes long.
+        stage: its name in the recipe.
+        earlier: the settings of the stages before, by name, the first first.
         strict: whether what cannot be done as the settings say is an error, where a stage could do without.
-        rebound: the probe and the vectors over another dataset; :meth:`on` is what a stage calls.
+        rebound: the probe and the vectors over another dataset; :meth:`over` is what a stage calls.
     """
 
     dataset: Dataset
@@ -163,10 +169,11 @@ class Context(_Seen):
     probe: Callable[[Any], dict[str, float]]
     log: Callable[[dict[str, float], int], None]
     progress: Progress
-    vectors: Callable[..., np.ndarray] = _no_vectors
+    vectors: Callable[..., Any] = _no_vectors
     strict: bool = False
-    earlier: tuple[Any, ...] = ()
-    rebound: Callable[[Dataset, Path], tuple[Callable[..., Any], Callable[..., np.ndarray]]] | None = None
+    stage: str = ""
+    earlier: Mapping[str, Any] = field(default_factory=dict)
+    rebound: Callable[[Dataset, Path], tuple[Callable[..., Any], Callable[..., Any]]] | None = None
 
     @property
     def valid(self) -> Samples:
@@ -188,7 +195,11 @@ class Context(_Seen):
         return replace(self, directory=folder, previous=None)
 
     def on(self, rows: np.ndarray, part: str) -> Context:
-        """The context over some of the train samples, as if there were no others: in a folder of its own, unlogged.
+        """As :meth:`over`, in a folder of its own, and unlogged."""
+        return replace(self.within(part).over(rows), log=lambda numbers, step: None)
+
+    def over(self, rows: np.ndarray) -> Context:
+        """The context over some of the train samples, as if there were no others.
 
         Users are numbered anew, as the users of a dataset are; probe and vectors are those of these samples.
         """
@@ -198,11 +209,10 @@ class Context(_Seen):
             for samples in (dataset.train.take(rows), dataset.valid, dataset.test)
         )
         of_these = replace(dataset, train=train, valid=valid, test=test)
-        own = replace(self.within(part), dataset=of_these, log=lambda numbers, step: None)
         if self.rebound is None:
-            return own
-        probe, vectors = self.rebound(own.dataset, own.directory)
-        return replace(own, probe=probe, vectors=vectors)
+            return replace(self, dataset=of_these)
+        probe, vectors = self.rebound(of_these, self.directory)
+        return replace(self, dataset=of_these, probe=probe, vectors=vectors)
 
     def needs_semantic_ids(self, who: str) -> SemanticIds:
         """The semantic IDs, or the error that says how to get them."""

@@ -1,6 +1,7 @@
 """Quality against cost: NDCG@10 over seconds of training, a point a row, and the front that no other row beats.
 
 A row is on the front where none that takes as long or less is better. Times are those of each record's own hardware.
+A row whose training was elsewhere, in whole or in a part, has no time here and is no point.
 """
 
 from __future__ import annotations
@@ -12,11 +13,13 @@ from typing import NamedTuple
 
 from harness.cli.tables import PROTOCOLS, duration
 
-from .board import GROUP_TITLES, Board
+from .board import GROUP_TITLES, Board, Row
 from .overview import METRIC, main_table
 
 WIDTH, HEIGHT = 760, 420
 LEFT, RIGHT, TOP, BOTTOM = 64, 150, 40, 56
+OUTSIDE = ("external", "checkpoint")
+"""Trainers that train nothing: what ``bench score`` records."""
 LEAST = 1.0
 """Seconds; what is faster stands here."""
 COLOURS = {
@@ -38,12 +41,20 @@ class Point(NamedTuple):
 def points_of(board: Board) -> list[Point]:
     """The rows of a board's main protocol."""
     found = main_table(board)
-    rows = [(row, row.system.metric(found.protocol, METRIC)) for row in found.rows if not row.mixed]
-    return [
-        Point(row.name, row.group, max(row.cost("train seconds") or 0.0, LEAST), value)
-        for row, value in rows
-        if value is not None
-    ]
+    points = []
+    for row in found.rows:
+        value, seconds = row.system.metric(found.protocol, METRIC), row.cost("train seconds")
+        if value is not None and seconds is not None and not row.mixed and not _elsewhere(row):
+            points.append(Point(row.name, row.group, max(seconds, LEAST), value))
+    return points
+
+
+def _elsewhere(row: Row) -> bool:
+    """Whether something that the row stands on was trained outside of its run."""
+    stages = [stage for record in row.records for stage in record.settings["stages"]]
+    parts = [part for stage in stages for part in dict(stage.get("parts") or {}).values()]
+    recorded = any(isinstance(part, str) and part.startswith("run:") for part in parts)
+    return recorded or any(stage.get("trainer") in OUTSIDE for stage in stages)
 
 
 def front(points: Sequence[Point]) -> list[Point]:
@@ -116,5 +127,5 @@ def _line(x1: float, y1: float, x2: float, y2: float, opacity: str) -> str:
 
 
 def _step(highest: float) -> float:
-    """A round distance of the lines that leaves four to eight of them."""
+    """A round distance of the lines that leaves eight of them at most."""
     return next((step for step in (0.01, 0.02, 0.05, 0.1, 0.2) if highest / step <= 8), 0.5)

@@ -6,7 +6,7 @@ after it from the held-out rows, from the same ones, or from all; so two stages 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -46,18 +46,22 @@ def of_held_out(train: Samples, share: float, seed: int) -> np.ndarray:
     return np.asarray(chosen[train.user_numbers])
 
 
-def on_its_rows(context: Context, settings: Any, stage: str) -> tuple[Context, dict[str, Any]]:
+def on_its_rows(context: Context, settings: Any) -> tuple[Context, dict[str, Any]]:
     """The context whose train is what the stage learns from, and what is said of it in the record.
 
     Raises:
         BenchError: no stage before has left rows, or one of the sides has none.
     """
-    own = float(getattr(settings, "holdout", 0.0))
-    before = next((s.holdout for s in reversed(context.earlier) if getattr(s, "holdout", 0.0)), 0.0)
+    stage, own = context.stage, float(getattr(settings, "holdout", 0.0))
+    earlier = {name: float(getattr(one, "holdout", 0.0)) for name, one in context.earlier.items()}
+    left = next((name for name, share in earlier.items() if share), "")
+    before = earlier.get(left, 0.0)
     if own and before:
-        raise BenchError(f"{stage}.holdout = {own:g}: a stage before has left rows already; set it to 0")
+        raise BenchError(f"{stage}.holdout = {own:g}: stage {left} has left rows already; set it to 0")
     if settings.rows != "all" and not before:
-        raise BenchError(f"{stage}.rows = {settings.rows}: no stage before has left rows; set sft.holdout=0.15, say")
+        raise BenchError(
+            f"{stage}.rows = {settings.rows}: no stage before leaves rows; set its holdout, as sft.holdout=0.15"
+        )
     share = own or before
     if not share:
         return context, {}
@@ -66,10 +70,9 @@ def on_its_rows(context: Context, settings: Any, stage: str) -> tuple[Context, d
     if out.all() or not out.any():
         what, mend = ("nothing", "lower") if out.all() else ("all", "raise")
         raise BenchError(
-            f"{'sft' if before else stage}.holdout = {share:g} of train's users leaves {what} of {len(train):,} rows "
+            f"{left or stage}.holdout = {share:g} of train's users leaves {what} of {len(train):,} rows "
             f"to learn from; {mend} it"
         )
     kept = ~out if own or settings.rows == "same" else out if settings.rows == "held-out" else np.ones_like(out)
     facts = {"held-out users": len(set(train.user_numbers[out].tolist())), "held-out rows": int(out.sum())}
-    rows = np.flatnonzero(kept)
-    return replace(context, dataset=replace(context.dataset, train=train.take(rows))), facts
+    return context.over(np.flatnonzero(kept)), facts | {"train rows": int(kept.sum())}

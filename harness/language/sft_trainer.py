@@ -103,7 +103,7 @@ class SftTrainer:
 
     def check(self, context: Context) -> None:
         """Settings must fit the prompts, and leave something to train on."""
-        context, _ = on_its_rows(context, self.settings, "sft")
+        context, _ = on_its_rows(context, self.settings)
         settings, prompts = self.settings, self.prompts(context)
         if context.backbone is None and context.previous is None:
             raise BenchError("stage sft needs a backbone; add --set backbone=nano")
@@ -155,7 +155,7 @@ class SftTrainer:
     def fit(self, context: Context) -> dict[str, Any]:
         """Train on the mixture; leave the best checkpoint's model in the stage directory."""
         settings = self.settings
-        context, told = on_its_rows(context, settings, "sft")
+        context, told = on_its_rows(context, settings)
         prompts = self.prompts(context)
         model, text_tokenizer = self._start(context, prompts)
         vectors = world.once(lambda: start_vectors(context, settings))

@@ -12,14 +12,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from harness.components import Context
+from harness.components import NO_VECTORS, OF_TOKENIZER, Context
 from harness.errors import BenchError, NoTexts
 from harness.settings import setting
-
-NONE, TOKENIZER = "none", "vectors"
-"""In place of an embedder: random numbers; the vectors that the run's tokenizer was made of."""
-SLOW = ("sentence", "minilm", "hf")
-"""Embedders that take too long for a check before anything is trained."""
 
 
 @dataclass(frozen=True)
@@ -27,15 +22,15 @@ class StartSettings:
     """What embeddings start from: shared by every model that learns items or SIDs."""
 
     start: str | dict[str, Any] = setting(
-        NONE, "what embeddings start from: none (random), tfidf, sentence, hf:PATH, cooccurrence, npy:PATH, run:DIR, "
-        "or vectors (those that the tokenizer was made of); several with weights go side by side",
-        components="embedder", instead=("", NONE, TOKENIZER),
+        NO_VECTORS, "what embeddings start from: none (random), tfidf, sentence, hf:PATH, cooccurrence, npy:PATH, "
+        "run:DIR, or vectors (those that the tokenizer was made of); several with weights go side by side",
+        components="embedder", instead=("", NO_VECTORS, OF_TOKENIZER),
     )  # fmt: skip
 
 
 def at_random(settings: StartSettings) -> bool:
     """Whether embeddings start at random."""
-    return not settings.start or settings.start == NONE
+    return not settings.start or settings.start == NO_VECTORS
 
 
 def check_start(context: Context, settings: Any) -> None:
@@ -45,13 +40,14 @@ def check_start(context: Context, settings: Any) -> None:
         BenchError: it cannot.
     """
     if isinstance(settings, StartSettings):
-        names = settings.start if isinstance(settings.start, dict) else [settings.start]
-        if not {name.partition(":")[0] for name in names} & set(SLOW):
-            start_vectors(context, settings)
+        start_vectors(context, settings, quick=True)
 
 
-def start_vectors(context: Context, settings: StartSettings) -> np.ndarray | None:
+def start_vectors(context: Context, settings: StartSettings, quick: bool = False) -> np.ndarray | None:
     """The vectors ``[n_items, d]`` that embeddings start from; None: they start at random.
+
+    Args:
+        quick: None too where they take long.
 
     Raises:
         BenchError: they cannot be had; where no item has a text, under ``--strict`` alone.
@@ -59,12 +55,12 @@ def start_vectors(context: Context, settings: StartSettings) -> np.ndarray | Non
     if at_random(settings):
         return None
     try:
-        vectors = context.vectors(settings.start)
+        vectors = context.vectors(settings.start, quick=quick)
     except NoTexts as error:
         if context.strict:
             raise BenchError(f"start = {settings.start}: {error.message}; or set start=none") from None
         return None
-    if (vectors == vectors[0]).all():
+    if vectors is not None and (vectors == vectors[0]).all():
         raise BenchError(f"start = {settings.start}: all items have one vector, which tells nothing; set start=none")
     return vectors
 

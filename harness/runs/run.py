@@ -10,17 +10,16 @@ from typing import Any
 
 import numpy as np
 
-from harness.components import Context, RunInfo
+from harness.components import OF_TOKENIZER, Context, RunInfo
 from harness.data.dataset import Dataset, Histories
 from harness.data.earlier import under
 from harness.data.rankings import Rankings
 from harness.data.semantic_ids import SemanticIds
 from harness.errors import BenchError, ContractError
 from harness.evaluation.validation import PROBED, validation_score
-from harness.networks.start import TOKENIZER
 from harness.plugins import Plugins
 from harness.progress import Progress
-from harness.runs.chosen import Component
+from harness.runs.chosen import Component, named
 from harness.runs.config import RunConfig, Stage
 from harness.runs.parts import BuiltParts
 from harness.runs.run_directory import RunDirectory, append_log
@@ -162,20 +161,28 @@ class Prepared:
             progress=run.progress,
             vectors=self._vectors(self.run.dataset, folder),
             strict=run.strict,
-            earlier=tuple(one.trainer.settings for one in run.config.stages[: number - 1]),
+            stage=stage.name,
+            earlier={one.name: one.trainer.settings for one in run.config.stages[: number - 1]},
             rebound=lambda dataset, own: (self.probe(dataset), self._vectors(dataset, own)),
         )
 
-    def _vectors(self, dataset: Dataset, folder: Path) -> Callable[..., np.ndarray]:
+    def _vectors(self, dataset: Dataset, folder: Path) -> Callable[..., np.ndarray | None]:
         """What embedders make of the items and the train samples of a dataset."""
         run = self.run
 
-        def vectors(embedder: Any, **defaults: Any) -> np.ndarray:
+        def vectors(embedder: Any, quick: bool = False, **defaults: Any) -> np.ndarray | None:
+            if embedder == OF_TOKENIZER:
+                embedder, defaults = vectors_of_tokenizer(run.config.tokenizer)
+            asked = [one for one in named("embedder", "embedder", embedder, run.plugins).values() if one is not None]
+            if recorded := [one.location for one in asked if one.name == "run" and dataset is not run.dataset]:
+                raise BenchError(
+                    f"run:{recorded[0]} has learnt from all of train, and here a part of it may be seen; name an "
+                    "embedder that reads texts, such as tfidf"
+                )
+            if quick and any(getattr(run.plugins.get("embedder", one.name), "slow", False) for one in asked):
+                return None
             source = Vectors(dataset, run.plugins, run.config.seed, run.device, folder, run.progress)
-            if embedder != TOKENIZER:
-                return source.of(embedder, **defaults)
-            own, defaults = vectors_of_tokenizer(run.config.tokenizer)
-            return source.of(own, **defaults)
+            return source.of(embedder, **defaults)
 
         return vectors
 

@@ -15,13 +15,12 @@ from typing import Any
 
 import numpy as np
 
-from harness.components import ItemContext
+from harness.components import OF_TOKENIZER, ItemContext
 from harness.data import categories
 from harness.data.content_cache import ContentCache
 from harness.data.dataset import Dataset
 from harness.data.semantic_ids import SemanticIds
 from harness.errors import BenchError, ContractError
-from harness.networks.start import TOKENIZER
 from harness.plugins import Plugins
 from harness.progress import Progress
 from harness.quantising.collisions import repair
@@ -98,7 +97,7 @@ def vectors_of_tokenizer(component: Component | None) -> tuple[Any, dict[str, An
     if not embedder:
         who = f"tokenizer {component.name}" if component is not None else "a method without semantic IDs"
         raise BenchError(
-            f"{TOKENIZER} are those that the tokenizer was made of, and {who} has none; name an embedder, such as "
+            f"{OF_TOKENIZER} are those that the tokenizer was made of, and {who} has none; name an embedder, such as "
             "sentence, or npy:PATH"
         )
     return embedder, {key: getattr(settings, key) for key in ("text", "dimensions") if hasattr(settings, key)}

@@ -8,6 +8,7 @@ from harness.components import Context
 from harness.data.dataset import Samples
 from harness.errors import BenchError
 from harness.language.answer_loss import AnswerLoss
+from harness.language.holdout import on_its_rows
 from harness.language.packing import packed_title_rows
 from harness.language.prompts import Prompts
 from harness.language.sft_trainer import SftTrainer
@@ -35,7 +36,8 @@ class TitleSft(SftTrainer):
     def fit(self, context: Context) -> dict[str, Any]:
         """Train; what cannot be written is counted."""
         titles = Titles.of(context.items)
-        unlearned = int((titles.of_item[context.train.targets] < 0).sum())
+        train = on_its_rows(context, self.settings)[0].train
+        unlearned = int((titles.of_item[train.targets] < 0).sum())
         return super().fit(context) | {"items without a title": titles.nameless, "targets without a title": unlearned}
 
     def prompts(self, context: Context) -> Prompts:

@@ -112,7 +112,7 @@ class GrpoTrainer:
 
     def check(self, context: Context) -> None:
         """Settings must fit the data and the stages before."""
-        context, _ = on_its_rows(context, self.settings, "grpo")
+        whole, (context, _) = context, on_its_rows(context, self.settings)
         settings, semantic_ids = self.settings, context.needs_semantic_ids("stage grpo")
         if context.previous is None:
             raise BenchError("stage grpo needs a stage before it; put an SFT stage first")
@@ -128,7 +128,7 @@ class GrpoTrainer:
                 f"grpo.generations = {settings.generations}, but the catalogue has {n_sids} SIDs; "
                 f"set grpo.generations={n_sids} or less"
             )
-        self._rewards(context).prepare(context)
+        self._rewards(context).prepare(whole)
         for task, rate in settings.tasks.items():
             if rate and task not in SID_TASKS:
                 known = ", ".join(SID_TASKS)
@@ -143,7 +143,7 @@ class GrpoTrainer:
         from datasets import Dataset
 
         settings = self.settings
-        context, told = on_its_rows(context, settings, "grpo")
+        whole, (context, told) = context, on_its_rows(context, settings)
         prompts = Prompts.of(context)
         tokens = [*prompts.special_tokens, *prompts.semantic_ids.tokens]
         model, text_tokenizer = models.model_before(context, tokens)
@@ -163,7 +163,7 @@ class GrpoTrainer:
             "history": [list(e.history) for e in examples],
         }
         rewards = self._rewards(context)
-        rewards.prepare(context)
+        rewards.prepare(whole)  # a recorded run scores as it does elsewhere
         trainer = SharedPromptGRPOTrainer(
             context=context,
             as_model=lambda policy: prompts.generative(policy, text_tokenizer, settings.cutoff),

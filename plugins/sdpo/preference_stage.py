@@ -25,6 +25,7 @@ from harness.decoding.trie import Trie
 from harness.errors import BenchError
 from harness.evaluation.validation import needs_probed
 from harness.language import checkpoints, finetuning, models, wrapped
+from harness.language.holdout import RowSettings, on_its_rows
 from harness.language.prompts import Prompts
 from harness.language.titles import TitleModel, Titles
 from harness.networks.batches import NOBODY, Shares
@@ -37,7 +38,7 @@ from .negatives import Kind, drawn, hard
 
 
 @dataclass(frozen=True)
-class Settings(finetuning.FineTuningSettings):
+class Settings(RowSettings, finetuning.FineTuningSettings):
     """Settings of the preference stage (in brackets: the paper's code)."""
 
     answer: Literal["sid", "title"] = setting("sid", "what is preferred: the item's SID, or its title (title)")
@@ -101,6 +102,7 @@ class SdpoTrainer:
         if context.previous is None:
             raise BenchError("stage sdpo needs a stage before it, its start and reference; put an SFT stage first")
         finetuning.check(context, self.settings)
+        on_its_rows(context, self.settings)
         needs_probed(context.probe, self.settings.select, "stage sdpo")
         if self.settings.answer == "sid":
             most = len(context.needs_semantic_ids("stage sdpo").distinct) - 1
@@ -114,6 +116,7 @@ class SdpoTrainer:
     def fit(self, context: Context) -> dict[str, Any]:
         """Train; leave the best model by valid in the stage directory, be it the start."""
         settings = self.settings
+        context, told = on_its_rows(context, settings)
         model, text_tokenizer = models.model_before(context, self._tokens(context))
         what = trained(model)
         models.disable_dropout(model)  # policy and reference must agree where nothing was learned
@@ -143,7 +146,7 @@ class SdpoTrainer:
         finetuning.train(trainer, context)
         facts = checkpoints.keep_best(trainer, text_tokenizer, context, start, settings.select)
         seconds = round(time.monotonic() - started, 1)
-        return facts | {"rows": len(rows), "trained": what, "train seconds": seconds} | finetuning.facts(trainer)
+        return facts | {"rows": len(rows), "trained": what, "train seconds": seconds} | told | finetuning.facts(trainer)
 
     def load(self, context: Context) -> Any:
         """The trained model."""

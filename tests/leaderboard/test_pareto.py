@@ -53,6 +53,23 @@ def test_every_row_is_a_point_within_the_frame_and_no_name_is_markup(drawn):
     assert min(height, key=height.get).startswith("slow")
 
 
-def test_one_row_is_no_picture_and_rows_without_value_or_time_are_drawn(drawn):
+def test_one_row_is_no_picture_and_equal_rows_are_drawn(drawn):
     assert drawn([Point("alone", "ours", 1.0, 0.1)]) == ""
     ET.fromstring(drawn([Point("a", "ours", 1.0, 0.0), Point("b", "ours", 1.0, 0.0)]))
+
+
+def test_a_row_whose_training_was_elsewhere_is_no_point(monkeypatch):
+    def row(name, seconds=60.0, **stage):
+        record = SimpleNamespace(settings={"stages": [{"name": "s", "trainer": "gru4rec"} | stage]})
+        system = SimpleNamespace(metric=lambda protocol, metric: 0.5)
+        return SimpleNamespace(
+            name=name, group="ours", mixed="", records=(record,), system=system, cost=lambda key: seconds
+        )
+
+    rows = [
+        row("own"), row("fast", 0.0), row("scored", 0.0, trainer="external"), row("given", 0.0, trainer="checkpoint"),
+        row("over a run", parts={"net": "run:runs/x"}), row("unknown", None),
+        row("of parts", parts={"net": {"name": "sasrec"}}),
+    ]  # fmt: skip
+    monkeypatch.setattr(pareto, "main_table", lambda board: SimpleNamespace(protocol="item", rows=rows))
+    assert [(p.name, p.seconds) for p in pareto.points_of(None)] == [("own", 60.0), ("fast", 1.0), ("of parts", 60.0)]

@@ -12,6 +12,7 @@ from harness.data.semantic_ids import SemanticIds
 from harness.errors import BenchError
 from harness.language.holdout import of_held_out
 from harness.language.rewards import Groups
+from plugins.embedders.together import Cooccurrence
 from plugins.minionerec.later_purchases import Later, Settings, purchases_after
 from tests.commands import bench_run, run_whole
 
@@ -27,6 +28,13 @@ def chains(longest=3):
     rows = [(user, items[:n], items[n]) for user, items in bought.items() for n in range(1, len(items))]
     users, histories, targets = zip(*rows, strict=True)
     return Samples.build(list(users), list(histories), list(targets), longest), bought
+
+
+@pytest.fixture(scope="module")
+def gru(tmp_path_factory):
+    """A recorded run on the same data."""
+    sets = [*TINY[:2], "gru4rec.epochs=1", "gru4rec.hidden=8"]
+    return run_whole(tmp_path_factory.mktemp("gru"), "gru4rec", sets)[0]
 
 
 def test_users_are_held_out_whole_and_the_draw_repeats(tiny):
@@ -77,19 +85,38 @@ def test_the_control_of_equal_steps_is_a_stage_of_sft_on_the_same_rows(held_out,
 @pytest.mark.parametrize(
     ("sets", "line"),
     [
-        (["grpo.rows=held-out"], "grpo.rows = held-out: no stage before has left rows; set sft.holdout"),
-        (["sft.rows=same"], "sft.rows = same: no stage before has left rows"),
+        (["grpo.rows=held-out"], "grpo.rows = held-out: no stage before leaves rows; set its holdout"),
+        (["sft.rows=same"], "sft.rows = same: no stage before leaves rows"),
         (["sft.holdout=0.001"], "sft.holdout = 0.001 of train's users leaves all of"),
         (["sft.holdout=0.999"], "leaves nothing of"),
         (["sft.holdout=0.02", "grpo.rows=held-out", "grpo.batch=4096"], "one step takes"),
+        (["sft.holdout=0.3", "sft.start=run:{gru}"], "has learnt from all of train"),
         (["grpo.rows=others"], "grpo.rows = 'others'"),
         (["grpo.rewards=latr"], "did you mean later"),
     ],
 )
-def test_rows_that_cannot_be_are_one_line(sets, line, tmp_path):
-    done = bench_run(tmp_path, "minionerec", [*TINY, *GRPO, *sets])
+def test_rows_that_cannot_be_are_one_line(sets, line, gru, tmp_path):
+    done = bench_run(tmp_path, "minionerec", [*TINY, *GRPO, *(word.format(gru=gru) for word in sets)])
     assert done.exit_code == 2 and done.output.count("Error:") == 1 and line in done.output
     assert not list(tmp_path.glob("*/*/*/manifest.json"))
+
+
+def test_nothing_of_the_held_out_rows_is_in_what_sft_starts_from(tmp_path, monkeypatch):
+    seen, whole = set(), Cooccurrence.embed
+
+    def embed(self, context):
+        seen.add(len(context.train))
+        return whole(self, context)
+
+    monkeypatch.setattr(Cooccurrence, "embed", embed)
+    _, stages = run_whole(tmp_path, "minionerec-sft", [*TINY, "sft.holdout=0.5", "sft.start=cooccurrence"])
+    assert seen == {stages["sft"]["train"]["train rows"]}
+
+
+def test_s_dpo_learns_from_the_held_out_rows_too(tmp_path):
+    sets = [*TINY, "sft.holdout=0.3", "sdpo.rows=held-out", "sdpo.negatives=2", "sdpo.epochs=0.2", "sdpo.eval_every=1"]
+    _, stages = run_whole(tmp_path, "sdpo", sets)
+    assert stages["sdpo"]["train"]["rows"] == stages["sft"]["train"]["held-out rows"]
 
 
 def test_what_was_bought_later_is_found_though_histories_are_cut():
