@@ -25,7 +25,7 @@ COSTS_ONLY = {
 FIXED = {
     "eval_every": 4, "patience": 1, "max_grad_norm": 0.01, "popularity": 0.5, "decoder.k": 20, "negatives": 7,
     "recency.popularity": 5.0, "recency.decay": 0.9, "itemknn.neighbours": 3, "tfidf.sublinear": True,
-    "calibration": 0.1,
+    "calibration": 0.1, "start": "tfidf",
 }  # fmt: skip
 """A changed value where the one made up below says the same."""
 
@@ -133,7 +133,7 @@ class Seen:
             monkeypatch.setattr(module, "settings", noted)
 
 
-@pytest.mark.parametrize("method", [*LANGUAGE, "tiger"])
+@pytest.mark.parametrize("method", [*LANGUAGE, "tiger", "rerank"])
 def test_each_setting_of_a_language_model_is_read_or_refused(method, plugins, small, tmp_path, monkeypatch):
     seen = Seen(monkeypatch)
     recipe = plugins.get("method", method)

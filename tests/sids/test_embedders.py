@@ -156,7 +156,7 @@ def test_an_encoder_pads_nothing_into_its_vectors(tiny, vectors, encoder):
     short = vectors(data, {f"hf:{encoder}": {"most_tokens": 3, "text": "title"}})
     assert not np.allclose(short, many, atol=1e-3)
     with pytest.raises(BenchError, match="cannot be loaded"):
-        vectors(tiny, "hf:nowhere/at-all")
+        vectors(tiny, "hf:/nowhere/at/all")
 
 
 def test_slow_vectors_are_kept_by_content(tiny, plugins, encoder, tmp_path, monkeypatch):
