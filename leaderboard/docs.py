@@ -93,16 +93,16 @@ def growth_table(record: dict[str, Any]) -> str:
 
 
 @cache
-def _records() -> tuple[Record, ...]:
-    """The committed records, read once."""
-    return tuple(read_all(RESULTS))
+def _records(folder: Path) -> tuple[Record, ...]:
+    """The committed records of a category, read once."""
+    return tuple(read_all(folder))
 
 
 @cache
 def _board(name: str, *protocols: str) -> Board:
     """The board of a suite's rows."""
     labels = {entry.label for entry in suite.read(name).entries}
-    return build([record for record in _records() if record.label in labels], protocols)
+    return build([record for record in _records(RESULTS) if record.label in labels], protocols)
 
 
 def suite_rows(name: str) -> list[Row]:
@@ -313,6 +313,7 @@ def tables() -> dict[str, str]:
     def read(path: Path) -> Any:
         return read_json(path, "git checkout brings it back")
 
+    categories = sorted(RESULTS.parent.iterdir())
     ours = next(row for row in suite_rows("quality") if row.name == "minionerec")
     return {
         "speed": speed_table(read(SPEED)),
@@ -349,7 +350,7 @@ def tables() -> dict[str, str]:
         "speed-titles": speed_table(read(TITLES)),
         "exploration": exploration_table(read(EXPLORATION)),
         **{f"tokenizers-{name}": made for name, made in tokenizer_tables().items()},
-        **{f"learning-{name}": made for name, made in learning_table.all_of(RESULTS.parent).items()},
+        **{f"learning-{name}": made for name, made in learning_table.all_of(map(_records, categories)).items()},
     }
 
 

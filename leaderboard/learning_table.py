@@ -7,8 +7,7 @@ ids that starts at random; and the memory where a board has it.
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from harness.cli.tables import PROTOCOLS, duration, table
@@ -16,25 +15,26 @@ from harness.evaluation.statistics import paired
 from harness.runs import suite
 
 from .board import Row, build
-from .collected import read_all
+from .record import Record
 from .report.captions import caption
 from .report.compare import same_seeds
-from .sentences import bullets, together
+from .sentences import bullets, together, with_spread
 
 TEXT, RERANK, MEMORY = " (text start)", "rerank", "minionerec-memory"
 METRICS = ("HR@10", "NDCG@10")
 
 
-def all_of(results: Path) -> dict[str, str]:
-    """The table of each category that has the rows of ``rerank``, and what all of them bear (``says``)."""
+def all_of(categories: Iterable[Sequence[Record]]) -> dict[str, str]:
+    """The table of each category whose records have ``rerank``, and what all of them bear (``says``)."""
     labels = {entry.label for entry in suite.read("learning").entries} | {MEMORY}
     made, said = {}, []
-    for folder in sorted(results.iterdir()):
-        there = [record for record in read_all(folder) if record.label in labels and record.seen == "keep"]
+    for records in categories:
+        there = [record for record in records if record.label in labels and record.seen == "keep"]
         rows = build(there, ["item"]).rows if there else []
         if any(row.name == RERANK for row in rows):
-            made[folder.name.lower()] = learning_table(rows)
-            said.append(says(folder.name, rows))
+            category = there[0].category
+            made[category.lower()] = learning_table(rows)
+            said.append(says(category, rows))
     return made | {"says": "\n".join(said)}
 
 
@@ -45,18 +45,12 @@ def learning_table(rows: Sequence[Row]) -> str:
     for row in sorted(rows, key=lambda row: -(row.system.metric("item", "NDCG@10") or 0.0)):
         line: list[Any] = [row.name, str(len(row.records))]
         for protocol in protocols:
-            line += [_with_spread(row, protocol, metric) for metric in METRICS]
+            line += [with_spread(row.system, protocol, metric) for metric in METRICS]
         lines.append([*line, duration(row.cost("train seconds") or 0.0)])
     said = [f"{'SID' if p == 'sid' else p} {metric}" for p in protocols for metric in METRICS]
     ground = [record for row in rows for record in row.records]
     note = "± is the standard deviation over seeds"
     return table(["row", "seeds", *said, "train"], lines) + "\n\n" + caption(ground, "", [note])
-
-
-def _with_spread(row: Row, protocol: str, metric: str) -> str:
-    values = row.system.values(protocol, metric)
-    spread = f" ± {statistics.stdev(values):.4f}" if len(values) > 1 else ""
-    return f"{statistics.fmean(values):.4f}{spread}"
 
 
 def says(category: str, rows: Sequence[Row]) -> str:

@@ -251,12 +251,14 @@ def difference(found: Paired, metric: str = "NDCG@10") -> str:
 
 
 def _means(system: System, protocol: str) -> str:
-    parts = []
-    for metric in MAIN:
-        values = system.values(protocol, metric)
-        spread = f" ± {statistics.stdev(values):.4f}" if len(values) > 1 else ""
-        parts.append(f"{metric} {statistics.fmean(values):.4f}{spread}")
-    return ", ".join(parts)
+    return ", ".join(f"{metric} {with_spread(system, protocol, metric)}" for metric in MAIN)
+
+
+def with_spread(system: System, protocol: str, metric: str) -> str:
+    """A metric's mean over seeds, and their standard deviation where there are several; empty: it is not there."""
+    values = system.values(protocol, metric)
+    spread = f" ± {statistics.stdev(values):.4f}" if len(values) > 1 else ""
+    return f"{statistics.fmean(values):.4f}{spread}" if values else ""
 
 
 def bullets(lines: Iterable[str]) -> str:

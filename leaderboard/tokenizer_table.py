@@ -19,7 +19,7 @@ from .report.captions import caption
 from .report.compare import same_seeds
 from .report.sid_section import quality_of
 from .report.systems import Recipe, System
-from .sentences import difference
+from .sentences import difference, with_spread
 
 METRICS = (("sid", "NDCG@10"), ("item", "HR@10"), ("item", "NDCG@10"))
 JUDGED = ("item", "NDCG@10")
@@ -64,17 +64,12 @@ def tokenizer_table(records: Sequence[Record]) -> str:
     rows: list[list[Any]] = []
     for system in systems:
         row: list[Any] = [system.name, str(len(system.recipe.records))]
-        row += [_with_spread(system, protocol, name) for protocol, name in METRICS]
+        row += [with_spread(system, protocol, name) or None for protocol, name in METRICS]
         rows.append([*row, *(_shown(name, figure(system, name)) for name in told)])
     headers = ["SIDs", "seeds", *(f"{'SID' if p == 'sid' else p} {name}" for p, name in METRICS)]
     note = "± is the standard deviation over seeds; figures of the first level where a level has one"
     ground = [record for system in systems for record in system.recipe.records]
     return table([*headers, *(FIGURES[name] for name in told)], rows) + "\n\n" + caption(ground, "", [note])
-
-
-def _with_spread(system: System, protocol: str, name: str) -> str | None:
-    values, mean = system.values(protocol, name), system.metric(protocol, name)
-    return None if mean is None else f"{mean:.4f}" + (f" ± {statistics.stdev(values):.4f}" if len(values) > 1 else "")
 
 
 def _shown(name: str, value: float | None) -> str | None:

@@ -89,11 +89,11 @@ class Proposers:
         features = np.stack([np.asarray(column, dtype=np.float32) for column in told], axis=1)
         return Candidates(rows, items, features, together)
 
-    def of_each(self, samples: Samples) -> Iterator[tuple[Samples, Candidates]]:
-        """The candidates of samples, some at a time."""
-        for start in range(0, len(samples), BATCH):
-            part = samples.take(np.arange(start, min(start + BATCH, len(samples))))
-            yield part, self.candidates(part.histories)
+    def of_each(self, histories: Histories) -> Iterator[tuple[slice, Candidates]]:
+        """The candidates of histories, some at a time: which they are of."""
+        for start in range(0, len(histories), BATCH):
+            rows = np.arange(start, min(start + BATCH, len(histories)))
+            yield slice(start, start + len(rows)), self.candidates(histories.take(rows))
 
     @property
     def names(self) -> list[str]:

@@ -25,7 +25,7 @@ from harness.errors import BenchError, NoTexts
 from harness.settings import setting
 
 from . import ordering
-from .candidates import BATCH, Catalogue, Proposers
+from .candidates import Catalogue, Proposers
 from .ordering import Table, Trees, TreeSettings
 
 FITTED = "fitted.json"
@@ -130,7 +130,8 @@ class RerankTrainer:
 
     def load(self, context: Context) -> Reranked:
         """The parts, and the trees over them."""
-        models = {key: part.load(context) for key, part in self._parts(context).items()}
+        fitted = [key for key in context.parts if (context.directory / key / FITTED).exists()]
+        models = {key: context.parts[key].load(context) for key in fitted}
         catalogue = Catalogue.of(context.items, context.train)
         proposers = Proposers(models, catalogue, self.settings.candidates)
         return Reranked(proposers, ordering.load(context.directory, len(proposers.names)))
@@ -177,8 +178,7 @@ class Reranked:
     def score(self, histories: Histories) -> np.ndarray:
         """``[n, n_items]`` float64."""
         parts = []
-        for start in range(0, len(histories), BATCH):
-            found = self.proposers.candidates(histories.take(np.arange(start, min(start + BATCH, len(histories)))))
+        for _, found in self.proposers.of_each(histories):
             ordered, rest = self.trees.scores(found.features), found.rest.astype(np.float64)
             least = np.full((len(rest), 1), np.inf)
             np.minimum.at(least[:, 0], found.rows, ordered)
@@ -197,15 +197,16 @@ def _of_strangers(samples: Samples) -> Samples:
 def _table(proposers: Proposers, samples: Samples, targets_only: bool = False) -> Table:
     """The candidates of samples; with `targets_only` those of rows whose target is among them."""
     features, target, sizes = [], [], []
-    for part, found in proposers.of_each(samples):
-        own = found.items == part.targets[found.rows]
-        kept = np.ones(len(part), dtype=bool)
+    for rows, found in proposers.of_each(samples.histories):
+        wanted = samples.targets[rows]
+        own = found.items == wanted[found.rows]
+        kept = np.ones(len(wanted), dtype=bool)
         if targets_only:
-            kept = np.bincount(found.rows[own], minlength=len(part)) > 0
+            kept = np.bincount(found.rows[own], minlength=len(wanted)) > 0
         chosen = kept[found.rows]
         features.append(found.features[chosen])
         target.append(own[chosen])
-        sizes.append(np.bincount(found.rows, minlength=len(part))[kept])
+        sizes.append(np.bincount(found.rows, minlength=len(wanted))[kept])
     return Table(np.concatenate(features), np.concatenate(target), np.concatenate(sizes), len(samples))
 
 
