@@ -45,10 +45,15 @@ class Gru4Rec(ItemModel):
         s = self.settings
         lengths = (items != self.output.n_items).sum(1)
         longest = items.shape[1]
-        if int(lengths.min()) < longest:  # from left padding to right, and packed
+        traced = torch.compiler.is_exporting()
+        if traced or int(lengths.min()) < longest:  # from left padding to right, and packed
             place = torch.arange(longest, device=items.device) + (longest - lengths)[:, None]
             items = items.gather(1, place.clamp(max=longest - 1))
         embedded = dropout(self.output.embedding(items), s.embedding_dropout, self.training)
+        if traced:  # a graph cannot pack: what comes after the last item is computed, and not read
+            every, _ = self.gru(embedded)
+            last = (lengths - 1)[:, None, None].expand(-1, 1, every.shape[2])
+            return every.gather(1, last)[:, 0]
         packed = nn.utils.rnn.pack_padded_sequence(embedded, lengths.cpu(), batch_first=True, enforce_sorted=False)
         _, state = self.gru(packed)  # [layers, batch, hidden]
         return dropout(state[-1], s.dropout, self.training)

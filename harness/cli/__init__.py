@@ -14,7 +14,21 @@ from typing import Any
 
 import click
 
-from harness.cli import allocator, mlflow, plugin, plugins, prepare, run, score, show, sids, tune
+from harness.cli import (
+    allocator,
+    export,
+    mlflow,
+    plugin,
+    plugins,
+    prepare,
+    recommend,
+    run,
+    score,
+    serve,
+    show,
+    sids,
+    tune,
+)
 from harness.cli.common import LazyPlugins, plugin_options
 from harness.errors import BenchError, shown
 from harness.version import __version__
@@ -64,7 +78,7 @@ def cli(ctx: click.Context, debug: bool, **_: object) -> None:
 
 COMMANDS = (
     run.run, tune.tune, prepare.data, score.score, plugins.methods, show.show, plugins.plugins, plugin.plugin,
-    sids.sids, mlflow.mlflow,
+    sids.sids, mlflow.mlflow, recommend.recommend, serve.serve, export.export,
 )  # fmt: skip
 for command in COMMANDS:
     cli.add_command(command)
