@@ -23,6 +23,7 @@ from harness.cli import (
     prepare,
     recommend,
     run,
+    runs,
     score,
     serve,
     show,
@@ -78,7 +79,7 @@ def cli(ctx: click.Context, debug: bool, **_: object) -> None:
 
 COMMANDS = (
     run.run, tune.tune, prepare.data, score.score, plugins.methods, show.show, plugins.plugins, plugin.plugin,
-    sids.sids, mlflow.mlflow, recommend.recommend, serve.serve, export.export,
+    sids.sids, mlflow.mlflow, recommend.recommend, serve.serve, export.export, runs.status, runs.runs,
 )  # fmt: skip
 for command in COMMANDS:
     cli.add_command(command)

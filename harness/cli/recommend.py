@@ -59,14 +59,14 @@ def recommend(
     if (source is None) != (output is None):
         raise BenchError("--input and --output belong together: users in, recommendations out")
     if source is not None:
-        from harness.serving import batches
+        from harness.serving import user_files
 
-        batches.ending(Path(source), "--input")
-        batches.ending(Path(str(output)), "--output")
+        user_files.ending(Path(source), "--input")
+        user_files.ending(Path(str(output)), "--output")
     made = Recommender.load(directory, stage=stage, data_dir=data_dir, device=on(device), plugins=plugins, quiet=quiet)
     progress = Progress(quiet)
     if source is not None:
-        done = batches.answer_file(Path(source), Path(str(output)), made, k, seen or "", skip_unknown, progress)
+        done = user_files.answer_file(Path(source), Path(str(output)), made, k, seen or "", skip_unknown, progress)
         progress.say(
             f"{done.users:,} users, {done.unknown:,} unknown items left out, {done.empty:,} empty histories "
             "(answered with what was bought most)"

@@ -9,7 +9,10 @@ from tabulate import tabulate
 
 from harness.evaluation.measure import BAYES
 from harness.evaluation.target_ranks import CUTOFFS
+from harness.progress import duration
 from harness.text import plain
+
+__all__ = ["caption", "caption_of_run", "cell", "code_notes", "duration", "setting", "short", "summary", "table"]
 
 OWN = "genrec-bench"
 """The distribution of what comes with the harness."""
@@ -47,13 +50,6 @@ def cell(value: Any) -> str:
 def setting(value: Any) -> str:
     """A setting's value, floats with four significant digits."""
     return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def duration(seconds: float) -> str:
-    """``8 s``, ``21.4 min``, ``9.5 h``."""
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.1f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def summary(result: dict[str, Any]) -> str:

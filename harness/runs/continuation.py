@@ -14,7 +14,7 @@ from harness.evaluation.validation import OUT
 from harness.runs import finished, identity, measuring
 from harness.runs.edits import CHANGED, CODE, KEPT, Edits
 from harness.runs.run import Run
-from harness.runs.run_directory import Clock, RunDirectory
+from harness.runs.run_directory import PRUNED, Clock, RunDirectory
 
 
 @dataclass(frozen=True)
@@ -214,6 +214,8 @@ def _can_go_on(
             f"--from-run {source}: stage {name} cannot go on from its checkpoint with another "
             f"{', '.join(f'{name}.{key}' for key in odd)} ({can}); {way}"
         )
+    if PRUNED in other.manifest:
+        raise BenchError(f"--from-run {source}: its checkpoints were pruned, so that {name} cannot go on; {way}")
     epochs = (other.finished(f"{name}/fit") or {}).get("epochs", theirs.get("epochs", 0))
     if epochs < theirs.get("epochs", 0) - 1e-3:
         raise BenchError(f"--from-run {source}: stage {name} stopped early there, after {epochs} epochs; {way}")

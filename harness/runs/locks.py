@@ -92,12 +92,27 @@ def _stands_at(file: IO[str], path: Path) -> bool:
 
 
 def _holder(file: IO[str]) -> str:
+    named = _named(file)
+    return f"process {named[0]} on {named[1]}" if named else "another process"
+
+
+def _named(file: IO[str]) -> tuple[int, str] | None:
+    """The process and host that a lock file names."""
     try:
         file.seek(0)
         facts = json.loads(file.read(200))
-        return f"process {int(facts['pid'])} on {str(facts['host'])[:60]}"
+        return int(facts["pid"]), str(facts["host"])[:60]
     except (OSError, ValueError, KeyError, TypeError):
-        return "another process"
+        return None
+
+
+def left_by(path: Path) -> tuple[int, str] | None:
+    """Process and host that a lock file names: who holds it, or, where nobody does, who was killed with it."""
+    try:
+        with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), encoding="utf-8") as file:
+            return _named(file)
+    except OSError:
+        return None
 
 
 def is_held(path: Path) -> bool:

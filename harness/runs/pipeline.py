@@ -24,6 +24,7 @@ from harness.errors import BenchError
 from harness.evaluation.measure import check_signature
 from harness.evaluation.validation import OUT, needs_probed
 from harness.plugins import Plugins
+from harness.progress import JOURNAL
 from harness.runs import finished, identity, measuring, rehearsal
 from harness.runs.config import RunConfig, identified
 from harness.runs.continuation import Origin, take_over
@@ -150,7 +151,8 @@ def _whole_or_nothing(run: Run, work: Callable[[], dict[str, Any]], wait: bool) 
         world.once(lambda: stack.enter_context(run.directory.lock(wait, run.progress.say)))
         fresh = world.once(lambda: not any(path.name != LOCK for path in run.directory.path.iterdir()))
         try:
-            return work()
+            with run.progress.noted(run.directory.path / JOURNAL) if world.main else contextlib.nullcontext():
+                return work()
         except BenchError:
             if world.main and fresh and not any(run.directory.path.glob("stages/*/*")):
                 shutil.rmtree(run.directory.path, ignore_errors=True)

@@ -29,6 +29,8 @@ TOKENIZER = "tokenizer"
 LOG = "log.jsonl"
 CLOCK = "clock.json"
 LOCK = ".lock"
+PRUNED = "pruned"
+"""In the manifest of a run whose checkpoints were removed: when."""
 DAMAGED = "delete the run's folder and run the method again"
 
 

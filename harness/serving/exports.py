@@ -120,7 +120,8 @@ def hf(made: Recommender, target: Path) -> str:
         (folder / models.MODEL).rmdir()
         files.write_json(folder / "semantic_ids.json", _answers(made.catalogue.semantic_ids))
         files.write_text(folder / "README.md", card(made, _tried(made)[0]))
-    return f"read by transformers, and by bench score --model {target}"
+    style = made.prepared.run.config.prompts
+    return f"read by transformers, and by bench score --model {target} --set checkpoint.prompts={style}"
 
 
 def _answers(semantic_ids: SemanticIds) -> dict[str, list[str]]:

@@ -77,5 +77,6 @@ A prompt of {len(history)} items, as it was trained on:
 
 ```python{ask}```
 
-`bench score --model . --category {config.category}` decodes the test set with it.
+`bench score --model . --category {config.category} --name NAME --set checkpoint.prompts={config.prompts}` decodes the
+test set with it.
 """

@@ -1,7 +1,7 @@
 """The local page: one process that answers over HTTP, with the standard library alone.
 
 ``GET /`` is the page, ``GET /api/items?q=`` searches titles, ``POST /api/recommend`` takes
-``{"history": [ids], "k": 10, "seen": "keep"}``. Nothing a client sends is run, stored or written into the page as markup.
+``{"history": [ids], "k": 10, "seen": "keep"}``. Nothing that a client sends is run, stored, or made markup.
 """
 
 from __future__ import annotations

@@ -1,0 +1,1 @@
+"""The runs that there are: which work, which wait, what they take, and removing them."""
