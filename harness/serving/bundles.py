@@ -10,12 +10,14 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import shutil
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-from annotated_types import Ge, Le
+from annotated_types import Ge, Le, Len
 
 from harness import files
 from harness.checks.schemas import CategoryName, Count, Schema
@@ -38,11 +40,13 @@ class BundleFacts(Schema):
     """``bundle.json``."""
 
     category: CategoryName
-    fingerprint: Annotated[str, ...]
+    fingerprint: Annotated[str, Len(64, 64)]
     caption: str = ""
     longest: Annotated[int, Ge(1), Le(1_000_000)]
     items: Count
     named: bool
+    sums: dict[str, Annotated[str, Len(64, 64)]]
+    sum: Annotated[str, Len(64, 64)]
 
 
 def inside(directory: Path) -> Path | None:
@@ -60,23 +64,45 @@ def write(folder: Path, run: RunDirectory, dataset: Dataset) -> None:
     columns["id"] = pa.array(items.ids, pa.string()) if items.ids else pa.nulls(len(items), pa.string())
     columns["popularity"] = pa.array(popularity)
     pq.write_table(pa.table(columns), folder / ITEMS, compression="zstd")
-    files.write_json(
-        folder / FACTS,
-        {
-            "category": dataset.category,
-            "fingerprint": dataset.fingerprint,
-            "caption": dataset.caption,
-            "longest": int(dataset.train.histories.items.shape[1]),
-            "items": len(items),
-            "named": bool(items.ids),
-        },
-    )
     copy = folder / RUN
     copy.mkdir()
     for name in (MANIFEST, CONFIG, SEMANTIC_IDS):
         if (run.path / name).is_file():
             shutil.copyfile(run.path / name, copy / name)
     shutil.copytree(run.path / "stages", copy / "stages", ignore=shutil.ignore_patterns(*LEFT))
+    facts = {
+        "category": dataset.category,
+        "fingerprint": dataset.fingerprint,
+        "caption": dataset.caption,
+        "longest": int(dataset.train.histories.items.shape[1]),
+        "items": len(items),
+        "named": bool(items.ids),
+        "sums": {str(path.relative_to(folder)): files.sha256(path) for path in _files(folder)},
+    }
+    files.write_json(folder / FACTS, facts | {"sum": _sum(facts)})
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file() and path.name != FACTS)
+
+
+def _sum(facts: dict[str, Any]) -> str:
+    told = {key: value for key, value in facts.items() if key != "sum"}
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+
+
+def _check(bundle: Path, facts: dict[str, Any]) -> None:
+    """Every file is as it was written.
+
+    Raises:
+        BenchError: one is missing, or is not.
+    """
+    if facts["sum"] != _sum(facts):
+        raise BenchError(f"{bundle / FACTS} is not what was written; {AGAIN}")
+    for name, digest in facts["sums"].items():
+        path = bundle / name
+        if ".." in Path(name).parts or not path.is_file() or files.sha256(path) != digest:
+            raise BenchError(f"{path} is missing or not what was written; {AGAIN}")
 
 
 def read(bundle: Path) -> tuple[Dataset, np.ndarray]:
@@ -89,6 +115,7 @@ def read(bundle: Path) -> tuple[Dataset, np.ndarray]:
     import pyarrow.parquet as pq
 
     facts = files.read_json(bundle / FACTS, AGAIN, BundleFacts)
+    _check(bundle, facts)
     try:
         table = pq.read_table(bundle / ITEMS, partitioning=None)
         texts = {name: [text or "" for text in table[name].to_pylist()] for name in TEXTS}

@@ -168,7 +168,7 @@ class Catalogue:
         if len(word) < 3:
             return []
         begins = [one for one in self._index if one.startswith(word)]
-        return begins or difflib.get_close_matches(word[:40], self._index, n=2, cutoff=0.8)
+        return begins or difflib.get_close_matches(word[:40], self._index, n=2, cutoff=0.7)
 
 
 def names_of(found: object) -> list[str]:

@@ -99,12 +99,13 @@ class Recommender:
         """
         plugins = plugins if plugins is not None else load_plugins()
         bundle = bundles.inside(Path(directory))
+        dataset = popularity = None
+        if bundle:
+            dataset, popularity = bundles.read(bundle)
         folder = RunDirectory(bundle / bundles.RUN if bundle else Path(directory))
         manifest = finished.need_finished(folder)
         config = finished.settings(folder, plugins)
-        if bundle:
-            dataset, popularity = bundles.read(bundle)
-        else:
+        if dataset is None or popularity is None:
             dataset = finished.read_dataset(folder, plugins, data_dir)
             popularity = np.bincount(dataset.train.targets, minlength=len(dataset.items))
         sids = finished.semantic_ids(folder)

@@ -230,10 +230,18 @@ def whole(world: Path, file: Path) -> Any:
     return Path(newest).name
 
 
+def ask_file(world: Path, file: Path) -> str:
+    """What is recommended to the users of a file."""
+    words = ["recommend", "--run", world / "exported", "--input", file, "--output", world / "answers.csv", "--quiet"]
+    bench(*words)
+    return (world / "answers.csv").read_text()
+
+
 WEIGHTS = 0.6
 """The sum of the weights in the checkpoint of the world."""
 VALIDATE = command("data", "validate", "Toy", "--data-dir", "WORLD/data")
 VALIDATE_PREPARED = command("data", "validate", "Prep", "--data-dir", "WORLD/prepared")
+
 PREPARE = command(
     "data", "prepare", "FILE", "--name", "Again", "--output", "WORLD/again", "--force", "--quiet", "--core", "2"
 )
@@ -251,6 +259,8 @@ BUILD = command(
 )  # fmt: skip
 SHOW_SIDS = command("sids", "show", "FILE", "--format", "json")
 REPAIR = command("sids", "repair", "FILE", "--repair", "zcr", "--output", "WORLD/repaired.json", "--force")
+ASK_EXPORTED = command("recommend", "--run", "WORLD/exported", "--history", "#1 | #2", "--json")
+STATUS = of_run("runs", "show", "RUN")
 VALIDATE_SEQUENCES = command("data", "validate", "Seq", "--data-dir", "WORLD/sequences")
 MEASURE = of_run("results", "measure", "RUN", "--data-dir", "WORLD/data", "--no-figures")
 SHOW = of_run("show", "run", "RUN")
@@ -301,5 +311,11 @@ KINDS = (
     Kind("checksums of raw files", "files/raw/checksums.json", "json", {"prepare": learnt}, OF_RUNS),
     Kind("vectors of items", "files/vectors.npy", "binary", {"sids": BUILD}),
     Kind("index, shown", "data/index/Toy.index.json", "json", {"sids": SHOW_SIDS, "repair": REPAIR}, OF_DATA),
+    Kind("bundle", "exported/artifacts/bundle/bundle.json", "json", {"recommend": ASK_EXPORTED}, OF_RUNS),
+    Kind("items of a bundle", "exported/artifacts/bundle/items.parquet", "binary", {"recommend": ASK_EXPORTED}),
+    Kind("run of a bundle", "exported/artifacts/bundle/run/manifest.json", "json", {"recommend": ASK_EXPORTED}),
+    Kind("users, CSV", "raw/users.csv", "csv", {"recommend": ask_file}),
+    Kind("users, JSON lines", "raw/users.jsonl", "jsonl", {"recommend": ask_file}),
+    Kind("note of a run at work", "runs/Toy/markov/*/progress.json", "json", {"status": STATUS}),
     Kind("index of sequences", "sequences/Seq.index.json", "json", {"validate": VALIDATE_SEQUENCES}, OF_DATA),
 )  # fmt: skip

@@ -81,6 +81,12 @@ def build(world: Path) -> None:
     tune(world, world / "searches")
     for path in (world / "runs/Toy").glob("*/*"):
         bench("results", "export", path, "--output", world / "records")
+    [counted] = (world / "runs/Toy/markov").glob("*")
+    bench("export", "mlflow", counted, "--output", world / "exported", "--data-dir", world / "data")
+    bar = {"label": "fit", "unit": "step", "done": 3, "total": 9, "before": 0, "seconds": 2.0, "numbers": {}}
+    (counted / "progress.json").write_text(json.dumps({"at": 1.0, "pid": 1, "host": "here", "bars": [bar]}))
+    (world / "raw/users.csv").write_text("user,history\na,#1 #2\nb,#3\n")
+    (world / "raw/users.jsonl").write_text('{"user": "a", "history": ["#1", "#2"]}\n{"user": "b", "history": ["#3"]}\n')
 
 
 def _checkpoints(folder: Path) -> None:

@@ -57,8 +57,14 @@ def test_status_tells_stage_step_time_left_and_numbers(shelf, held):
     write_json(shelf[1] / JOURNAL, {"at": time.time(), "pid": held.pid, "host": "here", "bars": [bar]})
     done = bench("status", shelf[0].parents[2])
     assert done.exit_code == 0
-    for words in ("running  grpo (2 of 2)", "grpo: step 60 of 100, about 80 s left of it", "loss 0.2500, reward 0.4000, NDCG@10 0.1250",
-                  f"process {held.pid} on", "1 finished"):  # fmt: skip
+    wanted = [
+        "running  grpo (2 of 2)",
+        "grpo: step 60 of 100, about 80 s left of it",
+        "loss 0.2500, reward 0.4000, NDCG@10 0.1250",
+        f"process {held.pid} on",
+        "1 finished",
+    ]
+    for words in wanted:
         assert words in done.output
     [line] = bench("status", shelf[0].parents[2], "--json").output.splitlines()
     assert json.loads(line)["left"] == 80.0

@@ -63,7 +63,7 @@ def test_a_damaged_bundle_is_one_line(mlflow_model, tmp_path):
     (bundles.inside(copy) / bundles.ITEMS).write_bytes(b"no")
     done = bench("recommend", "--run", copy, "--history", "#1")
     assert done.exit_code == 2
-    assert "items.parquet is damaged" in done.output
+    assert "items.parquet is missing or not what was written; export the run again" in done.output
 
 
 def test_an_onnx_file_has_the_scores_of_the_network(network, tmp_path):

@@ -112,7 +112,7 @@ def test_pages_carry_a_policy_that_runs_nothing_else(server):
 
 
 def test_a_port_in_use_is_one_line(server, writing):
-    with pytest.raises(BenchError, match="cannot be listened on .* name another port"):
+    with pytest.raises(BenchError, match=r"cannot be listened on .* name another port"):
         Server(writing, "127.0.0.1", server.server_address[1])
 
 
