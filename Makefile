@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: run test test-processes lint benchmark benchmark-peers campaign docs leaderboard verify install clean
+.PHONY: run test test-processes test-docs site lint benchmark benchmark-peers campaign docs leaderboard verify install clean
 
 $(STAMP): pyproject.toml constraints.txt
 	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
@@ -21,7 +21,7 @@ run: install
 	$(BIN)/bench leaderboard --category Synthetic --stages
 
 test: install
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --ignore tests/processes $(PYTEST)  # a thread each of two
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --ignore tests/processes --ignore tests/docs $(PYTEST)  # a thread each of two
 
 $(VENV)/.engines: $(STAMP)
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[cluster,deepspeed]'
@@ -29,6 +29,18 @@ $(VENV)/.engines: $(STAMP)
 
 test-processes: $(VENV)/.engines
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/processes  # each test is two processes
+
+$(VENV)/.site: $(STAMP)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[site]'
+	touch $@
+
+site: $(VENV)/.site
+	$(BIN)/python docs/site/assemble.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict -f docs/site/mkdocs.yml
+	$(BIN)/codespell --ignore-words docs/site/words.txt README.md CHANGELOG.md CONTRIBUTING.md docs/*.md harness plugins baselines leaderboard/*.py
+
+test-docs: site
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 tests/docs  # the commands of the pages that teach
 
 lint: install
 	$(BIN)/ruff check .

@@ -87,6 +87,8 @@ for command in COMMANDS:
 
 def main() -> None:
     """The console script ``bench``."""
+    if sys.platform == "win32":
+        sys.exit("Error: bench holds runs by POSIX file locks, which Windows has not; use WSL (docs/stability.md)")
     allocator.keep()
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):

@@ -167,7 +167,7 @@ def device_options(function: Callable[..., Any]) -> Callable[..., Any]:
         "--threads", type=click.IntRange(0, 4096), default=0, metavar="INTEGER",
         help="CPU threads.  [default: as many as there are cores]",
     )(function)  # fmt: skip
-    return click.option("--device", default="auto", show_default=True, help="auto, cpu, or cuda.")(function)
+    return click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, or mps.")(function)
 
 
 def working_options(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -37,7 +37,7 @@ def _output_options(command: Any) -> Any:
 @click.option("--seed", type=int, default=42, show_default=True, help="Random seed.")
 @_output_options
 @data_dir_option
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, or cuda.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, or mps.")
 @quiet_option
 @with_plugins
 def build(

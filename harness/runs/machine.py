@@ -8,7 +8,7 @@ from harness.world import world
 
 
 def prepare_device(device: str = "auto", threads: int = 0) -> str:
-    """The torch device of ``--device`` (``auto``, ``cpu``, ``cuda``), after setting the number of CPU threads.
+    """The torch device of ``--device`` (``auto``, ``cpu``, ``cuda``, ``mps``), after setting the number of CPU threads.
 
     Raises:
         BenchError: there is no such device here.
@@ -23,8 +23,10 @@ def prepare_device(device: str = "auto", threads: int = 0) -> str:
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise BenchError(f"--device {device}: this torch finds no CUDA device; use --device cpu")
-    if device.split(":")[0] not in ("cpu", "cuda"):
-        raise BenchError(f"--device {device}: known are auto, cpu and cuda")
+    if device == "mps" and not torch.backends.mps.is_available():
+        raise BenchError("--device mps: this torch finds no Apple GPU; use --device cpu")
+    if device.split(":")[0] not in ("cpu", "cuda", "mps"):
+        raise BenchError(f"--device {device}: known are auto, cpu, cuda and mps")
     if device.startswith("cuda") and world.size > 1:
         here, local = torch.cuda.device_count(), world.place.local
         if device != "cuda":

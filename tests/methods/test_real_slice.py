@@ -27,7 +27,14 @@ pytestmark = pytest.mark.data
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("real")
-    settings = ["sft.epochs=1", "sft.eval_every=0.5", "probe.samples=200", "grpo.epochs=0.02", "grpo.eval_every=0.5"]
+    settings = [
+        "sft.epochs=1",
+        "sft.eval_every=0.5",
+        "probe.samples=200",
+        "grpo.epochs=0.02",
+        "grpo.eval_every=0.5",
+        "decoder.beams=20",
+    ]
     sets = [word for s in settings for word in ("--set", s)]
     command = [
         "run",
