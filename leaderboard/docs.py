@@ -22,8 +22,8 @@ from harness.runs import suite
 from harness.runs.suite_tuning import Tuned
 from harness.text.plain import Marked
 
-from . import learning_table, reported, sentences, tokenizer_table
-from .board import Board, Row, build
+from . import front_page, learning_table, reported, sentences, tokenizer_table
+from .board import Board, Row, boards, build
 from .collected import read_all
 from .record import Record
 from .report.captions import caption
@@ -42,6 +42,7 @@ GROWTH = ROOT / "docs" / "benchmarks-growth.json"
 RESULTS = ROOT / "leaderboard/results/Industrial_and_Scientific"
 TOKENIZERS = ROOT / "leaderboard/tokenizers"
 """Records of the suite ``tokenizers``: one model over other SIDs than a category's own, so no rows of its boards."""
+PICTURE = ROOT / "docs" / "pipeline.svg"
 REPEATS = ROOT / "docs" / "repeats.json"
 MAKE_RUN = ROOT / "docs" / "make-run"
 """Records of ``make run``."""
@@ -153,23 +154,6 @@ def coverage_table(record: dict[str, Any]) -> str:
                "against a deterministic row", "power"]  # fmt: skip
     note = f"{record['rounds']:,} rounds a row; one seed is that of deterministic methods; spread in user-level errors"
     return table(headers, lines) + f"\n\n*{note}.*"
-
-
-SHOWN = ("sasrec", "tiger", "minionerec", "hybrid", "minionerec-memory")
-"""Rows of the README's table."""
-
-
-def readme_table() -> str:
-    """A handful of table 1's rows, SID protocol."""
-    rows = [row for row in suite_rows("table1") if row.name in SHOWN]
-    lines = []
-    for row in rows:
-        values = [row.system.metric("sid", metric) or 0.0 for metric in ("HR@10", "NDCG@10")]
-        train = duration(row.cost("train seconds") or 0.0)
-        cells = (f"{value:.4f}" for value in values)
-        lines.append([row.name, str(len(row.records)), *cells, _bounds(row, "NDCG@10"), train])
-    said = f"SID protocol; {RESULTS.name}, {rows[0].records[0].content['caption']}: rows compare with each other alone"
-    return table(["Method", "Seeds", "HR@10", "NDCG@10", "95 %", "Train"], lines) + f"\n\n*{said}.*"
 
 
 LANGUAGE = ("hybrid", "minionerec", "lcrec", "bigrec", "d3", "sdpo")
@@ -307,6 +291,12 @@ def tokenizer_tables() -> dict[str, str]:
     return made | {"says": "\n".join(filter(None, said))}
 
 
+def _named(name: str, every: list[Board]) -> list[Row]:
+    """A method's row of the main board, by SID; none where it has none."""
+    [board] = [board for board in every if board.category == RESULTS.name and board.seen == "keep"]
+    return [row for one in board.tables if one.protocol == "sid" for row in one.rows if row.name == name]
+
+
 def tables() -> dict[str, str]:
     """``{name: table}`` of all recorded files."""
 
@@ -314,6 +304,7 @@ def tables() -> dict[str, str]:
         return read_json(path, "git checkout brings it back")
 
     categories = sorted(RESULTS.parent.iterdir())
+    every = boards([record for path in categories for record in _records(path)], ["sid", "item"])
     ours = next(row for row in suite_rows("quality") if row.name == "minionerec")
     return {
         "speed": speed_table(read(SPEED)),
@@ -325,7 +316,8 @@ def tables() -> dict[str, str]:
         "growth": growth_table(read(GROWTH)),
         "reporting": reporting_table(read(REPORTING)),
         "table1": main_table(),
-        "readme": readme_table(),
+        "readme": front_page.results([*suite_rows("table1"), *_named("rerank", every)], RESULTS.name),
+        "families": front_page.families(every),
         "table1-says": sentences.table1(_board("table1", "sid", "item")),
         "language-says": sentences.language(suite_rows("table1")),
         "quality-says": sentences.quality(suite_rows("quality"), RESULTS.name),
@@ -373,6 +365,10 @@ def main() -> None:
         shown = error.message if isinstance(error, BenchError) else f"{type(error).__name__}: {error}"
         raise SystemExit(f"a recorded file is missing or damaged: {shown}") from None
     shown: set[str] = set()
+    drawn = front_page.picture()
+    if options.check and not (PICTURE.exists() and PICTURE.read_text(encoding="utf-8") == drawn):
+        raise SystemExit(f"{PICTURE.name} is not what is drawn now; run make docs")
+    PICTURE.write_text(drawn, encoding="utf-8")
     for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
         text = path.read_text(encoding="utf-8")
         shown |= {name for name in found if f"<!-- {name} -->\n" in text and f"<!-- /{name} -->" in text}

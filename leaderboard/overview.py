@@ -30,8 +30,8 @@ def overview(boards: Sequence[Board], folder: str = "") -> list[str]:
     kept = {board.category for board in boards if board.seen == "keep"}
     for board in (board for board in boards if board.seen == "keep" or board.category not in kept):
         found = main_table(board)
-        counting = _best([row for row in found.rows if row.group == COUNTING], found)
-        trained = _best([row for row in found.rows if row.group != COUNTING], found)
+        counting = best_row([row for row in found.rows if row.group == COUNTING], found)
+        trained = best_row([row for row in found.rows if row.group != COUNTING], found)
         published = [row for row in board.reported if METRIC in row.metrics and not row.problems]
         best = max(published, key=lambda row: row.metrics[METRIC], default=None)
         lines.append(
@@ -66,7 +66,8 @@ def main_table(board: Board) -> Table:
     return next((one for one in board.tables if one.protocol == wanted), board.tables[0])
 
 
-def _best(rows: Sequence[Row], found: Table) -> Row | None:
+def best_row(rows: Sequence[Row], found: Table) -> Row | None:
+    """The row with the highest NDCG@10 of a table; None where there is none."""
     return max(rows, key=lambda row: row.system.metric(found.protocol, METRIC) or 0.0, default=None)
 
 

@@ -56,3 +56,5 @@ def test_the_wheel_works_in_an_empty_directory(tmp_path):
     assert "minionerec" in run(bench, "methods").stdout
     script = "from harness.builtin.leaderboard import reported; print(len(reported.rows('Industrial_and_Scientific')))"
     assert int(run(python, "-c", script).stdout) > 15
+    page = "from importlib.resources import files; print((files('harness.serving') / 'page/page.html').is_file())"
+    assert run(python, "-c", page).stdout == "True\n"
