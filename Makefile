@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: run test test-processes test-docs site lint benchmark benchmark-peers campaign docs leaderboard verify install clean
+.PHONY: run test test-processes test-docs test-lowest release site lint benchmark benchmark-peers campaign docs leaderboard verify install clean
 
 $(STAMP): pyproject.toml constraints.txt
 	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
@@ -63,6 +63,17 @@ leaderboard: install
 
 docs: install
 	$(BIN)/python -c "from leaderboard.docs import main; main()" $(DOCS)
+
+release: install
+	$(BIN)/python -m tests.release $(RELEASE)
+
+# The lower bounds of pyproject.toml, but for torch: an older one of PyPI downloads gigabytes of CUDA.
+test-lowest: install
+	$(BIN)/python -m pip install --quiet uv
+	mkdir -p build && echo "torch==$$($(BIN)/python -c 'import torch; print(torch.__version__.partition("+")[0])')" > build/torch.txt
+	test -d build/lowest || $(PYTHON) -m venv build/lowest
+	$(BIN)/uv pip install --quiet --python build/lowest/bin/python --resolution lowest-direct --override build/torch.txt -e '.[dev]'
+	OMP_NUM_THREADS=1 build/lowest/bin/python -m pytest -n 2 --dist loadfile --ignore tests/processes --ignore tests/docs $(PYTEST)
 
 verify: install
 	$(BIN)/bench results verify
