@@ -58,7 +58,7 @@ def notes_of(text: str, version: str) -> str:
     Raises:
         SystemExit: there is none.
     """
-    found = re.search(rf"^## {re.escape(version)}\b.*?(?=^## |\Z)", text, re.DOTALL | re.MULTILINE)
+    found = re.search(rf"^## {re.escape(version)}(?=[ \n]).*?(?=^## |\Z)", text, re.DOTALL | re.MULTILINE)
     if found is None:
         sys.exit(f"CHANGELOG.md has no section '## {version}'; write one, or mend harness/version.py")
     return found[0].strip() + "\n"
