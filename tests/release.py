@@ -78,7 +78,7 @@ def check_contents(wheel: Path, sdist: Path) -> None:
     odd = sorted(top for top in tops if top != "harness" and not top.endswith(".dist-info"))
     missing = [name for name in MUST if name not in names]
     wrong = [
-        n for n in [*names, *inside] if re.search(r"(^|/)(shared|mlruns|mlartifacts|\.env|__pycache__)/|^runs/", n)
+        n for n in [*names, *inside] if re.search(r"(^|/)(mlruns|mlartifacts|\.env|__pycache__)/|^(runs|shared)/", n)
     ]
     wrong += [n for n in names if "leaderboard/results" in n]
     for what, found in (("other names", odd), ("not in the wheel", missing), ("must not be there", wrong)):
