@@ -15,9 +15,10 @@ from typing import Any
 
 from harness.cli.tables import PROTOCOLS
 
-from . import effort
+from . import effort, pareto
 from .board import COLUMNS, GROUP_TITLES, Board, Row
 from .formats import SPREAD, mark, under
+from .overview import main_table
 from .record import Record
 from .report import figures
 from .report.captions import caption
@@ -164,11 +165,16 @@ def _figures(board: Board) -> list[dict[str, str]]:
         first = {system.name: (system, row) for system, row in reversed(reported_pairs(systems))}
         pairs = sorted(first.values(), key=lambda pair: -(pair[0].metric("sid", "NDCG@10") or 0.0))
         drawn.append(("Gap to the reported scores", "sid", figures.discrepancy(pairs)))
-        return [
+        made = [
             {"title": title, "protocol": protocol, "svg": _svg(figure)}
             for title, protocol, figure in drawn
             if figure is not None
         ]
+    if front := pareto.svg(board):
+        title = "NDCG@10 over seconds of training, and the front that no row of the same cost or less beats"
+        encoded = base64.b64encode(front.encode()).decode()
+        made.insert(0, {"title": title, "protocol": main_table(board).protocol, "svg": encoded})
+    return made
 
 
 def _svg(figure: Any) -> str:
