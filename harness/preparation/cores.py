@@ -84,7 +84,8 @@ def _coarse(spool: Spool, inside: np.ndarray, made: Preparation) -> np.ndarray:
         for name, least in wanted:
             counts = np.zeros(BUCKETS, dtype=np.int64)
             for start, part in _chunks(spool.column(name)):
-                counts += np.bincount((part[alive[start : start + len(part)]] % BUCKETS).astype(np.int64), minlength=BUCKETS)
+                buckets = (part[alive[start : start + len(part)]] % BUCKETS).astype(np.int64)
+                counts += np.bincount(buckets, minlength=BUCKETS)
             for start, part in _chunks(spool.column(name)):
                 alive[start : start + len(part)] &= counts[part % BUCKETS] >= least
         if alive.sum() > ENOUGH * before:
