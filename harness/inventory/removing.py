@@ -91,7 +91,7 @@ def remove(removal: Removal) -> None:
     Raises:
         BenchError: a process has begun to work on it in between.
     """
-    path = removal.run.path
+    path = removal.run.path.resolve()
     if removal.whole:
         with RunDirectory(path).lock():
             gone = path.with_name(f".{path.name}.{os.getpid()}.tmp")

@@ -104,12 +104,13 @@ def hf(made: Recommender, target: Path) -> str:
     Raises:
         BenchError: the stage's model is no causal language model of semantic IDs.
     """
+    from harness.decoding.generator import GenerativeModel
     from harness.language import models
     from harness.serving.model_card import card
 
     model = getattr(made.model, "model", None)
-    writes = hasattr(made.model, "prompt") and hasattr(model, "save_pretrained")
-    if not writes or made.catalogue.semantic_ids is None:
+    writes = isinstance(made.model, GenerativeModel) and made.model.leaves == "sid"
+    if not writes or made.catalogue.semantic_ids is None or not hasattr(model, "save_pretrained"):
         raise BenchError(
             f"{made.told()} is no language model that writes semantic IDs; bench export mlflow takes every method"
         )

@@ -159,3 +159,41 @@ def test_a_model_that_reads_train_when_it_is_loaded_cannot_be_exported(counted, 
     with pytest.raises(BenchError, match="reads the train data when it is loaded"):
         exports.export("mlflow", made, tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_mlflow_model_is_logged_to_the_run_that_it_is_of(tmp_path):
+    import mlflow
+    import pandas as pd
+
+    from tests.conftest import TINY_DATA
+
+    runs = tmp_path / "runs"
+    sets = [word for key, value in TINY_DATA.items() for word in ("--set", f"dataset.{key}={value}")]
+    words = [
+        "run",
+        "--method",
+        "popularity",
+        "--category",
+        "Synthetic",
+        *sets,
+        "--runs",
+        runs,
+        "--no-figures",
+        "--quiet",
+    ]
+    assert bench(*words).exit_code == 0
+    [folder] = runs.glob("*/*/*")
+    before = mlflow.get_tracking_uri()
+    try:
+        done = bench("export", "mlflow", folder, "--output", tmp_path / "model", "--log", runs)
+        assert done.exit_code == 0, (done.output, done.exception)
+        client = mlflow.MlflowClient()
+        [logged] = client.search_logged_models([e.experiment_id for e in client.search_experiments()])
+        assert logged.source_run_id == json.loads((folder / "manifest.json").read_text())["mlflow"]["run"]
+        found = mlflow.pyfunc.load_model(logged.model_uri).predict(
+            pd.DataFrame({"history": [["S00003"]]}), params={"k": 2}
+        )
+    finally:
+        mlflow.set_tracking_uri(before)
+    made = Recommender.load(folder)
+    assert found["items"][0] == [made.catalogue.id(one.item) for one in made.answer([3], 2).items]
