@@ -15,7 +15,7 @@ from typing import Any
 
 from harness.cli.tables import PROTOCOLS
 
-from . import effort, pareto
+from . import effort, pairs, pareto
 from .board import COLUMNS, GROUP_TITLES, Board, Row
 from .formats import SPREAD, mark, under
 from .overview import main_table
@@ -63,6 +63,7 @@ def _category(board: Board, draw: bool) -> dict[str, Any]:
             for table in board.tables
         },
         "rows": [_row(row, board) for row in board.rows] + reported,
+        "pairs": pairs.of(board),
         "figures": _figures(board) if draw else [],
     }
 
@@ -163,8 +164,8 @@ def _figures(board: Board) -> list[dict[str, str]]:
             ]
         drawn.append(("Cumulative level accuracy of the best rows", "sid", figures.levels(levelled[:3])))
         first = {system.name: (system, row) for system, row in reversed(reported_pairs(systems))}
-        pairs = sorted(first.values(), key=lambda pair: -(pair[0].metric("sid", "NDCG@10") or 0.0))
-        drawn.append(("Gap to the reported scores", "sid", figures.discrepancy(pairs)))
+        gaps = sorted(first.values(), key=lambda pair: -(pair[0].metric("sid", "NDCG@10") or 0.0))
+        drawn.append(("Gap to the reported scores", "sid", figures.discrepancy(gaps)))
         made = [
             {"title": title, "protocol": protocol, "svg": _svg(figure)}
             for title, protocol, figure in drawn

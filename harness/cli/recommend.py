@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 def trained_options(function: Any) -> Any:
     """Which trained model: ``--run``, ``--stage``, ``--device``."""
     function = click.option(
-        "--device", default="cpu", show_default=True, metavar="NAME", help="cpu, cuda, or auto."
+        "--device", default="cpu", show_default=True, metavar="NAME", help="cpu, cuda, mps, or auto."
     )(function)  # fmt: skip
     function = click.option("--stage", default="", metavar="NAME", help="Which stage's model.  [default: the last]")(
         function
     )
     return click.option(
         "--run", "directory", required=True, metavar="DIR",
-        help="A finished run's folder, or what bench export wrote.",
+        help="A finished run's folder, or an exported MLflow model.",
     )(function)  # fmt: skip
 
 

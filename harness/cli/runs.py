@@ -84,7 +84,6 @@ def list_(runs: str, as_lines: bool) -> None:
 def show(run: str) -> None:
     """One run: where it stands, what it was made with, what takes room, and which runs need it."""
     from harness.cli.tables import summary
-    from harness.errors import BenchError
     from harness.inventory import shelf
     from harness.inventory import status as inventory
     from harness.runs import finished
@@ -109,12 +108,8 @@ def show(run: str) -> None:
                     if path.name != "stages"), reverse=True)  # fmt: skip
     for size, path in parts[:6]:
         click.echo(f"  {shelf.bytes_told(size):>9}  {path.relative_to(found.path)}")
-    try:
-        root = found.path.resolve().parents[2]
-        for other in shelf.needed_by(shelf.below(root), found.path):
-            click.echo(f"  needed by {other.name}")
-    except BenchError:
-        pass
+    for other in shelf.needed_by(shelf.beside(found), found.path):
+        click.echo(f"  needed by {other.name}")
     if found.state == "finished":
         click.echo("\n" + summary(finished.metrics(RunDirectory(found.path))))
 

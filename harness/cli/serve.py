@@ -25,12 +25,12 @@ def serve(
 ) -> None:
     """Type a history, and see what is recommended, by which semantic IDs and beams."""
     from harness.serving.recommender import Recommender
-    from harness.serving.server import LOOPBACK, Server
+    from harness.serving.server import Server
 
     made = Recommender.load(directory, stage=stage, data_dir=data_dir, device=on(device), plugins=plugins, quiet=quiet)
     with Server(made, host, port) as server:
         click.echo(f"{made.told()}: {server.address}  (Ctrl-C ends it)")
-        if host not in LOOPBACK and not quiet:
+        if not server.local and not quiet:
             click.echo(f"everyone who reaches {host} can ask it; there is no password", err=True)
         try:
             server.serve_forever(poll_interval=0.2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import time
@@ -13,7 +14,7 @@ from harness.errors import BenchError
 from harness.files import sweep
 from harness.runs.run_directory import PRUNED, TOKENIZER, RunDirectory
 
-from .shelf import Shelved, below, needed_by, size_of
+from .shelf import Shelved, beside, needed_by, size_of
 
 CHECKPOINTS = ("stages/*/checkpoints", "stages/*/*checkpoint*.safetensors", f"{TOKENIZER}/*checkpoint*")
 """What training goes on from. A finished run is asked, measured and built upon without it."""
@@ -44,8 +45,7 @@ def whole(paths: Sequence[Path], force: bool = False) -> list[Removal]:
     for run in runs:
         if run.state == "running":
             raise BenchError(f"{run.path} is in use by {run.process or 'a process'}; stop it first")
-        root = run.path.resolve().parents[2]
-        others = [other for other in needed_by(below(root), run.path) if other.path.resolve() not in going]
+        others = [other for other in needed_by(beside(run), run.path) if other.path.resolve() not in going]
         if others and not force:
             raise BenchError(
                 f"{run.path} is needed by {others[0].path}, which loads it; --force removes it all the same"
@@ -69,13 +69,14 @@ def unneeded(runs: Sequence[Shelved], unfinished: bool, older_than: float) -> li
     """
     found, before = [], time.time() - older_than * 86400
     for run in runs:
-        if run.state in ("running", "damaged") or run.touched > before:
+        linked = any(path.is_symlink() for path in (run.path, *run.path.parents[:2]))
+        if linked or run.state in ("running", "damaged") or run.touched > before:
             continue
         if run.state == "finished":
             size = sum(size_of(path) if path.is_dir() else path.stat().st_size for path in _checkpoints(run.path))
             if size:
                 found.append(Removal(run, False, size))
-        elif unfinished:
+        elif unfinished and not needed_by(runs, run.path):
             found.append(Removal(run, True, run.size))
     return found
 
@@ -91,19 +92,35 @@ def remove(removal: Removal) -> None:
     Raises:
         BenchError: a process has begun to work on it in between.
     """
-    path = removal.run.path.resolve()
+    path = removal.run.path
+    if path.is_symlink():
+        raise BenchError(f"{path} is a link; name the run's own folder")
+    path, run = path.resolve(), RunDirectory(path.resolve())
     if removal.whole:
-        with RunDirectory(path).lock():
+        with run.lock():
+            _still(removal, run)
             gone = path.with_name(f".{path.name}.{os.getpid()}.tmp")
             os.rename(path, gone)
         shutil.rmtree(gone)
-        for folder in (path.parent, path.parent.parent):
-            if not any(folder.iterdir()):
-                folder.rmdir()
+        for folder, named in ((path.parent, removal.run.method), (path.parent.parent, removal.run.category)):
+            with contextlib.suppress(OSError):  # not empty, or somebody else's by now
+                if folder.name == named:
+                    folder.rmdir()
         return
-    run = RunDirectory(path)
     with run.lock():
+        _still(removal, run)
         run.note(**{PRUNED: time.strftime("%Y-%m-%dT%H:%M:%S%z")})  # first: half of a checkpoint is none
         for place in _checkpoints(path):
             shutil.rmtree(place) if place.is_dir() else place.unlink()
         sweep(path)
+
+
+def _still(removal: Removal, run: RunDirectory) -> None:
+    """The run is in the state that was shown: while a question waits, another process may go on with it.
+
+    Raises:
+        BenchError: it is not.
+    """
+    now = Shelved.at(run.path)
+    if bool(now.fault) != bool(removal.run.fault) or now.finished != removal.run.finished:
+        raise BenchError(f"{run.path} has changed since it was looked at; look again (bench runs list)")

@@ -61,9 +61,14 @@ class Shelved:
             return "running"
         if self.fault:
             return "damaged"
-        if "run" in self.manifest.get("done", {}):
+        if self.finished:
             return "finished"
         return "killed" if locks.left_by(self.path / LOCK) else "stopped"
+
+    @property
+    def finished(self) -> bool:
+        """Whether its manifest says that it is whole."""
+        return "run" in self.manifest.get("done", {})
 
     @property
     def process(self) -> str:
@@ -132,6 +137,12 @@ def one(path: Path) -> Shelved:
     return Shelved.at(path)
 
 
+def beside(run: Shelved) -> list[Shelved]:
+    """The runs below the folder that a run lies in by category and method; none where it lies otherwise."""
+    parents = run.path.resolve().parents
+    return below(parents[2]) if len(parents) > 2 else []
+
+
 def size_of(path: Path) -> int:
     """Bytes of a folder's files; links count as themselves."""
     return sum(entry.stat(follow_symlinks=False).st_size for entry in _entries(path))
@@ -172,18 +183,25 @@ def ago(moment: float) -> str:
 
 
 def needed_by(runs: Iterable[Shelved], path: Path) -> list[Shelved]:
-    """The runs whose settings name a run's folder (``run:DIR``): they load it when they are loaded."""
+    """The runs whose settings name a run's folder (``run:DIR``, or ``run: DIR``): they are made of it.
+
+    A relative place is taken from where the command runs, and from beside the runs' folder.
+    """
     wanted, found = path.resolve(), []
     for run in runs:
-        if run.path.resolve() != wanted and any(Path(place).resolve() == wanted for place in _places(run.settings)):
+        home = run.path.resolve().parents
+        bases = [Path.cwd(), *([home[3]] if len(home) > 3 else [])]
+        places = {(base / place).resolve() for place in _places(run.settings) for base in bases}
+        if run.path.resolve() != wanted and wanted in places:
             found.append(run)
     return found
 
 
 def _places(value: Any) -> Iterator[str]:
     if isinstance(value, dict):
-        for each in value.values():
-            yield from _places(each)
+        for key, each in value.items():
+            yield from _places(key)
+            yield from _places(f"run:{each}" if key == "run" and isinstance(each, str) else each)
     elif isinstance(value, list):
         for each in value:
             yield from _places(each)

@@ -214,7 +214,7 @@ def _can_go_on(
             f"--from-run {source}: stage {name} cannot go on from its checkpoint with another "
             f"{', '.join(f'{name}.{key}' for key in odd)} ({can}); {way}"
         )
-    if PRUNED in other.manifest:
+    if other.manifest.get(PRUNED):
         raise BenchError(f"--from-run {source}: its checkpoints were pruned, so that {name} cannot go on; {way}")
     epochs = (other.finished(f"{name}/fit") or {}).get("epochs", theirs.get("epochs", 0))
     if epochs < theirs.get("epochs", 0) - 1e-3:

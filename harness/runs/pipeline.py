@@ -32,7 +32,7 @@ from harness.runs.contract import checked_facts
 from harness.runs.edits import Edits
 from harness.runs.provenance import device_memory_gib, forget_device_peak, peak_memory_gib, provenance
 from harness.runs.run import Made, Prepared, Run, StageOf, without_test
-from harness.runs.run_directory import CONFIG, LOCK, METRICS, SEMANTIC_IDS, TOKENIZER, Clock, RunDirectory
+from harness.runs.run_directory import CONFIG, LOCK, METRICS, PRUNED, SEMANTIC_IDS, TOKENIZER, Clock, RunDirectory
 from harness.runs.tokenizing import tokenized
 from harness.world import world
 
@@ -300,6 +300,8 @@ def _fit(run: Run, stage: StageOf) -> None:
     def done() -> None:
         checked = checked_facts(facts, stage.stage.trainer.name)
         run.directory.finish(f"{name}/fit", seconds=round(clock.seconds, 1), **checked)
+        if run.directory.manifest.get(PRUNED):
+            run.directory.note(**{PRUNED: None})  # there are checkpoints again
 
     world.once(done)
 

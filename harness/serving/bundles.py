@@ -28,8 +28,8 @@ from harness.runs.run_directory import CONFIG, MANIFEST, SEMANTIC_IDS, RunDirect
 RUN = "run"
 FACTS = "bundle.json"
 ITEMS = "items.parquet"
-PLACES = (".", "bundle", "artifacts/bundle")
-"""Where a bundle lies within an exported folder: its own, that of a Hugging Face folder, that of an MLflow model."""
+PLACES = (".", "artifacts/bundle")
+"""Where a bundle lies: in a folder of its own, or in an MLflow model."""
 TEXTS = ("titles", "descriptions", "brands", "categories")
 AGAIN = "export the run again (bench export …)"
 LEFT = ("checkpoint*", "log.jsonl", "clock.json", "*.tmp")

@@ -5,6 +5,7 @@ What is written is tried before it is put in place: it must give what the run's 
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import os
 import shutil
@@ -29,6 +30,8 @@ TRIED = 32
 CLOSE = 1e-5
 """How far a score may be from the run's own, as a share of the largest where that is above 1."""
 BUNDLE = "bundle"
+OWN = "genrec-bench"
+"""The distribution of what comes with the harness."""
 
 
 def mlflow(made: Recommender, target: Path, log: Path | None = None) -> str:
@@ -60,12 +63,13 @@ def mlflow(made: Recommender, target: Path, log: Path | None = None) -> str:
             "artifacts": {BUNDLE: str(bundle)},
             "signature": signature,
             "input_example": example,
-            "pip_requirements": [f"genrec-bench=={__version__}"],
+            "pip_requirements": _requirements(made),
             "metadata": {"model": made.told(), "category": made.catalogue.category},
         }
 
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     logging.getLogger("mlflow").setLevel(logging.WARNING)
+    store = _store_of(made, log) if log is not None else None
     with files.replace_folder(target) as folder:
         _bundle(made, folder / BUNDLE)
         pyfunc.save_model(folder / "model", **options(folder / BUNDLE))
@@ -73,12 +77,17 @@ def mlflow(made: Recommender, target: Path, log: Path | None = None) -> str:
         for path in (folder / "model").iterdir():
             path.rename(folder / path.name)
         (folder / "model").rmdir()
-    if log is None:
+    if store is None:
         return f"try it: mlflow models serve -m {target} --env-manager local"
-    return _logged(made, target, log, options(target / "artifacts" / BUNDLE))
+    return _logged(made, target, store, options(target / "artifacts" / BUNDLE))
 
 
-def _logged(made: Recommender, target: Path, runs: Path, options: dict[str, Any]) -> str:
+def _store_of(made: Recommender, runs: Path) -> Any:
+    """The MLflow store of a runs folder, which knows the run.
+
+    Raises:
+        BenchError: it does not.
+    """
     import mlflow as tracking
 
     from harness.runs.mlflow_store import Store
@@ -89,12 +98,21 @@ def _logged(made: Recommender, target: Path, runs: Path, options: dict[str, Any]
     run = made.prepared.run.directory.manifest.get("mlflow", {}).get("run")
     try:
         tracking.get_run(run)
+        return store
     except Exception:  # none is noted, or it is in another store
         raise BenchError(
             f"{made.prepared.run.directory.path} is not in {store.address}; bench mlflow sync brings it there"
         ) from None
+
+
+def _logged(made: Recommender, target: Path, store: Any, options: dict[str, Any]) -> str:
+    import mlflow as tracking
+
+    run = made.prepared.run.directory.manifest["mlflow"]["run"]
+    ended = tracking.get_run(run).info.end_time
     with tracking.start_run(run_id=run):
         logged = tracking.pyfunc.log_model(name=made.stage, **options)
+    tracking.MlflowClient().set_terminated(run, end_time=ended)  # it ended when it ended
     return f"logged as {logged.model_uri} in {store.address}; a copy is in {target}"
 
 
@@ -121,8 +139,25 @@ def hf(made: Recommender, target: Path) -> str:
         (folder / models.MODEL).rmdir()
         files.write_json(folder / "semantic_ids.json", _answers(made.catalogue.semantic_ids))
         files.write_text(folder / "README.md", card(made, _tried(made)[0]))
+        _answers_alike(made, folder)
     style = made.prepared.run.config.prompts
     return f"read by transformers, and by bench score --model {target} --set checkpoint.prompts={style}"
+
+
+def _answers_alike(made: Recommender, folder: Path) -> None:
+    """A language model read back from its folder finds the beams that the run's own finds.
+
+    Raises:
+        BenchError: it does not.
+    """
+    from harness.language import models
+
+    model, text_tokenizer = models.load_folder(folder, made.prepared.run.device)
+    read = dataclasses.replace(made.model, model=model.eval(), text_tokenizer=text_tokenizer)
+    again, histories = dataclasses.replace(made, model=read), _tried(made)
+    for here, there in zip(made.answers(histories), again.answers(histories), strict=True):
+        if _items(here) != _items(there):
+            raise BenchError(f"the Hugging Face folder of {made.told()} answers otherwise; nothing was written")
 
 
 def _answers(semantic_ids: SemanticIds) -> dict[str, list[str]]:
@@ -196,6 +231,7 @@ def _bundle(made: Recommender, folder: Path) -> None:
         raise BenchError(f"{made.told()} builds on another run ({outside[0]}), which an export cannot take along")
     if made.stage != run.config.stages[-1].name:
         raise BenchError("--stage: what is exported for MLflow is the last stage")
+    _requirements(made)
     folder.mkdir()
     bundles.write(folder, RunDirectory(run.directory.path), run.dataset)
     again = Recommender.load(folder, plugins=run.plugins, device=run.device)
@@ -206,6 +242,20 @@ def _bundle(made: Recommender, folder: Path) -> None:
                 f"{made.told()} reads the train data when it is loaded: without them it answers otherwise, so that it "
                 "cannot be exported; keep what it reads in its stage directory"
             )
+
+
+def _requirements(made: Recommender) -> list[str]:
+    """The packages that a loaded model needs: this one, and those of the plugins that the run used.
+
+    Raises:
+        BenchError: it used a plugin that is a file.
+    """
+    used = made.prepared.run.directory.manifest.get("components", {}).values()
+    outside = [one for one in used if one.get("distribution") != OWN]
+    if loose := [one["name"] for one in outside if not one.get("distribution")]:
+        raise BenchError(f"plugin {loose[0]} is a file, which a model elsewhere cannot load; install it as a package")
+    own = {f"{one['distribution']}=={one['version']}" for one in outside}
+    return [f"{OWN}=={__version__}", *sorted(own)]
 
 
 def _items(answer: Answer) -> list[tuple[int, float]]:

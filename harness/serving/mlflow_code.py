@@ -24,12 +24,16 @@ class Recommendations(PythonModel):
         Raises:
             BenchError: an id is no item, or `params` (``k``, ``seen``) are out of range.
         """
-        from harness.serving.catalogue import names_of
+        from harness.serving.catalogue import UnknownItem, names_of
 
         made, asked = self.recommender, params or {}
-        histories = [
-            [made.catalogue.item_of(name)[0] for name in names_of(list(history))] for history in model_input["history"]
-        ]
+        histories = []
+        for history in model_input["history"]:
+            items = [(name, made.catalogue.named(name)) for name in names_of(list(history))]
+            for name, item in items:
+                if item is None:  # nothing is guessed where nobody reads what was guessed
+                    raise UnknownItem(f"{name[:80]!r} is no item of {made.catalogue.category}")
+            histories.append([item for _, item in items if item is not None])
         answers = made.answers(histories, int(asked.get("k", 10)), str(asked.get("seen", "")))
         found = [made.plain(answer)["items"] for answer in answers]
         columns = (("items", "id"), ("titles", "title"), ("scores", "score"))

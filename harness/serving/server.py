@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import socket
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -23,6 +24,8 @@ MOST_BODY = 64 * 2**10
 """Bytes of a request's body."""
 MOST_SHOWN = 5
 """Items of a beam that are told."""
+MOST_SEARCHED = 20
+"""Items of a history that are searched for by the words of their titles."""
 MOST_DRAINED = 32 * 2**20
 """Bytes of a body that is too large which are still read, so that its sender hears why it was refused."""
 PATIENCE = 20.0
@@ -56,10 +59,14 @@ class Server(ThreadingHTTPServer):
     allow_reuse_address = True
 
     def __init__(self, recommender: Recommender, host: str, port: int):
+        if not host.strip():
+            raise BenchError("--host is empty; name an address of this machine, such as 127.0.0.1")
         self.recommender, self.asking = recommender, threading.Lock()
         self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
         try:
             super().__init__((host, port), Handler)
+        except socket.gaierror:
+            raise BenchError(f"--host {host} is no address of this machine; name one, such as 127.0.0.1") from None
         except OSError as error:
             raise BenchError(
                 f"--host {host} --port {port} cannot be listened on ({error.strerror or error}); name another port, or "
@@ -67,7 +74,8 @@ class Server(ThreadingHTTPServer):
             ) from None
         except OverflowError:
             raise BenchError(f"--port {port} is no port; give 0 to 65535") from None
-        self.hosts = LOOPBACK if host in LOOPBACK else ()
+        self.local = ipaddress.ip_address(str(self.server_address[0])).is_loopback
+        self.hosts: tuple[str, ...] = (*LOOPBACK, str(self.server_address[0]), host.lower()) if self.local else ()
 
     @property
     def address(self) -> str:
@@ -119,9 +127,12 @@ class Handler(BaseHTTPRequestHandler):
         name = self.headers.get("Host", "")
         host = urlsplit(f"//{name}").hostname or ""
         if self.server.hosts and host not in self.server.hosts:
+            self.close_connection = True  # a body that follows is not read as a request
             raise Refused(403, "this page is for this machine alone; ask for it by 127.0.0.1 or localhost")
 
     def _get(self) -> tuple[str, bytes]:
+        if "Content-Length" in self.headers or "Transfer-Encoding" in self.headers:
+            self.close_connection = True
         url = urlsplit(self.path)
         if url.path in PAGES:
             name, kind = PAGES[url.path]
@@ -150,7 +161,13 @@ class Handler(BaseHTTPRequestHandler):
         k, seen, made = asked.get("k", 10), asked.get("seen") or "", self.server.recommender
         if isinstance(k, bool) or not isinstance(k, int) or not isinstance(seen, str):
             raise Refused(400, "k is a whole number, and seen is keep or drop")
-        items = [made.catalogue.item_of(name)[0] for name in names_of(asked["history"])]
+        items, searched = [], 0
+        for name in names_of(asked["history"]):
+            item = made.catalogue.named(name)
+            searched += item is None
+            if searched > MOST_SEARCHED:
+                raise Refused(400, f"more than {MOST_SEARCHED} items are named by words; give their ids")
+            items.append(made.catalogue.item_of(name)[0] if item is None else item)
         with self.server.asking:  # one model, one question at a time
             answer = made.answer(items, k, seen)
         beams = [

@@ -17,6 +17,7 @@ from harness import files
 from harness.errors import BenchError
 from harness.progress import Progress
 from harness.text.parsing import parse_json
+from harness.text.plain import line
 
 from .catalogue import Catalogue, names_of
 from .recommender import Recommender, as_json
@@ -77,6 +78,8 @@ def answer_file(
         BenchError: a row cannot be read, or names something unknown; says which row.
     """
     form = ending(target, "--output")
+    if target.exists() and source.exists() and target.samefile(source):
+        raise BenchError(f"--output {target} is the file of --input; name another")
     users, counted = read(source), [0, 0, 0]
     files.check_output(str(target))
     with files.replace_file(target) as path, progress.bar(0, "recommend", "user") as bar:
@@ -149,7 +152,7 @@ def _of_lines(path: Path) -> Iterator[User]:
             raise BenchError(f"{path} line {row} is no JSON ({error}); write {{'user': …, 'history': [ids]}}") from None
         if not isinstance(content, dict) or "history" not in content:
             raise BenchError(f"{path} line {row} has no history; write {{'user': …, 'history': [ids]}}")
-        yield User(row, str(content.get("user", row)), _names(path, row, content["history"]))
+        yield User(row, _user(path, row, content.get("user", row)), _names(path, row, content["history"]))
 
 
 def _names(path: Path, row: int, found: object) -> list[str]:
@@ -160,6 +163,7 @@ def _names(path: Path, row: int, found: object) -> list[str]:
 
 
 def _of_cells(path: Path, delimiter: str) -> Iterator[User]:
+    csv.field_size_limit(MOST_LINE)
     rows = csv.reader((text for _, text in _lines(path)), delimiter=delimiter, strict=True)
     try:
         header = [name.strip() for name in next(rows, [])]
@@ -183,8 +187,8 @@ def _of_parquet(path: Path) -> Iterator[User]:
         with pq.ParquetFile(path) as file:
             rows = (row for batch in file.iter_batches(8192) for row in batch.to_pylist())
             yield from _users(path, file.schema_arrow.names, rows)
-    except (OSError, pa.ArrowException) as error:
-        raise BenchError(f"{path} is no Parquet file ({' '.join(str(error).split())[:100]})") from None
+    except (OSError, UnicodeDecodeError, pa.ArrowException) as error:
+        raise BenchError(f"{path} is no Parquet file of UTF-8 texts ({' '.join(str(error).split())[:100]})") from None
 
 
 def _users(path: Path, header: list[str], rows: Iterable[dict[str, Any]]) -> Iterator[User]:
@@ -192,15 +196,18 @@ def _users(path: Path, header: list[str], rows: Iterable[dict[str, Any]]) -> Ite
         raise BenchError(
             f"{path} has the columns {', '.join(header)[:120]}; it needs user and history, or user and item"
         )
+    if len(set(header)) < len(header):
+        raise BenchError(f"{path} names a column twice ({', '.join(header)[:120]})")
     if "history" in header:
         for number, row in enumerate(rows, start=1):
             found = row["history"]
-            parts = found.replace("|", " ").split() if isinstance(found, str) else [] if found is None else found
-            yield User(number, str(row["user"]), _names(path, number, parts))
+            if isinstance(found, str):  # ids with spaces are parted by | alone
+                found = [one.strip() for one in found.split("|") if one.strip()] if "|" in found else found.split()
+            yield User(number, _user(path, number, row["user"]), _names(path, number, found or []))
         return
     done: set[str] = set()
     numbered = enumerate(rows, start=1)
-    for user, group in itertools.groupby(numbered, key=lambda entry: str(entry[1]["user"])):
+    for user, group in itertools.groupby(numbered, key=lambda entry: _user(path, entry[0], entry[1]["user"])):
         purchases = list(group)
         if user in done:
             raise BenchError(f"{path} row {purchases[0][0]}: user {user[:40]!r} stands apart; sort the file by user")
@@ -209,6 +216,12 @@ def _users(path: Path, header: list[str], rows: Iterable[dict[str, Any]]) -> Ite
         if gap:
             raise BenchError(f"{path} row {gap} has no item")
         yield User(purchases[0][0], user, _names(path, purchases[0][0], [row["item"] for _, row in purchases]))
+
+
+def _user(path: Path, row: int, name: object) -> str:
+    if name is None or not str(name).strip():
+        raise BenchError(f"{path} row {row} has no user")
+    return str(name)
 
 
 def _rows(user: str, answer: dict[str, Any]) -> Iterator[tuple[Any, ...]]:
@@ -235,7 +248,10 @@ class _Lines:
 
 
 class _Cells:
-    """CSV or TSV: a row a recommendation. A cell that a spreadsheet would compute begins with an apostrophe."""
+    """CSV or TSV: a row a recommendation. A title that a spreadsheet would compute begins with an apostrophe.
+
+    Users and ids stand as they are: they are read back.
+    """
 
     def __init__(self, file: Any, form: str):
         self.writer = csv.writer(file, delimiter="\t" if form == ".tsv" else ",", lineterminator="\n")
@@ -243,7 +259,7 @@ class _Cells:
 
     def add(self, user: str, answer: dict[str, Any]) -> None:
         for row in _rows(user, answer):
-            title = row[3].replace("\t", " ").replace("\n", " ")
+            title = line(row[3])
             self.writer.writerow((*row[:3], f"'{title}" if title[:1] in tuple("=+-@") else title, *row[4:]))
 
     def flush(self) -> None:

@@ -264,11 +264,58 @@ function drawBelow() {
   $("wrong").replaceChildren(...(wrong.length ? [make("h2", {}, "Reported numbers that cannot be true"), ...wrong.flatMap((row) => row.problems.map((problem) => make("p", {}, `${row.name} (${row.source}): ${problem}.`)))] : []));
 }
 
+// Two rows side by side, paired by test sample: metrics, what is chance, and where they differ.
+function comparable() {
+  const value = (row) => metric(row, "NDCG@10") ?? -1;
+  return category().rows.filter((row) => row.kind === "measured" && row.metrics[state.protocol]).sort((a, b) => value(b) - value(a));
+}
+function drawCompare() {
+  const rows = comparable();
+  $("compare").hidden = rows.length < 2;
+  if (rows.length < 2) return;
+  state.pair = [0, 1].map((place) => (rows.includes(state.pair?.[place]) ? state.pair[place] : rows[place]));
+  $("pair").replaceChildren(...["A", "B"].map((name, place) => {
+    const pick = make("select", { id: "pick-" + name }, ...rows.map((row, index) => {
+      const option = make("option", { value: String(index) }, row.name);
+      option.selected = row === state.pair[place];
+      return option;
+    }));
+    pick.addEventListener("change", () => { state.pair[place] = rows[Number(pick.value)]; drawCompared(); });
+    return make("label", {}, name + " ", pick);
+  }));
+  drawCompared();
+}
+function pairOf(a, b, name) {
+  const known = category().pairs[state.protocol] || {};
+  const found = known[a.name]?.[b.name]?.[name];
+  if (found) return found;
+  const other = known[b.name]?.[a.name]?.[name];
+  return other ? [-other[0], -other[2], -other[1], other[3]] : null;
+}
+function drawCompared() {
+  const [a, b] = state.pair;
+  const between = (first, second) => (first === null || first === undefined || second === null || second === undefined ? "—" : signed(first - second));
+  const bounds = (name) => {
+    const found = a === b ? null : pairOf(a, b, name);
+    return found ? `${signed(found[1])} to ${signed(found[2])}, ${found[3]}` : "";
+  };
+  const metrics = ["HR@1", "HR@5", "HR@10", "HR@50", "NDCG@10"].map((name) => [name, number(metric(a, name)), number(metric(b, name)), between(metric(a, name), metric(b, name)), bounds(name)]);
+  const cost = ["Train", duration(a.cost["train seconds"]), duration(b.cost["train seconds"]), "", ""];
+  const parted = Object.entries(a.segments || {}).flatMap(([name, labels]) => Object.entries(labels).map(([label, part]) => {
+    const [one, other] = [part, b.segments?.[name]?.[label]].map((found) => found?.[state.protocol]?.["NDCG@10"]);
+    return [name, label, Math.round(part.n), number(one), number(other), between(one, other)];
+  }));
+  $("compared").replaceChildren(
+    grid(["", "A", "B", "A − B", "95 % of the difference, paired by sample"], [...metrics, cost]),
+    make("p", { class: "tag" }, "The bounds are of these two rows: whoever picks the best of many pairs finds differences by chance."),
+    ...(parted.length ? [make("details", {}, make("summary", {}, "By segment, NDCG@10"), grid(["Segment", "", "n", "A", "B", "A − B"], parted))] : []));
+}
+
 function draw() {
   if (!category().tables[state.protocol]) state.protocol = Object.keys(category().tables)[0];
   made = new Map();
   shown = columns();
-  drawTabs(); drawTools(); drawHead(); drawRows(); drawBelow();
+  drawTabs(); drawTools(); drawHead(); drawRows(); drawCompare(); drawBelow();
   for (const id of state.open) made.get(id)?.name.setAttribute("aria-expanded", "true");
   remember();
 }

@@ -216,3 +216,65 @@ def test_quiet_work_says_nothing_and_a_full_disk_costs_the_note_alone(tmp_path, 
             now[0] += 70.0
             bar.update()
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"start": {"run:RUN": 0.5, "tfidf": 1}},
+        {"rewards": {"cf": {"weight": 0.1, "run": "RUN"}}},
+        {"parts": {"network": "run:RELATIVE"}},
+    ],
+)
+def test_a_run_is_needed_however_it_is_named(shelf, tiny, settings):
+    relative = shelf[0].relative_to(shelf[0].parents[3])
+    text = json.dumps(settings).replace("RUN", str(shelf[0])).replace("RELATIVE", str(relative))
+    make_run(shelf[0].parents[2], tiny, "over", stages=("memory",), settings=json.loads(text))
+    assert "is needed by" in bench("runs", "rm", shelf[0], "--yes").output
+
+
+def test_runs_are_removed_from_within_their_folder_and_copies_shown(shelf, tmp_path, monkeypatch):
+    import shutil
+
+    copy = tmp_path / "copy"
+    shutil.copytree(shelf[0], copy)
+    assert bench("runs", "show", copy).exit_code == 0
+    monkeypatch.chdir(shelf[0].parent)
+    assert bench("runs", "rm", shelf[0].name, "--yes").exit_code == 0
+    monkeypatch.chdir(tmp_path)
+    assert not shelf[0].exists()
+    assert bench("runs", "rm", "copy", "--yes").exit_code == 0
+    assert tmp_path.is_dir()
+
+
+def test_a_run_that_changed_while_the_question_waited_stays(shelf, monkeypatch):
+    folder = RunDirectory(shelf[1])
+
+    def confirm(*_, **__):
+        folder.finish("run")  # another process went on with it
+
+    monkeypatch.setattr("harness.cli.runs.click.confirm", confirm)
+    done = bench("runs", "rm", shelf[1])
+    assert done.exit_code == 2
+    assert "has changed since it was looked at" in done.output
+    assert shelf[1].exists()
+
+
+def test_prune_leaves_linked_runs_alone(shelf, tmp_path):
+    root, elsewhere = shelf[0].parents[2], tmp_path / "elsewhere"
+    shelf[1].rename(elsewhere)
+    shelf[1].symlink_to(elsewhere)
+    assert bench("runs", "prune", "--runs", root, "--unfinished", "--yes").exit_code == 0
+    assert elsewhere.is_dir()
+    assert shelf[1].is_symlink()
+
+
+def test_looking_at_a_run_does_not_refuse_one_that_starts(shelf):
+    import fcntl
+    import threading
+
+    with open(shelf[1] / LOCK, "w") as file:
+        fcntl.flock(file, fcntl.LOCK_SH)
+        threading.Timer(0.1, lambda: fcntl.flock(file, fcntl.LOCK_UN)).start()
+        with RunDirectory(shelf[1]).lock():
+            pass

@@ -226,3 +226,24 @@ def test_an_address_brings_its_view_back_and_a_screenshot_is_kept(opened):
     SCREENSHOTS.mkdir(parents=True, exist_ok=True)
     opened.screenshot(path=SCREENSHOTS / "leaderboard.png", full_page=True)
     assert (SCREENSHOTS / "leaderboard.png").stat().st_size > 50_000
+
+
+@needs_browser
+def test_two_rows_are_compared_in_place_and_the_difference_is_that_of_the_rows(opened):
+    picks = opened.locator("#pair select")
+    assert picks.count() == 2
+    picks.nth(0).select_option(label="hybrid")
+    picks.nth(1).select_option(label="model")
+    cells = [row.locator("td").all_inner_texts() for row in opened.locator("#compared > table tbody tr").all()]
+    metrics = {row[0]: row[1:] for row in cells}
+    first, second, difference, said = metrics["NDCG@10"]
+    value = float(difference.replace("−", "-"))
+    assert value == pytest.approx(float(first) - float(second), abs=2e-4)
+    low, high = (float(part.replace("−", "-")) for part in said.split(",")[0].split(" to "))
+    assert low < value < high
+    picks.nth(0).select_option(label="model")
+    picks.nth(1).select_option(label="hybrid")
+    other = opened.locator("#compared > table tbody tr").nth(4).locator("td").all_inner_texts()
+    assert float(other[3].replace("−", "-")) == pytest.approx(-value)
+    opened.locator("#compared summary").click()
+    assert opened.locator("#compared details td").count() > 6

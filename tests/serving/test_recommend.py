@@ -213,6 +213,9 @@ def test_a_file_of_users_in_any_form_gives_the_same_in_any_form(counted, countin
         ("u.csv", "user,item\na,\n", "row 1 has no item"),
         ("u.csv", "user,history\n", "holds no user"),
         ("u.csv", b"user,history\n\xff\xfe,1\n", "is not UTF-8"),
+        ("u.csv", "user,history,history\na,S00001,S00002\n", "names a column twice"),
+        ("u.csv", "user,history\n,S00001\n", "row 1 has no user"),
+        ("u.jsonl", '{"user": null, "history": ["S00001"]}\n', "row 1 has no user"),
         ("u.jsonl", "{\n", "line 1 is no JSON"),
         ("u.jsonl", '{"user": "a"}\n', "line 1 has no history"),
         ("u.jsonl", '{"user": "a", "history": "S00001"}\n', "a history is a list"),
@@ -235,6 +238,19 @@ def test_unknown_items_of_a_file_are_left_out_where_that_is_asked_and_counted(co
     done = bench(*words)
     assert done.exit_code == 0
     assert "2 users, 2 unknown items left out, 1 empty histories" in done.output
+
+
+def test_a_long_history_is_read_and_the_input_is_never_the_output(counted, tmp_path):
+    path = tmp_path / "u.csv"
+    path.write_text("user,history\na," + " ".join(["S00001"] * 9000) + " " * 90_000 + "\nb,S00001 | S00002\n")
+    done = bench("recommend", "--run", counted, "--input", path, "--output", tmp_path / "o.csv", "-k", "2")
+    assert done.exit_code == 0, done.output
+    assert len((tmp_path / "o.csv").read_text().splitlines()) == 5
+    before = path.read_bytes()
+    done = bench("recommend", "--run", counted, "--input", path, "--output", path)
+    assert done.exit_code == 2
+    assert "is the file of --input" in done.output
+    assert path.read_bytes() == before
 
 
 def test_a_title_is_no_formula_in_a_cell(counted, tmp_path, monkeypatch):

@@ -156,3 +156,30 @@ def test_the_page_in_a_browser_by_keyboard_alone(server, writing):
         tab.screenshot(path=SCREENSHOTS / "serve-phone-dark.png", full_page=True)
         browser.close()
     assert all(url.startswith(server.address) for url in asked)
+
+
+def test_the_body_of_a_refused_request_is_no_request_of_its_own(server):
+    inner = b"GET /api/model HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    head = b"POST /api/recommend HTTP/1.1\r\nHost: evil.example\r\nContent-Length: %d\r\n\r\n" % len(inner)
+    with socket.create_connection(server.server_address[:2], 10) as client:
+        client.sendall(head + inner)
+        got = b""
+        while part := client.recv(65536):
+            got += part
+    assert got.count(b"HTTP/1.1 ") == 1
+    assert b" 403 " in got
+
+
+def test_hosts_that_are_none_are_refused_in_one_line(writing):
+    for host, line in (("nosuch.invalid", "is no address of this machine"), ("", "--host is empty")):
+        with pytest.raises(BenchError, match=line):
+            Server(writing, host, 0)
+    with Server(writing, "127.0.0.2", 0) as other:
+        assert "127.0.0.2" in other.hosts
+        assert other.local
+
+
+def test_few_items_of_a_request_are_searched_for(server):
+    status, _ = recommend(server, {"history": ["drill valve zzz"] * 30})
+    assert status in (400, 422)
+    assert recommend(server, {"history": ["drill"] * 25})[0] == 400
