@@ -12,6 +12,11 @@ from click.testing import CliRunner, Result
 from harness.cli import cli
 
 
+def bench(*words: object) -> Result:
+    """Any command, with whatever words."""
+    return CliRunner().invoke(cli, [str(word) for word in words])
+
+
 def bench_run(
     folder: Path, method: str | Path, sets: Iterable[str] = (), *more: str, category: str = "Synthetic"
 ) -> Result:  # fmt: skip
@@ -19,7 +24,7 @@ def bench_run(
     what = ["--config", str(method)] if isinstance(method, Path) else ["--method", method]
     words = ["run", *what, "--category", category, "--seed", "1", "--runs", str(folder), "--no-mlflow", "--no-figures",
              "--quiet", "--device", "cpu", "--threads", "1", *more]  # fmt: skip
-    return CliRunner().invoke(cli, [*words, *(word for s in sets for word in ("--set", s))])
+    return bench(*words, *(word for s in sets for word in ("--set", s)))
 
 
 def only_run(folder: Path) -> tuple[Path, dict[str, Any]]:

@@ -75,6 +75,7 @@ class Recommender:
     Attributes:
         stage: the name of the stage whose model it is.
         longest: as many items of a history as the model reads; the last ones.
+        seen: whether the run recommended what a user bought before: ``keep`` or ``drop``.
     """
 
     catalogue: Catalogue
@@ -82,6 +83,7 @@ class Recommender:
     model: Any
     stage: str
     longest: int
+    seen: str
 
     @classmethod
     def load(
@@ -112,6 +114,7 @@ class Recommender:
         names = [one.name for one in config.stages]
         if stage and stage not in names:
             raise unknown("stage", stage, names, f"({folder.path} has these)")
+        seen = str(config.protocol["seen"])
         config = dataclasses.replace(config, protocol={**config.protocol, "seen": "keep"})  # asked of each answer
         run = Run(config, dataset, plugins, folder, Progress(quiet), device, Tracker(folder.path, enabled=False), False)
         made = Made.of(config, plugins, manifest["fingerprints"]["data"])
@@ -121,18 +124,12 @@ class Recommender:
         found = next(one for one in prepared.stages() if one.name == (stage or names[-1]))
         model = found.trainer.load(found.context)
         catalogue = Catalogue(config.category, dataset.items, popularity, sids)
-        return cls(catalogue, prepared, model, found.name, dataset.train.histories.items.shape[1])
+        return cls(catalogue, prepared, model, found.name, dataset.train.histories.items.shape[1], seen)
 
     @property
     def method(self) -> str:
         """The method's name."""
         return str(self.prepared.run.config.method)
-
-    @property
-    def seen(self) -> str:
-        """Whether the run recommended what a user bought before: ``keep`` or ``drop``."""
-        recorded = finished.configuration(self.prepared.run.directory).get("protocol") or {}
-        return str(recorded.get("seen", "keep"))
 
     @cached_property
     def _members(self) -> list[list[int]]:

@@ -13,6 +13,7 @@ from harness.cli import cli
 from harness.files import write_json
 from harness.progress import JOURNAL, Progress, left, told
 from harness.runs.run_directory import LOCK, RunDirectory, append_log
+from tests.commands import bench
 from tests.recorded import make_run
 
 HOLD = """
@@ -23,10 +24,6 @@ with RunDirectory(Path(sys.argv[1])).lock():
     print("held", flush=True)
     time.sleep(60)
 """
-
-
-def bench(*words):
-    return CliRunner().invoke(cli, [str(word) for word in words])
 
 
 @pytest.fixture()

@@ -1,21 +1,14 @@
 """The page in a real browser: sorting, switching, unfolding, filtering, the keyboard, a phone, hostile names."""
 
-import os
-import shutil
-from pathlib import Path
-
 import pytest
 
 from leaderboard import page
 from leaderboard.board import boards
 from leaderboard.record import Record
+from tests.browser import CHROMIUM, FLAGS, SCREENSHOTS
 from tests.recorded import make_record
 
 HOSTILE = '<img src=x onerror="document.title=1"></script><script>document.title=2</script>&amp;'
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-         "--disable-component-update", "--disable-sync"]  # fmt: skip
-CHROMIUM = next((p for p in map(shutil.which, ("chromium", "chromium-browser", "google-chrome")) if p), None)
-SCREENSHOTS = Path(os.environ.get("BENCH_SCREENSHOTS", "/tmp/genrec-bench-screenshots"))
 needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium (Debian: apt-get install chromium)")
 
 

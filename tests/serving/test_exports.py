@@ -8,18 +8,13 @@ import sys
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 
 from harness.api import load_run
-from harness.cli import cli
 from harness.data.dataset import Histories
 from harness.errors import BenchError
 from harness.serving import bundles, exports
 from harness.serving.recommender import Recommender
-
-
-def bench(*words):
-    return CliRunner().invoke(cli, [str(word) for word in words])
+from tests.commands import bench
 
 
 @pytest.fixture(scope="module")

@@ -7,21 +7,16 @@ import sys
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from click.testing import CliRunner
 
 from harness.api import load_run
-from harness.cli import cli
 from harness.data import categories
 from harness.data.dataset import Items
 from harness.errors import BenchError
 from harness.runs.run_directory import RunDirectory
 from harness.serving.catalogue import Catalogue, UnknownItem
 from harness.serving.recommender import Recommender
+from tests.commands import bench
 from tests.conftest import TINY_DATA
-
-
-def bench(*words):
-    return CliRunner().invoke(cli, [str(word) for word in words])
 
 
 def small(ids=(), popularity=(1, 5, 3, 2)):

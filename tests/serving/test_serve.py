@@ -2,21 +2,15 @@
 
 import http.client
 import json
-import os
-import shutil
 import socket
 import threading
-from pathlib import Path
 
 import pytest
 
 from harness.errors import BenchError
 from harness.serving.server import MOST_BODY, Server
+from tests.browser import CHROMIUM, FLAGS, SCREENSHOTS
 
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-         "--disable-component-update", "--disable-sync"]  # fmt: skip
-CHROMIUM = next((p for p in map(shutil.which, ("chromium", "chromium-browser", "google-chrome")) if p), None)
-SCREENSHOTS = Path(os.environ.get("BENCH_SCREENSHOTS", "/tmp/genrec-bench-screenshots"))
 JSON = {"Content-Type": "application/json"}
 
 
