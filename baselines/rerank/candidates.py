@@ -12,6 +12,7 @@ import numpy as np
 from harness.components import ItemScorer
 from harness.data.dataset import Histories, Items, Samples
 from harness.data.texts import title_vectors
+from harness.decoding.item_scores import share_of_best
 
 BATCH = 128
 """Histories scored at once."""
@@ -122,16 +123,6 @@ class Proposers:
             own = back[row, : histories.lengths[row]]
             cosines[start:end, : len(own)] = (titles[items[start:end]] @ titles[own].T).toarray()
         return [*told, cosines[:, 0], cosines.max(axis=1), cosines.sum(axis=1) / histories.lengths[rows]]
-
-
-def share_of_best(scores: np.ndarray) -> np.ndarray:
-    """Scores ``[n, n_items]`` on one scale, the best of a row at 1: over it, or in a row below 0 by a softmax."""
-    best = scores.max(axis=1, keepdims=True)
-    found: np.ndarray = scores / np.maximum(best, 1e-12)
-    below = scores.min(axis=1) < 0
-    if below.any():
-        found[below] = np.exp(scores[below] - best[below])
-    return found
 
 
 def _best(scores: np.ndarray, most: int) -> np.ndarray:

@@ -103,7 +103,7 @@ class RerankTrainer:
                 rows = np.flatnonzero((of_row == number) & drawn)
                 if len(rows):
                     proposers, _ = self._fitted(within, others)
-                    tables.append(_table(proposers, _of_strangers(context.train.take(rows)), targets_only=True))
+                    tables.append(_table(proposers, context.train.take(rows).of_strangers(), targets_only=True))
                 bar.update()
             proposers, facts = self._fitted(context, parts)
             bar.update()
@@ -186,12 +186,6 @@ class Reranked:
             scores[found.rows, found.items] = ordered
             parts.append(scores)
         return np.concatenate(parts)
-
-
-def _of_strangers(samples: Samples) -> Samples:
-    """Samples of users whom what scores them does not know."""
-    unknown = np.full(len(samples), -1, dtype=np.int32)
-    return replace(samples, histories=replace(samples.histories, users=unknown))
 
 
 def _table(proposers: Proposers, samples: Samples, targets_only: bool = False) -> Table:

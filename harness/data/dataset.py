@@ -180,6 +180,11 @@ class Samples:
             return self
         return self.take(np.sort(np.random.default_rng(seed).permutation(len(self))[:n]))
 
+    def of_strangers(self) -> Samples:
+        """The same samples of users whom no model knows."""
+        unknown = np.full(len(self), -1, dtype=np.int32)
+        return replace(self, histories=replace(self.histories, users=unknown))
+
     @classmethod
     def build(cls, users: list[str], histories: list[list[int]], targets: list[int], max_history: int) -> Samples:
         """From Python lists; histories keep their last `max_history` items."""

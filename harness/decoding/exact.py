@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from harness.decoding.beam import DEAD, Beams, Closed, cut_of, top
+from harness.decoding.beam import DEAD, Beams, Closed, Mix, cut_of, top
 from harness.decoding.engine import split
 from harness.decoding.prefill import Split
 from harness.decoding.split import level_log_probs
@@ -21,14 +21,14 @@ from harness.decoding.trie import Trie
 @torch.inference_mode()
 def exact_search(
     model: Any, ids: torch.Tensor, mask: torch.Tensor, trie: Trie, k: int, chunk: int = 512, renormalise: bool = False,
-    temperature: float = 1.0, closed: Closed | None = None,
+    temperature: float = 1.0, closed: Closed | None = None, mix: Mix | None = None,
 ) -> Beams:  # fmt: skip
     """The true best k leaves of each prompt ``[batch, P]``; `chunk` nodes are fed at a time (memory).
 
-    `temperature` divides the logits; `closed` leaves are none of them. A node where a sequence has ended, and with
+    `temperature` divides the logits; `closed` leaves are none of them; `mix` as in :func:`harness.decoding.beam.search`. A node where a sequence has ended, and with
     `renormalise` one above a single leaf, is not fed: what follows is certain.
     """
-    scores = leaf_scores(model, ids, mask, trie, chunk, renormalise, temperature)
+    scores = leaf_scores(model, ids, mask, trie, chunk, renormalise, temperature, mix)
     if closed is not None:
         scores = scores.masked_fill(closed.leaves, DEAD)
     best, nodes = top(scores, min(k, len(trie)))
@@ -44,7 +44,7 @@ def exact_search(
 @torch.inference_mode()
 def leaf_scores(
     model: Any, ids: torch.Tensor, mask: torch.Tensor, trie: Trie, chunk: int = 512, renormalise: bool = False,
-    temperature: float = 1.0,
+    temperature: float = 1.0, mix: Mix | None = None,
 ) -> torch.Tensor:  # fmt: skip
     """Log-probability of every leaf node ``[batch, leaves]``; see :func:`exact_search`."""
     batch, device = len(ids), ids.device
@@ -65,6 +65,9 @@ def leaf_scores(
             wide = columns.expand(batch, -1, -1)
             log_probs = level_log_probs(lm, part, level.vocabulary, wide, exists, renormalise, temperature)
             entries = level.starts[nodes, None] + torch.arange(level.width, device=device)
+            if mix is not None:
+                every = nodes.expand(batch, -1)
+                log_probs = mix(step, every, level.entry(every[..., None], torch.arange(level.width, device=device)), log_probs)
             children[:, entries[exists]] += log_probs[:, exists]
         scores = children
         if step == trie.depth - 1:

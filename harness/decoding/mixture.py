@@ -18,20 +18,6 @@ from harness.decoding.shared_prompt import completion_log_probs
 from harness.decoding.trie import Trie
 
 
-def group_probabilities(scores: np.ndarray, group: np.ndarray, n_groups: int, temperature: float = 1.0) -> np.ndarray:
-    """Item scores ``[n, n_items]`` → probabilities of what is decoded ``[n, n_groups]`` (float64): items', summed.
-
-    Args:
-        group: ``[n_items]`` each item's SID or title; items with -1 cannot be decoded, and the others share their mass.
-        temperature: divides the scores.
-    """
-    odds = np.exp((scores - scores.max(axis=1, keepdims=True)).astype(np.float64) / temperature)
-    sums = np.zeros((n_groups, len(scores)))
-    known = group >= 0
-    np.add.at(sums, group[known], odds.T[known])
-    return np.ascontiguousarray(sums.T / np.maximum(sums.sum(axis=0)[:, None], 1e-300))
-
-
 class Candidates(NamedTuple):
     """The union of what a model and a memory propose.
 

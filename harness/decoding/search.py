@@ -21,6 +21,7 @@ from harness.world import world
 if TYPE_CHECKING:
     import torch
 
+    from harness.decoding.beam import Mix
     from harness.decoding.mixture import Candidates
     from harness.decoding.trie import Trie
 
@@ -82,6 +83,15 @@ class Remembering(Protocol):
         ...
 
 
+@runtime_checkable
+class Mixing(Protocol):
+    """A generator whose every step weighs something beside its model: ``beam`` and ``exact`` ask it."""
+
+    def mix(self, histories: Histories, trie: Trie) -> Mix:
+        """What puts a step's log-probabilities together with it, for prompts of those histories."""
+        ...
+
+
 def check_beams(beams: int, semantic_ids: SemanticIds | None) -> None:
     """Refuse more beams than the catalogue has SIDs, and a recipe without SIDs."""
     if semantic_ids is None:
@@ -125,7 +135,7 @@ def decode_by(
     search: Callable[..., Any], model: Generator, histories: Histories, settings: Any, extra: int, device: str,
     progress: Progress,
 ) -> Rankings:  # fmt: skip
-    """The best leaves of each history by a search ``(engine, ids, mask, trie, closed) → Beams``, batch by batch.
+    """The best leaves of each history by a search ``(engine, ids, mask, trie, closed, mix) → Beams``, batch by batch.
 
     Args:
         extra: positions that a prompt costs beside its own, for the size of a batch.
@@ -145,7 +155,9 @@ def decode_by(
         for number in world.share(len(shares)):  # whole batches: what a score is to the last bit hangs on its batch
             rows = shares[number]
             tokens, mask = pad_left([prompts[r] for r in rows], model.pad, device)
-            best = search(lm, tokens, mask, trie, closed_to(histories.take(rows), model, trie, device))
+            part = histories.take(rows)
+            mix = model.mix(part, trie) if isinstance(model, Mixing) else None
+            best = search(lm, tokens, mask, trie, closed_to(part, model, trie, device), mix)
             found, cut = best.leaves.cpu().numpy().astype(np.int32), best.cut
             tied = Tied.of_cut(cut.cpu().numpy(), found) if cut is not None else Tied.none(len(rows))
             parts.append((number, found, best.scores.cpu().numpy(), tied))

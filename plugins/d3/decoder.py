@@ -24,9 +24,6 @@ from harness.progress import Progress
 from harness.settings import setting
 from harness.world import world
 
-LEAST = 1e-20  # of a probability, as the paper's code has it
-
-
 @dataclass(frozen=True)
 class Settings:
     """Settings of the search (in brackets: the paper's code)."""
@@ -87,7 +84,7 @@ class TitleBeamDecoder:
         import torch
 
         from harness.decoding.beam import Closed, beam_search
-        from harness.decoding.mixture import group_probabilities
+        from harness.decoding.item_scores import group_probabilities
         from harness.decoding.padding import pad_left
         from harness.decoding.trie import Trie
 
@@ -129,25 +126,14 @@ class TitleBeamDecoder:
 
 
 class Mixer:
-    """A step's scores: α · log p_LM + (1 − α) · log of the assistant's mass that stays with each child.
-
-    A node's leaves lie side by side in the trie's order, so its mass is a difference of a running sum.
-    """
+    """A step's scores: α · log p_LM + (1 − α) · log of the assistant's mass that stays with each child."""
 
     def __init__(self, trie: Any, by_title: Any, alpha: float):
         """`by_title` are the assistant's probabilities of titles ``[n, n_titles]``, float64."""
-        import torch
+        from harness.decoding.shares import Shares
 
-        self.trie, self.alpha = trie, alpha
-        self.sums = torch.nn.functional.pad(by_title[:, trie.leaves].cumsum(1), (1, 0))  # [n, n_titles + 1]
+        self.shares, self.alpha = Shares(trie, by_title), alpha
 
     def __call__(self, step: int, nodes: Any, entries: Any, log_probs: Any) -> Any:
         """See :data:`harness.decoding.beam.Mix`."""
-        level = self.trie.levels[step]
-        child = self._mass(level, entries)
-        parent = self.sums[:, -1:] if step == 0 else self._mass(self.trie.levels[step - 1], nodes)
-        stays = (child + LEAST).log() - (parent + LEAST).log()[..., None]
-        return self.alpha * log_probs + (1 - self.alpha) * stays.float()
-
-    def _mass(self, level: Any, entries: Any) -> Any:
-        return level.under(self.sums, entries).clamp(min=0)
+        return self.alpha * log_probs + (1 - self.alpha) * self.shares.log(step, nodes, entries)

@@ -37,8 +37,8 @@ class BeamDecoder(SidDecoder):
         settings, model = self.settings, needs_generative(model, "beam")
         renormalise = model.renormalise if settings.renormalise is None else settings.renormalise
 
-        def search(lm: Any, ids: Any, mask: Any, trie: Any, closed: Any) -> Any:
-            return beam_search(lm, ids, mask, trie, settings.beams, renormalise, settings.temperature, closed=closed)
+        def search(lm: Any, ids: Any, mask: Any, trie: Any, closed: Any, mix: Any) -> Any:
+            return beam_search(lm, ids, mask, trie, settings.beams, renormalise, settings.temperature, mix, closed)
 
         extra = settings.beams * max(1, model.sid_tokens.shape[1] - 1)
         return decode_by(search, model, histories, settings, extra, device, progress)
@@ -60,9 +60,9 @@ class ExactDecoder(SidDecoder):
         settings, model = self.settings, needs_generative(model, "exact")
         renormalise = model.renormalise if settings.renormalise is None else settings.renormalise
 
-        def search(lm: Any, ids: Any, mask: Any, trie: Any, closed: Any) -> Any:
+        def search(lm: Any, ids: Any, mask: Any, trie: Any, closed: Any, mix: Any) -> Any:
             return exact_search(
-                lm, ids, mask, trie, settings.beams, settings.chunk, renormalise, settings.temperature, closed
+                lm, ids, mask, trie, settings.beams, settings.chunk, renormalise, settings.temperature, closed, mix
             )
 
         return decode_by(search, model, histories, settings, settings.chunk, device, progress)

@@ -1,17 +1,17 @@
-"""A memory of counts and titles beside a generative model, weighed on valid (after kNN-LM, arXiv 1911.00172)."""
+"""Counts and titles with a generative model: beside it, weighed on valid (after kNN-LM, arXiv 1911.00172), or inside it."""
 
 from harness import hookimpl
 
 
 @hookimpl
 def bench_trainers():
-    """The stage that fits and weighs the memory."""
-    return {"minionerec-memory": ".memory_stage:MemoryTrainer"}
+    """The stages that fit and weigh what counts."""
+    return {"minionerec-counts": ".counts_stage:CountsTrainer", "minionerec-memory": ".memory_stage:MemoryTrainer"}
 
 
 @hookimpl
 def bench_methods():
-    """MiniOneRec with a memory."""
+    """MiniOneRec with counts inside its softmax, and with a memory."""
     from harness.recipes import shipped
 
-    return [shipped("methods", "minionerec-memory.yaml")]
+    return [shipped("methods", f"minionerec-{name}.yaml") for name in ("counts", "memory")]

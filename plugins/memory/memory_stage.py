@@ -26,7 +26,8 @@ from harness.components import Context, ItemScorer
 from harness.data.dataset import Histories, Samples
 from harness.data.semantic_ids import SemanticIds
 from harness.decoding.generator import Generator, trie_of
-from harness.decoding.mixture import Candidates, group_probabilities, mixed
+from harness.decoding.item_scores import group_probabilities
+from harness.decoding.mixture import Candidates, mixed
 from harness.decoding.search import MixtureSettings, proposals
 from harness.decoding.trie import Trie
 from harness.errors import BenchError
@@ -36,6 +37,9 @@ from harness.evaluation.validation import OUT, PROBED
 from harness.language import models
 from harness.language.prompts import Prompts
 from harness.settings import setting
+
+from .counts_stage import scorer_of
+from .logit import conditional_logit
 
 FOUND = "memory.json"
 
@@ -313,12 +317,12 @@ class MemoryTrainer:
             yield rows, candidates, (trie.leaves[candidates.leaves].cpu().numpy() == targets[rows, None]) & alive
 
     def _mixture(self, context: Context, weight: float, temperature: float) -> Mixture:
-        return Mixture(self._generator(context), self._scorer(context, self.settings.memory), weight, temperature)
+        return Mixture(self._generator(context), scorer_of(context.parts[self.settings.memory], context), weight, temperature)
 
     def _blend(self, context: Context, coefficients: np.ndarray) -> Blend:
-        parts = {key: self._scorer(context, key) for key in self._features(context)}
+        parts = {key: scorer_of(context.parts[key], context) for key in self._features(context)}
         sids = context.needs_semantic_ids("memory")
-        memory = self._scorer(context, self.settings.memory)
+        memory = scorer_of(context.parts[self.settings.memory], context)
         return Blend(self._generator(context), memory, parts, _counts(context.train, sids), coefficients)
 
     def _generator(self, context: Context) -> Generator:
@@ -326,48 +330,12 @@ class MemoryTrainer:
         model, text_tokenizer = models.load_model(context.previous, context.device, context.backbone)
         return Prompts.of(context).generative(model.eval(), text_tokenizer, self.settings.cutoff)
 
-    def _scorer(self, context: Context, key: str) -> ItemScorer:
-        scorer: ItemScorer = context.parts[key].load(context)
-        if not hasattr(scorer, "score"):
-            name = context.parts[key].name
-            raise BenchError(f"memory: {name} makes no model that scores items; use hybrid or skip-markov")
-        return scorer
-
 
 def sid_log_probs(scores: np.ndarray, semantic_ids: SemanticIds, temperature: float) -> np.ndarray:
     """Item scores ``[n, n_items]`` → log-probabilities of SIDs ``[n, n_sids]`` (float32): their items', summed."""
     with np.errstate(divide="ignore"):
         probabilities = group_probabilities(scores, semantic_ids.of_item, len(semantic_ids.distinct), temperature)
         return np.log(probabilities).astype(np.float32)
-
-
-def conditional_logit(features: np.ndarray, wanted: np.ndarray, alive: np.ndarray, ridge: float) -> np.ndarray:
-    """Weights that make the wanted candidate of each row the likeliest (McFadden 1974), by L-BFGS.
-
-    Args:
-        features: ``[rows, candidates, features]``.
-        wanted: ``[rows, candidates]`` booleans; rows without a wanted candidate say nothing.
-        alive: which candidates there are.
-        ridge: penalty of the squared weights of standardised features.
-    """
-    scale = features[alive].std(axis=0)
-    scale[scale < 1e-9] = np.inf  # a feature that never differs has no weight
-    rows = (wanted & alive).any(axis=1)
-    x = torch.from_numpy(features[rows] / scale)
-    dead, target = torch.from_numpy(~alive[rows]), torch.from_numpy(wanted[rows] & alive[rows])
-    weights = torch.zeros(x.shape[2], dtype=torch.float64, requires_grad=True)
-    optimiser = torch.optim.LBFGS([weights], max_iter=200, line_search_fn="strong_wolfe")
-
-    def loss() -> torch.Tensor:
-        optimiser.zero_grad()
-        logits = (x @ weights).masked_fill(dead, float("-inf"))
-        likelihood = logits.masked_fill(~target, float("-inf")).logsumexp(1) - logits.logsumexp(1)
-        value = ridge * (weights**2).sum() - likelihood.mean()
-        value.backward()
-        return value
-
-    optimiser.step(loss)
-    return weights.detach().numpy() / scale
 
 
 def ranks_of(scores: np.ndarray, wanted: np.ndarray, sizes: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:

@@ -9,7 +9,7 @@ import torch
 
 from harness.data.dataset import Histories, Items, Samples
 from harness.decoding.beam import beam_search
-from harness.decoding.mixture import group_probabilities
+from harness.decoding.item_scores import group_probabilities
 from harness.decoding.padding import pad_left
 from harness.decoding.trie import Trie
 from harness.errors import BenchError
