@@ -25,8 +25,9 @@ def exact_search(
 ) -> Beams:  # fmt: skip
     """The true best k leaves of each prompt ``[batch, P]``; `chunk` nodes are fed at a time (memory).
 
-    `temperature` divides the logits; `closed` leaves are none of them; `mix` as in :func:`harness.decoding.beam.search`. A node where a sequence has ended, and with
-    `renormalise` one above a single leaf, is not fed: what follows is certain.
+    `temperature` divides logits; `closed` leaves are none of them; `mix` as in :func:`~harness.decoding.beam.search`.
+    A node where a sequence has ended, and with `renormalise` one above a single leaf, is not fed: what follows is
+    certain.
     """
     scores = leaf_scores(model, ids, mask, trie, chunk, renormalise, temperature, mix)
     if closed is not None:
@@ -67,7 +68,9 @@ def leaf_scores(
             entries = level.starts[nodes, None] + torch.arange(level.width, device=device)
             if mix is not None:
                 every = nodes.expand(batch, -1)
-                log_probs = mix(step, every, level.entry(every[..., None], torch.arange(level.width, device=device)), log_probs)
+                log_probs = mix(
+                    step, every, level.entry(every[..., None], torch.arange(level.width, device=device)), log_probs
+                )
             children[:, entries[exists]] += log_probs[:, exists]
         scores = children
         if step == trie.depth - 1:

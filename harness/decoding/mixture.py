@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 
 from harness.decoding.beam import DEAD, Beams, Closed, beam_search, top

@@ -24,6 +24,7 @@ from harness.progress import Progress
 from harness.settings import setting
 from harness.world import world
 
+
 @dataclass(frozen=True)
 class Settings:
     """Settings of the search (in brackets: the paper's code)."""

@@ -1,4 +1,4 @@
-"""Counts and titles with a generative model: beside it, weighed on valid (after kNN-LM, arXiv 1911.00172), or inside it."""
+"""Counts and titles with a language model: beside it (after kNN-LM, arXiv 1911.00172), or inside its softmax."""
 
 from harness import hookimpl
 

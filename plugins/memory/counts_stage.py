@@ -155,7 +155,9 @@ def scorer_of(part: Part, context: Context) -> ItemScorer:
     """
     scorer: ItemScorer = part.load(context)
     if not hasattr(scorer, "score"):
-        raise BenchError(f"stage {context.stage}: {part.name} makes no model that scores items; use hybrid or skip-markov")
+        raise BenchError(
+            f"stage {context.stage}: {part.name} makes no model that scores items; use hybrid or skip-markov"
+        )
     return scorer
 
 
@@ -223,11 +225,13 @@ class CountsTrainer:
         left = [(name, one) for name, one in context.earlier.items() if getattr(one, "holdout", 0.0)]
         if not left:
             raise BenchError(
-                f"stage {context.stage} learns its weights on train rows that the stages before have not seen, and none "
-                "leaves any; set --set sft.holdout=0.1"
+                f"stage {context.stage} learns its weights on train rows that the stages before have not seen, and "
+                "none leaves any; set --set sft.holdout=0.1"
             )
         name, settings = left[0]
-        spoilt = [other for other, one in context.earlier.items() if other != name and getattr(one, "rows", "") != "same"]
+        spoilt = [
+            other for other, one in context.earlier.items() if other != name and getattr(one, "rows", "") != "same"
+        ]
         if spoilt:
             raise BenchError(
                 f"stage {spoilt[0]} learns from the rows that {name} leaves, so that {context.stage} has none that the "
@@ -273,7 +277,9 @@ def features(model: Counting, rows: Samples, device: str) -> list[tuple[np.ndarr
     targets = torch.from_numpy(model.semantic_ids.of_item[rows.targets]).to(device)
     prompts = model.encode(rows.histories)
     parts: list[list[tuple[np.ndarray, np.ndarray, np.ndarray]]] = [[] for _ in trie.levels]
+    order = []
     for batch in batches([len(prompt) for prompt in prompts], TOKENS, trie.depth):
+        order.append(batch)
         ids, mask = pad_left([prompts[row] for row in batch], model.pad, device)
         answers = sid_tokens[targets[torch.from_numpy(batch).to(device)]]
         first, later = completion_states(lm, ids, mask, answers[:, None])
@@ -290,9 +296,12 @@ def features(model: Counting, rows: Samples, device: str) -> list[tuple[np.ndarr
             told = torch.where(exists[..., None], told, 0.0)
             child = level.child(nodes, answers[:, step : step + 1])
             wanted = exists & (entries == child[..., None])
-            parts[step].append((told[:, 0].double().cpu().numpy(), wanted[:, 0].cpu().numpy(), exists[:, 0].cpu().numpy()))
+            parts[step].append(
+                (told[:, 0].double().cpu().numpy(), wanted[:, 0].cpu().numpy(), exists[:, 0].cpu().numpy())
+            )
             nodes = child
-    return [tuple(np.concatenate(column) for column in zip(*level, strict=True)) for level in parts]  # type: ignore[misc]
+    back = np.argsort(np.concatenate(order))
+    return [tuple(np.concatenate(column)[back] for column in zip(*level, strict=True)) for level in parts]  # type: ignore[misc]
 
 
 def _likelihoods(x: np.ndarray, wanted: np.ndarray, alive: np.ndarray) -> np.ndarray:

@@ -317,7 +317,9 @@ class MemoryTrainer:
             yield rows, candidates, (trie.leaves[candidates.leaves].cpu().numpy() == targets[rows, None]) & alive
 
     def _mixture(self, context: Context, weight: float, temperature: float) -> Mixture:
-        return Mixture(self._generator(context), scorer_of(context.parts[self.settings.memory], context), weight, temperature)
+        return Mixture(
+            self._generator(context), scorer_of(context.parts[self.settings.memory], context), weight, temperature
+        )
 
     def _blend(self, context: Context, coefficients: np.ndarray) -> Blend:
         parts = {key: scorer_of(context.parts[key], context) for key in self._features(context)}

@@ -181,13 +181,15 @@ def written(folder, data, codes):
 
 RUNS = [
     ("minionerec", "fourth"), ("minionerec", "nested"), ("minionerec", "parallel"), ("minionerec", "all on one"),
-    ("minionerec-memory", "nested"), ("tiger", "fourth"), ("tiger", "nested"), ("tiger", "one level"),
-    ("sdpo", "fourth"), ("lcrec", "nested"), ("hybrid", "nested"), ("hybrid", "all on one"),
+    ("minionerec-memory", "nested"), ("minionerec-counts", "fourth"), ("tiger", "fourth"),
+    ("tiger", "nested"), ("tiger", "one level"), ("sdpo", "fourth"), ("lcrec", "nested"), ("hybrid", "nested"),
+    ("hybrid", "all on one"),
 ]  # fmt: skip
 SMALL = {
     "minionerec": ["sft.epochs=1", "sft.packed=true", "prompts=compact-items", "sft.softmax=vocabulary",
                    "grpo.epochs=1", "grpo.generations=4", "grpo.batch=32"],
     "minionerec-memory": ["sft.epochs=1", "grpo.epochs=0.2", "grpo.generations=4", "grpo.batch=32"],
+    "minionerec-counts": ["sft.epochs=1", "sft.holdout=0.2"],
     "sdpo": ["sft.epochs=1", "sdpo.epochs=0.2", "sdpo.negatives=2"],
     "lcrec": ["sft.epochs=0.5"],
     "tiger": ["tiger.epochs=1", "tiger.hidden=16", "tiger.layers=1"],

@@ -35,6 +35,7 @@ LANGUAGE = {
     "minionerec": [*SID, *GRPO],
     "minionerec-sft": SID,
     "minionerec-memory": [*SID, *GRPO, "memory.candidates=30"],
+    "minionerec-counts": [*SID, "sft.holdout=0.2"],
     "lcrec": [*SID, "sft.tasks={next_sid: 1, title_to_sid: 0.5, titles_to_sid: 0.2}"],
     "sdpo": [*SID, "sdpo.batch=32", "sdpo.negatives=3", "sdpo.epochs=0.5", "sdpo.eval_every=1"],
     "bigrec": [*NANO, *SFT, "grounding.samples=20"],

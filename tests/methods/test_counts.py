@@ -1,0 +1,160 @@
+"""``minionerec-counts``: the model that contains its parts, its weights, and what they may not see."""
+
+import numpy as np
+import pytest
+import torch
+
+from harness import api
+from harness.decoding.exact import leaf_scores
+from harness.decoding.generator import GenerativeModel, trie_of
+from harness.decoding.item_scores import group_probabilities, share_of_best
+from harness.decoding.padding import pad_left
+from harness.decoding.shares import Shares
+from harness.decoding.trie import Trie
+from harness.progress import Progress
+from plugins.decoders.sids import BeamDecoder, ExactDecoder
+from plugins.memory.counts_stage import Counting, features
+from tests.commands import bench_run, run_whole
+
+TEMPERATURE = 0.2
+SMALL = [
+    "backbone.hidden=32",
+    "backbone.layers=1",
+    "backbone.heads=2",
+    "sft.epochs=1",
+    "sft.eval_every=0.5",
+    "decoder.beams=30",
+]
+
+
+class Fixed:
+    """An item scorer with numbers of its own for each history."""
+
+    def __init__(self, n_items, seed=0):
+        self.n_items, self.seed = n_items, seed
+
+    def score(self, histories):
+        seeds = histories.last(1) + 1
+        return np.stack([np.random.default_rng([self.seed, int(s)]).gamma(0.3, size=self.n_items) for s in seeds])
+
+
+@pytest.fixture(scope="module")
+def made(tiny_lm, tiny):
+    model, text_tokenizer, prompts = tiny_lm
+    generator = GenerativeModel(model, text_tokenizer, tiny.given, prompts.next_sid, renormalise=True)
+    histories = tiny.test.histories.take(np.arange(12))
+    return generator, histories, Fixed(len(tiny.items))
+
+
+def counting(made, weights, second=None):
+    generator, _, scorer = made
+    scorers = {"one": scorer} | ({"two": second} if second else {})
+    return Counting(generator, scorers, TEMPERATURE, np.tile(weights, (generator.sid_tokens.shape[1], 1)))
+
+
+def whole(model, histories):
+    """The log-probability of every SID, by the decoder's own oracle."""
+    trie = trie_of(model, "cpu")
+    ids, mask = pad_left(model.encode(histories), model.pad, "cpu")
+    found = torch.empty(len(histories), len(trie))
+    found[:, trie.leaves] = leaf_scores(model.model, ids, mask, trie, 7, True, mix=model.mix(histories, trie))
+    return found.numpy()
+
+
+def test_with_one_part_alone_the_model_is_that_part(made, tiny):
+    model, (_, histories, scorer) = counting(made, [0.0, 1.0]), made
+    shares = share_of_best(scorer.score(histories))
+    expected = np.log(group_probabilities(shares, tiny.given.of_item, len(tiny.given.distinct), TEMPERATURE))
+    np.testing.assert_allclose(whole(model, histories), expected, atol=1e-4)
+
+
+def test_without_its_parts_it_is_the_language_model(made, tiny):
+    generator, histories, _ = made
+    plain = BeamDecoder(BeamDecoder.Settings(beams=20)).decode(
+        generator, histories, tiny.given, "cpu", Progress(quiet=True)
+    )
+    inside = BeamDecoder(BeamDecoder.Settings(beams=20)).decode(
+        counting(made, [1.0, 0.0]), histories, tiny.given, "cpu", Progress(quiet=True)
+    )
+    assert np.array_equal(plain.ids, inside.ids)
+    np.testing.assert_allclose(plain.scores, inside.scores, atol=1e-5)
+
+
+def test_all_sids_together_have_probability_one(made, tiny):
+    model = counting(made, [0.7, 0.9, 0.4], Fixed(len(tiny.items), 1))
+    np.testing.assert_allclose(np.exp(whole(model, made[1])).sum(1), 1.0, atol=1e-4)
+
+
+def test_wide_beams_are_exact(made, tiny):
+    model, histories = counting(made, [0.6, 0.8]), made[1]
+    n = len(tiny.given.distinct)
+    arguments = (histories, tiny.given, "cpu", Progress(quiet=True))
+    beams = BeamDecoder(BeamDecoder.Settings(beams=n)).decode(model, *arguments)
+    exact = ExactDecoder(ExactDecoder.Settings(beams=n, chunk=5)).decode(model, *arguments)
+    assert np.array_equal(beams.ids[:, :20], exact.ids[:, :20])
+    np.testing.assert_allclose(beams.scores, exact.scores, atol=1e-4)
+    few = BeamDecoder(BeamDecoder.Settings(beams=30, batch_tokens=1)).decode(model, *arguments)
+    assert np.array_equal(few.ids[:, :3], exact.ids[:, :3])
+
+
+def test_shares_of_unequal_sids():
+    """A leaf's shares along its way multiply to its mass, where sequences end early too."""
+    trie = Trie(np.array([[1, 9, 9], [2, 3, 9], [2, 4, 5], [2, 4, 6]]), end=9)
+    masses = torch.tensor([[0.1, 0.2, 0.3, 0.4], [0.7, 0.0, 0.3, 0.0]], dtype=torch.float64)
+    shares, total, nodes = Shares(trie, masses), torch.zeros(2, 1), torch.zeros(2, 1, dtype=torch.long)
+    for step, level in enumerate(trie.levels):
+        parent = torch.repeat_interleave(torch.arange(len(level.starts) - 1), level.starts.diff())
+        entries = torch.arange(len(parent)).expand(2, -1)
+        said = shares.log(step, nodes[:, parent], entries[..., None])[..., 0]
+        total, nodes = total[:, parent] + said, entries
+    np.testing.assert_allclose(total.exp().numpy(), masses[:, trie.leaves].numpy(), atol=1e-6)
+
+
+def test_features_sum_to_the_targets_log_probability(made, tiny):
+    """Along the way to a target each feature adds up to what its source gives the target's SID."""
+    model = counting(made, [1.0, 1.0])
+    rows = tiny.test.take(np.arange(12))
+    told = features(model, rows, "cpu")
+    sums = sum(np.where(wanted[..., None], x, 0.0).sum(axis=1) for x, wanted, _ in told)
+    targets = tiny.given.of_item[rows.targets]
+    for column, weights in enumerate(([1.0, 0.0], [0.0, 1.0])):
+        alone = whole(counting(made, weights), rows.histories)
+        np.testing.assert_allclose(sums[:, column], alone[np.arange(12), targets], atol=1e-4)
+    assert all(wanted.sum(axis=1).tolist() == [1] * 12 for _, wanted, _ in told)
+
+
+def test_the_weights_see_no_part_that_has_seen_their_rows(tmp_path, monkeypatch):
+    """What the parts of the weights are fitted on, and the rows that SFT learns from, have no held-out user."""
+    from baselines.hybrid import HybridTrainer
+    from harness.language.holdout import of_held_out
+
+    fitted, whole_fit = [], HybridTrainer.fit
+
+    def fit(self, context):
+        fitted.append((len(context.train), set(context.train.users.tolist())))
+        return whole_fit(self, context)
+
+    monkeypatch.setattr(HybridTrainer, "fit", fit)
+    directory, stages = run_whole(tmp_path, "minionerec-counts", [*SMALL, "dataset.users=150", "sft.holdout=0.2"])
+    train = api.load_dataset("Synthetic", settings={"users": 150}).train
+    out = of_held_out(train, 0.2, 1)
+    (n_within, users_within), (n_all, _) = fitted
+    assert (n_within, n_all) == (int((~out).sum()), len(train))
+    assert not users_within & set(train.users[out].tolist())
+    assert list(stages) == ["sft", "counts"]
+    assert not (directory / "stages" / "2-counts" / "held-in").exists()
+
+
+@pytest.mark.parametrize(
+    ("sets", "said"),
+    [
+        (["sft.holdout=0"], "set --set sft.holdout=0.1"),
+        (["sft.holdout=0.001"], "leaves"),
+        (["counts.temperature=0"], "counts.temperature"),
+    ],
+)
+def test_what_it_cannot_learn_from_is_refused(tmp_path, sets, said):
+    refused = bench_run(tmp_path, "minionerec-counts", [*SMALL, "dataset.users=60", *sets])
+    assert refused.exit_code == 2
+    assert said in refused.output
+    assert not list(tmp_path.glob("*/*/*/stages/*"))
