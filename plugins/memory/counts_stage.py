@@ -1,38 +1,40 @@
-"""The stage ``minionerec-counts``: what counts and titles say of the next token, inside the constrained softmax.
+"""The stage ``minionerec-counts``: what counts and titles say of the next token, inside constrained decoding.
 
-At each node of the trie of semantic IDs a child's score is
+Item scorers (its parts) and copying are put together by a conditional logit over items (:mod:`.item_logit`), whose
+weights are learnt from train rows, each scored by parts that have not seen its user. The logit's probability of an item
+is summed over the items of each subtree of the semantic IDs, so that it says something of each next token: the step to
+a child of a node scores
 
-    w₀ · log p_LM(child) + Σ over parts of w · log(the part's mass under the child / its mass under the node),
+    w₀ · log p_LM(child) + w₁ · log(the logit's mass under the child / its mass under the node).
 
-normalised over the children; a part's mass of a SID is the softmax of its items' scores, summed. So the model contains
-its parts: with w₀ = 0 and one part's weights at 1 it is that part. The weights are of each level, and are learnt on
-train rows that neither the language model nor the parts have seen; then the parts are fitted on all of train.
-The same beams decode it, and ``exact`` is their oracle.
+The steps add up to w₀ · log p_LM(SID) + w₁ · log p_logit(SID), a product of experts over whole SIDs. It is not
+normalised again at each node: that would make a step from a node of few children cheap whatever both say of it (label
+bias, Lafferty et al. 2001). With w₀ = 0 the model is the logit, and with the logit's weight on one part alone it ranks
+as that part: it contains them. w₀ and w₁ are learnt on train rows that neither the language model nor the parts have
+seen; then the parts are fitted on all of train. The same beams decode it, and ``exact`` is their oracle.
 """
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import torch
-from annotated_types import Ge, Gt
+from annotated_types import Ge
 
 from harness import files
 from harness.checks.schemas import Finite, Schema
 from harness.components import Context, ItemScorer, Part
 from harness.data.dataset import Histories, Samples
 from harness.decoding.beam import Mix
-from harness.decoding.engine import split
-from harness.decoding.generator import Generator, batches, trie_of
-from harness.decoding.item_scores import group_probabilities, share_of_best
-from harness.decoding.padding import pad_left
-from harness.decoding.shared_prompt import completion_states
+from harness.decoding.generator import Generator, trie_of
+from harness.decoding.item_scores import group_probabilities
+from harness.decoding.mixture import Candidates
+from harness.decoding.search import MixtureSettings, proposals
 from harness.decoding.shares import Shares
-from harness.decoding.split import level_log_probs
 from harness.decoding.trie import Trie
 from harness.errors import BenchError
 from harness.language import models
@@ -40,29 +42,36 @@ from harness.language.holdout import of_held_out
 from harness.language.prompts import Prompts
 from harness.settings import setting
 
+from .item_logit import ItemLogit, choices, fitted
 from .logit import conditional_logit
 
 FOUND = "counts.json"
 WITHIN = "held-in"
 """The folder of the parts that have not seen the held-out rows; it goes when the weights are there."""
-TOKENS = 16384
-"""Positions computed at once, for the weights."""
+FOLDS = "folds"
+LEAST = -60.0
+"""The least log-probability that is told apart."""
 
 
 class FoundCounts(Schema):
-    """``counts.json``: the weights of each level, the language model's first."""
+    """``counts.json``: the weights of the logit's features, and of the language model and the logit."""
 
     parts: list[str]
-    weights: list[list[Finite]]
+    logit: dict[str, Finite]
+    language_model_weight: Finite
+    logit_weight: Finite
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How a part's scores become a distribution, and how the weights are learnt."""
+    """What the weights are learnt from."""
 
-    temperature: Annotated[float, Gt(0)] = setting(
-        0.2, "of the softmax over a part's scores, the best of a history scaled to 1"
+    folds: Annotated[int, Ge(2)] = setting(3, "parts of train's users, each scored by what the others taught")
+    rows: Annotated[int, Ge(0)] = setting(6000, "train samples that the logit's weights are learnt from; 0: all")
+    candidates: Annotated[int, Ge(1)] = setting(
+        100, "best items of each part that a sample's softmax is over, and SIDs that model and logit propose each"
     )
+    drawn: Annotated[int, Ge(1)] = setting(200, "items at random that stand for all others in it")
     ridge: Annotated[float, Ge(0)] = setting(1e-3, "penalty of the squared weights of standardised features")
     model: bool = setting(True, "whether the language model has a weight; false is the ablation: the parts alone")
     cutoff: int = setting(512, "longest prompt, in tokens; the last ones are kept")
@@ -70,16 +79,16 @@ class Settings:
 
 @dataclass(frozen=True)
 class Counting:
-    """A generator with item scorers inside its softmax (:class:`harness.decoding.search.Mixing`).
+    """A generator with an item scorer beside each of its steps (:class:`harness.decoding.search.Mixing`).
 
     Attributes:
-        weights: ``[levels, 1 + scorers]``, the language model's first.
+        logit: utilities of items; their softmax is its distribution.
+        weights: of the language model and of the logit.
     """
 
     generator: Generator
-    scorers: Mapping[str, ItemScorer]
-    temperature: float
-    weights: np.ndarray
+    logit: ItemScorer
+    weights: tuple[float, float]
 
     @property
     def model(self) -> Any:
@@ -121,30 +130,28 @@ class Counting:
         return self.generator.encode(histories)
 
     def mix(self, histories: Histories, trie: Trie) -> Mix:
-        """The weighted sum at each step, normalised over the children."""
-        said = self.said(histories, trie)
+        """The weighted sum of both at each step."""
+        own, other = self.weights
+        said = Shares(trie, torch.from_numpy(self._distribution(histories)).to(trie.leaves.device))
 
         def weighed(step: int, nodes: torch.Tensor, entries: torch.Tensor, log_probs: torch.Tensor) -> torch.Tensor:
-            weights = self.weights[step].tolist()
-            total = weights[0] * log_probs
-            for weight, part in zip(weights[1:], said, strict=True):
-                total = total + weight * part.log(step, nodes, entries)
-            starts = trie.levels[step].starts
-            width = torch.arange(entries.shape[-1], device=entries.device)
-            exists = width < (starts[nodes + 1] - starts[nodes])[..., None]
-            return total - total.masked_fill(~exists, float("-inf")).logsumexp(-1, keepdim=True)
+            return own * log_probs + other * said.log(step, nodes, entries)
 
         return weighed
 
-    def said(self, histories: Histories, trie: Trie) -> list[Shares]:
-        """What each scorer says of the trie's nodes."""
+    def recall(self, histories: Histories) -> np.ndarray:
+        """The logit's log-probabilities of SIDs ``[n, n_sids]`` float32."""
+        with np.errstate(divide="ignore"):
+            return np.log(self._distribution(histories)).astype(np.float32)
+
+    def scores(self, found: Candidates, histories: Histories, trie: Trie) -> torch.Tensor:
+        """What beams that reach those candidates score ``[n, candidates]``."""
+        return self.weights[0] * found.model + self.weights[1] * found.memory
+
+    def _distribution(self, histories: Histories) -> np.ndarray:
+        """The logit's probabilities of SIDs ``[n, n_sids]``: their items', summed."""
         of_item, n_sids = self.semantic_ids.of_item, len(self.semantic_ids.distinct)
-        found = []
-        for scorer in self.scorers.values():
-            scores = share_of_best(np.asarray(scorer.score(histories), dtype=np.float64))
-            masses = group_probabilities(scores, of_item, n_sids, self.temperature)
-            found.append(Shares(trie, torch.from_numpy(masses).to(trie.leaves.device)))
-        return found
+        return group_probabilities(self.logit.score(histories), of_item, n_sids)
 
 
 def scorer_of(part: Part, context: Context) -> ItemScorer:
@@ -166,7 +173,7 @@ class CountsTrainer:
 
     Settings = Settings
     distributed = False
-    small: Mapping[str, Any] = {}
+    small: ClassVar[dict[str, Any]] = {"folds": 2, "rows": 200, "candidates": 20, "drawn": 20}
 
     def __init__(self, settings: Settings):
         self.settings = settings
@@ -176,49 +183,83 @@ class CountsTrainer:
         if context.previous is None:
             raise BenchError(f"stage {context.stage} needs a stage before it that trains a language model")
         if not list(context.parts):
-            raise BenchError(f"stage {context.stage} has no parts; name some in its recipe: parts: [hybrid]")
+            raise BenchError(f"stage {context.stage} has no parts; name some in its recipe: parts: [skip-markov]")
         held_in = context.over(np.flatnonzero(~self._held_out(context)))  # no part may know more of train
         for key in context.parts:
             context.parts[key].check(context)
             context.parts[key].anew(context).check(held_in)
 
     def fit(self, context: Context) -> dict[str, Any]:
-        """The weights on the rows that SFT left, then the parts on all of train."""
-        settings, sids = self.settings, context.needs_semantic_ids(context.stage)
+        """The logit's weights across folds, the experts' on the rows that SFT left, then the parts on all of train."""
         out = self._held_out(context)
         within = context.on(np.flatnonzero(~out), WITHIN)
         unfitted = {key: context.parts[key].anew(context) for key in context.parts}
-        for part in unfitted.values():
-            part.fit(within)
-        strangers = context.train.take(np.flatnonzero(out)).of_strangers()
-        scorers = {key: scorer_of(part, within) for key, part in unfitted.items()}
-        levels = sids.n_levels
-        model = Counting(self._generator(context), scorers, settings.temperature, np.zeros((levels, 1 + len(scorers))))
-        weights, gains = self._weights(context, model, strangers)
-        for key in context.parts:
-            context.parts[key].fit(context)
+        with context.progress.bar(self.settings.folds + 2, context.stage, "fit") as bar:
+            weights, rows = self._across_folds(within, unfitted, bar.update)
+            logit = _logit(within, unfitted, weights)
+            bar.update()
+            strangers = context.train.take(np.flatnonzero(out)).of_strangers()
+            experts, gains = self._experts(context, Counting(self._generator(context), logit, (1.0, 1.0)), strangers)
+            for part in unfitted.values():
+                part.fit(context)
+            bar.update()
         shutil.rmtree(context.directory / WITHIN, ignore_errors=True)
-        files.write_json(context.directory / FOUND, {"parts": list(scorers), "weights": weights.tolist()})
+        named = dict(zip(logit.names, weights.tolist(), strict=True))
+        saved = {
+            "parts": list(unfitted),
+            "logit": named,
+            "language_model_weight": experts[0],
+            "logit_weight": experts[1],
+        }
+        files.write_json(context.directory / FOUND, saved)
         return {
-            "rows": len(strangers),
+            "rows of the logit": rows,
+            "weights of the logit": {name: round(value, 4) for name, value in named.items()},
             "held-out users": len(set(context.train.user_numbers[out].tolist())),
-            "weights": {
-                name: [round(float(weight), 4) for weight in weights[:, column]]
-                for column, name in enumerate(("language model", *scorers))
-            },
-            "held-out log-likelihood of a SID": {name: round(value, 4) for name, value in gains.items()},
+            "held-out rows": len(strangers),
+            "weights": {"language model": round(experts[0], 4), "logit": round(experts[1], 4)},
+            **gains,
         }
 
     def load(self, context: Context) -> Counting:
         """The model before, with its counts inside."""
-        saved = files.read_json(context.directory / FOUND, schema=FoundCounts)
-        if saved["parts"] != list(context.parts) or {len(row) for row in saved["weights"]} != {1 + len(saved["parts"])}:
+        path = context.directory / FOUND
+        saved = files.read_json(path, schema=FoundCounts)
+        parts = {key: context.parts[key] for key in context.parts}
+        weights = np.array(list(saved["logit"].values()))
+        logit = _of_parts(context, {key: scorer_of(part, context) for key, part in parts.items()}, weights)
+        if list(saved["logit"]) != logit.names:
             raise BenchError(
-                f"{context.directory / FOUND} has weights of {', '.join(saved['parts'])}, and the stage's parts are "
-                f"{', '.join(context.parts)}; run the method again"
+                f"{path} has weights of {', '.join(saved['parts'])}, and the stage's parts are {', '.join(parts)}; run "
+                "the method again"
             )
-        scorers = {key: scorer_of(context.parts[key], context) for key in context.parts}
-        return Counting(self._generator(context), scorers, self.settings.temperature, np.array(saved["weights"]))
+        return Counting(self._generator(context), logit, (saved["language_model_weight"], saved["logit_weight"]))
+
+    def _across_folds(
+        self, context: Context, parts: Mapping[str, Part], done: Callable[[], Any]
+    ) -> tuple[np.ndarray, int]:
+        """The weights of the logit, and how many rows they are from; each is scored by parts that know no such user."""
+        settings, train = self.settings, context.train
+        fold = np.random.default_rng(context.seed).permutation(context.dataset.n_users) % settings.folds
+        of_row = fold[train.user_numbers]
+        drawn = np.zeros(len(train), dtype=bool)
+        drawn[np.random.default_rng([context.seed, 1]).permutation(len(train))[: settings.rows or None]] = True
+        found = []
+        for number in range(settings.folds):
+            rows = np.flatnonzero((of_row == number) & drawn)
+            others = np.flatnonzero(of_row != number)
+            if len(rows) and len(others):
+                part = context.on(others, f"{FOLDS}/{number}")
+                logit = _logit(part, parts, np.zeros(0))
+                own = train.take(rows).of_strangers()
+                found.append(choices(logit, own, settings.candidates, settings.drawn, context.seed))
+            done()
+        if not found:
+            raise BenchError(
+                f"stage {context.stage} divides train's users into {settings.folds} folds, and the held-in rows are of "
+                f"{context.dataset.n_users}; more users are needed, or take method minionerec-sft"
+            )
+        return fitted(found, settings.ridge), sum(len(part.wanted) for part in found)
 
     def _held_out(self, context: Context) -> np.ndarray:
         """Which train samples the stages before have left: what the weights are learnt on."""
@@ -247,66 +288,37 @@ class CountsTrainer:
         model, text_tokenizer = models.load_model(context.previous, context.device, context.backbone)
         return Prompts.of(context).generative(model.eval(), text_tokenizer, self.settings.cutoff)
 
-    def _weights(self, context: Context, model: Counting, rows: Samples) -> tuple[np.ndarray, dict[str, float]]:
-        """``[levels, 1 + parts]``, and the mean log-likelihood of a held-out target by the model, a part, and all."""
-        told = features(model, rows, context.device)
-        weights, together = [], 0.0
-        alone = np.zeros(1 + len(model.scorers))
-        for x, wanted, alive in told:
-            alone += _likelihoods(x, wanted, alive)
-            if not self.settings.model:
-                x = np.concatenate([np.zeros_like(x[..., :1]), x[..., 1:]], axis=2)
-            found = conditional_logit(x, wanted, alive, self.settings.ridge)
-            together += float(_likelihoods((x @ found)[..., None], wanted, alive)[0])
-            weights.append(found)
-        names = ("language model", *model.scorers)
-        return np.array(weights), {**dict(zip(names, alone.tolist(), strict=True)), "together": together}
-
-
-@torch.inference_mode()
-def features(model: Counting, rows: Samples, device: str) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """What model and parts say along the way to each row's target: a level each.
-
-    Returns:
-        ``[rows, width, 1 + parts]`` log-probabilities, float64; which child is the target's ``[rows, width]``; which
-        children exist.
-    """
-    trie = trie_of(model, device)
-    lm = split(model.model)
-    sid_tokens = torch.from_numpy(np.asarray(model.sid_tokens)).to(device)
-    targets = torch.from_numpy(model.semantic_ids.of_item[rows.targets]).to(device)
-    prompts = model.encode(rows.histories)
-    parts: list[list[tuple[np.ndarray, np.ndarray, np.ndarray]]] = [[] for _ in trie.levels]
-    order = []
-    for batch in batches([len(prompt) for prompt in prompts], TOKENS, trie.depth):
-        order.append(batch)
-        ids, mask = pad_left([prompts[row] for row in batch], model.pad, device)
-        answers = sid_tokens[targets[torch.from_numpy(batch).to(device)]]
-        first, later = completion_states(lm, ids, mask, answers[:, None])
-        states = torch.cat([first[:, None, None], later], dim=2)[:, 0]  # [batch, levels, d]
-        said = model.said(rows.histories.take(batch), trie)
-        nodes = torch.zeros(len(batch), 1, dtype=torch.long, device=device)
-        for step, level in enumerate(trie.levels):
-            columns, exists = level.children(nodes)
-            log_probs = level_log_probs(lm, states[:, step : step + 1], level.vocabulary, columns, exists, True)
-            if step and trie.levels[step - 1].over is not None:
-                log_probs = log_probs.masked_fill(trie.levels[step - 1].over[nodes][..., None], 0.0)
-            entries = level.entry(nodes[..., None], torch.arange(level.width, device=device))
-            told = torch.stack([log_probs.float(), *(part.log(step, nodes, entries) for part in said)], dim=-1)
-            told = torch.where(exists[..., None], told, 0.0)
-            child = level.child(nodes, answers[:, step : step + 1])
-            wanted = exists & (entries == child[..., None])
-            parts[step].append(
-                (told[:, 0].double().cpu().numpy(), wanted[:, 0].cpu().numpy(), exists[:, 0].cpu().numpy())
+    def _experts(self, context: Context, model: Counting, rows: Samples) -> tuple[tuple[float, float], dict[str, Any]]:
+        """The weights under which held-out targets are the likeliest of what both propose, and what is said of it."""
+        targets = model.semantic_ids.of_item[rows.targets]
+        proposed = MixtureSettings(candidates=self.settings.candidates, beams=1)
+        told, wanted, alive = [], [], []
+        trie = trie_of(model, context.device)
+        with torch.inference_mode():
+            for batch, found in proposals(model, rows.histories, trie, proposed, context.device):
+                there = ~torch.isneginf(found.memory)
+                both = torch.stack([found.model, found.memory], dim=-1).masked_fill(~there[..., None], 0.0)
+                told.append(both.double().clamp(min=LEAST).cpu().numpy())
+                alive.append(there.cpu().numpy())
+                wanted.append((trie.leaves[found.leaves].cpu().numpy() == targets[batch, None]) & alive[-1])
+        x, y, ok = (np.concatenate(column) for column in (told, wanted, alive))
+        if not y.any():
+            raise BenchError(
+                f"stage {context.stage}: of {len(rows)} held-out rows none has its target among the "
+                f"{self.settings.candidates} best of the model or of its parts; raise sft.holdout or counts.candidates"
             )
-            nodes = child
-    back = np.argsort(np.concatenate(order))
-    return [tuple(np.concatenate(column)[back] for column in zip(*level, strict=True)) for level in parts]  # type: ignore[misc]
+        if not self.settings.model:
+            x[..., 0] = 0.0
+        own, other = conditional_logit(x, y, ok, self.settings.ridge).tolist()
+        return (own, other), {"share of held-out targets proposed": round(float(y.any(axis=1).mean()), 4)}
 
 
-def _likelihoods(x: np.ndarray, wanted: np.ndarray, alive: np.ndarray) -> np.ndarray:
-    """The mean log-probability of the wanted child by each feature alone, normalised over the children."""
-    values = np.where(alive[..., None], x, -np.inf)
-    peak = values.max(axis=1, keepdims=True)
-    normal = np.log(np.exp(values - peak).sum(axis=1)) + peak[:, 0]
-    return np.asarray((np.where(wanted[..., None], x, 0.0).sum(axis=1) - normal).mean(axis=0))
+def _logit(context: Context, parts: Mapping[str, Part], weights: np.ndarray) -> ItemLogit:
+    """The logit over parts that are fitted on the context's train."""
+    for part in parts.values():
+        part.fit(context)
+    return _of_parts(context, {key: scorer_of(part, context) for key, part in parts.items()}, weights)
+
+
+def _of_parts(context: Context, scorers: Mapping[str, ItemScorer], weights: np.ndarray) -> ItemLogit:
+    return ItemLogit.of(scorers, context.train, len(context.items), weights)

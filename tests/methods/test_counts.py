@@ -1,5 +1,7 @@
 """``minionerec-counts``: the model that contains its parts, its weights, and what they may not see."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -7,16 +9,16 @@ import torch
 from harness import api
 from harness.decoding.exact import leaf_scores
 from harness.decoding.generator import GenerativeModel, trie_of
-from harness.decoding.item_scores import group_probabilities, share_of_best
+from harness.decoding.item_scores import group_probabilities
 from harness.decoding.padding import pad_left
 from harness.decoding.shares import Shares
 from harness.decoding.trie import Trie
 from harness.progress import Progress
 from plugins.decoders.sids import BeamDecoder, ExactDecoder
-from plugins.memory.counts_stage import Counting, features
+from plugins.memory.counts_stage import Counting
+from plugins.memory.item_logit import ItemLogit, choices, fitted
 from tests.commands import bench_run, run_whole
 
-TEMPERATURE = 0.2
 SMALL = [
     "backbone.hidden=32",
     "backbone.layers=1",
@@ -46,10 +48,8 @@ def made(tiny_lm, tiny):
     return generator, histories, Fixed(len(tiny.items))
 
 
-def counting(made, weights, second=None):
-    generator, _, scorer = made
-    scorers = {"one": scorer} | ({"two": second} if second else {})
-    return Counting(generator, scorers, TEMPERATURE, np.tile(weights, (generator.sid_tokens.shape[1], 1)))
+def counting(made, own, other):
+    return Counting(made[0], made[2], (own, other))
 
 
 def whole(model, histories):
@@ -61,32 +61,33 @@ def whole(model, histories):
     return found.numpy()
 
 
-def test_with_one_part_alone_the_model_is_that_part(made, tiny):
-    model, (_, histories, scorer) = counting(made, [0.0, 1.0]), made
-    shares = share_of_best(scorer.score(histories))
-    expected = np.log(group_probabilities(shares, tiny.given.of_item, len(tiny.given.distinct), TEMPERATURE))
+def test_without_the_language_model_it_is_the_logit(made, tiny):
+    model, (_, histories, scorer) = counting(made, 0.0, 1.0), made
+    odds = group_probabilities(scorer.score(histories), tiny.given.of_item, len(tiny.given.distinct))
+    expected = np.log(odds)
     np.testing.assert_allclose(whole(model, histories), expected, atol=1e-4)
 
 
-def test_without_its_parts_it_is_the_language_model(made, tiny):
+def test_without_the_logit_it_is_the_language_model(made, tiny):
     generator, histories, _ = made
     plain = BeamDecoder(BeamDecoder.Settings(beams=20)).decode(
         generator, histories, tiny.given, "cpu", Progress(quiet=True)
     )
     inside = BeamDecoder(BeamDecoder.Settings(beams=20)).decode(
-        counting(made, [1.0, 0.0]), histories, tiny.given, "cpu", Progress(quiet=True)
+        counting(made, 1.0, 0.0), histories, tiny.given, "cpu", Progress(quiet=True)
     )
     assert np.array_equal(plain.ids, inside.ids)
     np.testing.assert_allclose(plain.scores, inside.scores, atol=1e-5)
 
 
-def test_all_sids_together_have_probability_one(made, tiny):
-    model = counting(made, [0.7, 0.9, 0.4], Fixed(len(tiny.items), 1))
-    np.testing.assert_allclose(np.exp(whole(model, made[1])).sum(1), 1.0, atol=1e-4)
+def test_the_steps_add_up_to_both_log_probabilities(made, tiny):
+    """What is ranked by is w₀ · log p_LM + w₁ · log p_logit of whole SIDs: nothing is normalised on the way."""
+    both, own, other = (whole(counting(made, *w), made[1]) for w in ((0.7, 0.9), (1.0, 0.0), (0.0, 1.0)))
+    np.testing.assert_allclose(both, 0.7 * own + 0.9 * other, atol=1e-4)
 
 
 def test_wide_beams_are_exact(made, tiny):
-    model, histories = counting(made, [0.6, 0.8]), made[1]
+    model, histories = counting(made, 0.6, 0.8), made[1]
     n = len(tiny.given.distinct)
     arguments = (histories, tiny.given, "cpu", Progress(quiet=True))
     beams = BeamDecoder(BeamDecoder.Settings(beams=n)).decode(model, *arguments)
@@ -110,37 +111,64 @@ def test_shares_of_unequal_sids():
     np.testing.assert_allclose(total.exp().numpy(), masses[:, trie.leaves].numpy(), atol=1e-6)
 
 
-def test_features_sum_to_the_targets_log_probability(made, tiny):
-    """Along the way to a target each feature adds up to what its source gives the target's SID."""
-    model = counting(made, [1.0, 1.0])
-    rows = tiny.test.take(np.arange(12))
-    told = features(model, rows, "cpu")
-    sums = sum(np.where(wanted[..., None], x, 0.0).sum(axis=1) for x, wanted, _ in told)
-    targets = tiny.given.of_item[rows.targets]
-    for column, weights in enumerate(([1.0, 0.0], [0.0, 1.0])):
-        alone = whole(counting(made, weights), rows.histories)
-        np.testing.assert_allclose(sums[:, column], alone[np.arange(12), targets], atol=1e-4)
-    assert all(wanted.sum(axis=1).tolist() == [1] * 12 for _, wanted, _ in told)
+def test_the_logit_ranks_as_a_part_that_has_all_the_weight(tiny):
+    scorer = Fixed(len(tiny.items))
+    logit = ItemLogit.of({"one": scorer}, tiny.train, len(tiny.items), np.array([2.0, 0.0, 0.0, 0.0, 0.0]))
+    histories = tiny.test.histories.take(np.arange(12))
+    assert np.array_equal(logit.score(histories).argsort(1), scorer.score(histories).argsort(1))
+
+
+def test_what_was_drawn_stands_for_what_was_not(tiny):
+    """The sum over the catalogue is estimated without bias, and is exact where every item is taken."""
+    weights = np.array([2.0, 0.3, 1.0, -1.0, 0.2])
+    logit = ItemLogit.of({"one": Fixed(len(tiny.items))}, tiny.train, len(tiny.items), weights)
+    samples = tiny.test.take(np.arange(20))
+    whole_sum = np.exp(logit.score(samples.histories)).sum(axis=1)
+
+    def estimate(most, drawn, seed):
+        found = choices(logit, samples, most, drawn, seed)
+        assert found.wanted.sum(axis=1).tolist() == [1] * len(samples)
+        odds = np.exp(found.features[..., :-1] @ logit.weights + found.features[..., -1])
+        return np.where(found.there, odds, 0.0).sum(axis=1)
+
+    np.testing.assert_allclose(estimate(len(tiny.items), 1, 0), whole_sum, rtol=1e-9)
+    several = np.mean([estimate(5, 20, seed) for seed in range(200)], axis=0)
+    np.testing.assert_allclose(several, whole_sum, rtol=0.05)
+
+
+def test_the_logit_finds_the_weights_that_made_the_purchases(tiny):
+    """Targets drawn from a logit over all items give its weights back, from a few of the items each."""
+    true = np.array([3.0, 0.0, 0.0, 0.0, 0.5])
+    logit = ItemLogit.of({"one": Fixed(len(tiny.items))}, tiny.train, len(tiny.items), true)
+    samples = tiny.train.take(np.arange(len(tiny.train)))
+    rng = np.random.default_rng(1)
+    drawn = (logit.score(samples.histories) + rng.gumbel(size=(len(samples), len(tiny.items)))).argmax(axis=1)
+    samples = replace(samples, targets=drawn.astype(np.int32))
+    found = fitted([choices(logit, samples, 10, 40, 0)], 0.0)
+    assert abs(found[0] - 3.0) < 0.5
+    assert abs(found[4] - 0.5) < 0.15
 
 
 def test_the_weights_see_no_part_that_has_seen_their_rows(tmp_path, monkeypatch):
     """What the parts of the weights are fitted on, and the rows that SFT learns from, have no held-out user."""
-    from baselines.hybrid import HybridTrainer
+    from baselines.skip_markov import SkipMarkovTrainer
     from harness.language.holdout import of_held_out
 
-    fitted, whole_fit = [], HybridTrainer.fit
+    fitted, whole_fit = [], SkipMarkovTrainer.fit
 
     def fit(self, context):
         fitted.append((len(context.train), set(context.train.users.tolist())))
         return whole_fit(self, context)
 
-    monkeypatch.setattr(HybridTrainer, "fit", fit)
+    monkeypatch.setattr(SkipMarkovTrainer, "fit", fit)
     directory, stages = run_whole(tmp_path, "minionerec-counts", [*SMALL, "dataset.users=150", "sft.holdout=0.2"])
     train = api.load_dataset("Synthetic", settings={"users": 150}).train
     out = of_held_out(train, 0.2, 1)
-    (n_within, users_within), (n_all, _) = fitted
-    assert (n_within, n_all) == (int((~out).sum()), len(train))
-    assert not users_within & set(train.users[out].tolist())
+    *folds, (n_within, _), (n_all, _) = fitted
+    assert (len(folds), n_within, n_all) == (3, int((~out).sum()), len(train))
+    assert all(n < n_within for n, _ in folds)
+    for _, users in fitted[:-1]:
+        assert not users & set(train.users[out].tolist())
     assert list(stages) == ["sft", "counts"]
     assert not (directory / "stages" / "2-counts" / "held-in").exists()
 
@@ -150,7 +178,7 @@ def test_the_weights_see_no_part_that_has_seen_their_rows(tmp_path, monkeypatch)
     [
         (["sft.holdout=0"], "set --set sft.holdout=0.1"),
         (["sft.holdout=0.001"], "leaves"),
-        (["counts.temperature=0"], "counts.temperature"),
+        (["counts.folds=1"], "counts.folds"),
     ],
 )
 def test_what_it_cannot_learn_from_is_refused(tmp_path, sets, said):
