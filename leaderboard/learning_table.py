@@ -1,6 +1,6 @@
 """Does learning beat counting? The suite ``learning``, category by category: its rows, and what paired tests say.
 
-What ``rerank`` is compared with is chosen by item NDCG@10 on valid: the best counting row, and the best network of item
+What ``rerank`` and ``minionerec-counts`` are compared with is chosen by item NDCG@10 on valid: the best counting row, and the best network of item
 ids that starts at random; and the memory where a board has it.
 """
 
@@ -21,6 +21,7 @@ from .report.compare import same_seeds
 from .sentences import bullets, together, with_spread
 
 TEXT, RERANK, MEMORY = " (text start)", "rerank", "minionerec-memory"
+COUNTS, NO_MODEL = "minionerec-counts", "counts without the model"
 METRICS = ("HR@10", "NDCG@10")
 
 
@@ -56,14 +57,15 @@ def learning_table(rows: Sequence[Row]) -> str:
 def says(category: str, rows: Sequence[Row]) -> str:
     """What the tests of a category say; p corrected over its sentences."""
     named = {row.name: row for row in rows}
-    rivals = _rivals(rows)
+    rivals = _rivals(rows)  # the best counting row first
     pairs = [(name.removesuffix(TEXT), name) for name in named if name.endswith(TEXT)]
     pairs += [(rival, RERANK) for rival in rivals if RERANK in named]
+    pairs += [(rival, COUNTS) for rival in (rivals[0], NO_MODEL, RERANK) if COUNTS in named]
     found = {}
     for first, second in pairs:
         for protocol, label in PROTOCOLS.items():
             if first in named:
-                for metric in METRICS if second == RERANK else METRICS[-1:]:
+                for metric in METRICS if second in (RERANK, COUNTS) else METRICS[-1:]:
                     one, other = (named[name].system.runs(protocol, (metric,)) for name in (first, second))
                     if one is not None and other is not None:
                         seeds = same_seeds(named[first].system, named[second].system)
