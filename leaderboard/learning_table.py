@@ -1,7 +1,8 @@
 """Does learning beat counting? The suite ``learning``, category by category: its rows, and what paired tests say.
 
-What ``rerank`` and ``minionerec-counts`` are compared with is chosen by item NDCG@10 on valid: the best counting row, and the best network of item
-ids that starts at random; and the memory where a board has it.
+What ``rerank`` is compared with is chosen by item NDCG@10 on valid: the best counting row, and the best network of item
+ids that starts at random; and the memory where a board has it. ``minionerec-counts`` is held against the best counting
+row, its own logit without the language model, and ``rerank``.
 """
 
 from __future__ import annotations

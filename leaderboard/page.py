@@ -76,6 +76,7 @@ def _row(row: Row, board: Board) -> dict[str, Any]:
         "name": row.name,
         "mark": "†" if row.effort.converged is False else "",
         "effort": list(zip(effort.HEADERS, row.effort.cells(), strict=True)),
+        "versions": _versions(row),
         "group": row.group,
         "groupTitle": GROUP_TITLES[row.group],
         "summary": first.settings.get("summary") or "",
@@ -122,6 +123,21 @@ def _ground(row: Row) -> str:
     hardware = ", ".join(f"{k} {v}" for k, v in first["hardware"].items())
     versions = ", ".join(f"{k} {v}" for k, v in first["versions"].items())
     return f"{caption(row.records).strip('*')} Hardware: {hardware}. Versions: {versions}."
+
+
+def _versions(row: Row) -> list[tuple[str, str | None]]:
+    """What the runs stand on, by name and version; several where the runs differ, None where a record is older."""
+    found: dict[str, list[str | None]] = {}
+    for record in row.records:
+        content = record.content
+        ground = content.get("ground") or {}
+        for name in ("dataset", "split", "protocol"):
+            told = ground.get(name)
+            found.setdefault(name.capitalize(), []).append(f"{told['name']} {told['version']}" if told else None)
+        found.setdefault("Code", []).append(content.get("revision"))
+        for library, title in (("torch", "PyTorch"), ("transformers", "Transformers")):
+            found.setdefault(title, []).append(content["versions"].get(library))
+    return [(name, ", ".join(dict.fromkeys(v for v in values if v)) or None) for name, values in found.items()]
 
 
 def _run(record: Record, stage: str) -> dict[str, Any]:

@@ -3,7 +3,9 @@
 const DATA = JSON.parse(document.getElementById("data").textContent);
 const PROTOCOLS = { sid: "SID", item: "Item" };
 const $ = (id) => document.getElementById(id);
-const state = { category: 0, protocol: "sid", sort: "NDCG@10", down: true, text: "", hidden: new Set(["reported"]), open: new Set() };
+const state = { category: 0, protocol: "sid", sort: "NDCG@10", down: true, text: "", hidden: new Set(["reported"]), more: new Set(), open: new Set() };
+// Columns that can be switched on, beside those that are always there.
+const MORE = { effort: "Effort", versions: "Versions" };
 
 function make(tag, attributes = {}, ...children) {
   const node = document.createElement(tag);
@@ -59,7 +61,21 @@ function columns() {
     { key: "Parameters", value: (row) => row.cost?.parameters || null, cell: (row) => count(row.cost?.parameters) },
     { key: "CC", value: (row) => row.invalid ?? null, cell: (row) => (row.invalid ?? "—").toString() },
   );
+  for (const set of Object.keys(MORE)) if (state.more.has(set)) found.push(...switchedOn(set, found.map((column) => column.key)));
   return found;
+}
+function switchedOn(set, there) {
+  const first = category().rows.find((row) => row[set]);
+  return (first ? first[set] : []).map(([name], place) => ({ name, place })).filter(({ name }) => !there.includes(name)).map(({ name, place }) => {
+    const told = (row) => row[set]?.[place]?.[1] ?? null;
+    return { key: name, value: (row) => comparableText(told(row)), cell: (row) => told(row) ?? "—" };
+  });
+}
+// Numbers sort as numbers and stand before words; what is not known sorts last.
+function comparableText(text) {
+  if (text === null) return null;
+  const plain = text.replace(/,/g, "");
+  return /^[0-9.]+$/.test(plain) && !Number.isNaN(Number(plain)) ? Number(plain).toFixed(6).padStart(24, " ") : text.toLowerCase();
 }
 const metric = (row, name) => row.metrics[state.protocol]?.[name] ?? null;
 const versus = (row, key) => row[key]?.[state.protocol] ?? null;
@@ -238,6 +254,17 @@ function drawTools() {
     input.addEventListener("change", () => { input.checked ? state.hidden.delete(group) : state.hidden.add(group); drawRows(); });
     return make("label", {}, input, title);
   }));
+  $("columns").replaceChildren(make("legend", {}, "Columns"), ...Object.entries(MORE).map(([set, title]) => {
+    const input = make("input", { type: "checkbox", value: set });
+    input.checked = state.more.has(set);
+    input.addEventListener("change", () => {
+      input.checked ? state.more.add(set) : state.more.delete(set);
+      made = new Map();
+      shown = columns();
+      drawHead(); drawRows(); remember();
+    });
+    return make("label", {}, input, title);
+  }));
 }
 
 function drawTabs() {
@@ -322,6 +349,7 @@ function draw() {
 
 function remember() {
   const told = new URLSearchParams({ category: category().name, protocol: state.protocol, sort: (state.down ? "-" : "") + state.sort });
+  if (state.more.size) told.set("columns", [...state.more].join(" "));
   try { history.replaceState(null, "", "#" + told); } catch { /* a page without an address of its own */ }
 }
 function recall() {
@@ -329,6 +357,7 @@ function recall() {
   const index = DATA.categories.findIndex((found) => found.name === told.get("category"));
   if (index >= 0) state.category = index;
   if (PROTOCOLS[told.get("protocol")]) state.protocol = told.get("protocol");
+  for (const set of (told.get("columns") || "").split(" ")) if (Object.hasOwn(MORE, set)) state.more.add(set);
   const sort = told.get("sort");
   if (sort) { state.down = sort.startsWith("-"); state.sort = sort.replace(/^-/, ""); }
 }

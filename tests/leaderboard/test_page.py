@@ -22,6 +22,10 @@ def text(tiny, tmp_path_factory):
         make_record(root, tiny, "sasrec", group="traditional", stages=("sasrec",), skill=0.2),
         make_record(root, tiny, "evil", stages=("x",), skill=0.1, summary=HOSTILE, label=HOSTILE),
     ]
+    ground = {"dataset": {"name": "made", "version": 1}, "split": {"name": "made", "version": 1},
+              "protocol": {"name": "next-item", "version": 2, "seen": "keep"}}  # fmt: skip
+    newer = {"ground": ground, "versions": {"python": "3", "torch": "2.13.0", "transformers": "5.0"}}
+    records[:2] = [Record(r.content | newer, r.place) for r in records[:2]]
     industrial = [Record(r.content | {"category": "Industrial_and_Scientific"}, r.place) for r in records[:4]]
     return page.html(boards([*records, *industrial], ["sid", "item"]))
 
@@ -115,6 +119,33 @@ def test_categories_are_tabs_for_mouse_and_arrow_keys(opened):
     assert len(names(opened)) == 4
     opened.keyboard.press("ArrowLeft")
     assert len(names(opened)) == 3
+
+
+@needs_browser
+def test_columns_of_effort_and_versions_are_switched_on_sorted_by_and_brought_back(opened):
+    select(opened, "Synthetic")
+    before = opened.locator("#head th").all_inner_texts()
+    assert "Trials" not in before and "Code" not in before
+    opened.get_by_label("Effort").focus()
+    opened.keyboard.press("Space")
+    opened.get_by_label("Versions").check()
+    head = opened.locator("#head th").all_inner_texts()
+    assert head[: len(before)] == before
+    assert head[len(before) :] == ["Settings", "Trials", "Tuned on this data", "Steps", "Best step / last",
+                                   "Dataset", "Split", "Protocol", "Code", "PyTorch", "Transformers"]  # fmt: skip
+    assert column(opened, "Protocol") == ["next-item 2", "—", "—", "—"]  # older records say nothing of it
+    for title, known in (("PyTorch", "2.13.0"), ("Trials", None), ("Steps", None)):
+        button = opened.get_by_role("columnheader", name=title, exact=True).get_by_role("button")
+        for _ in range(2):
+            button.click()
+            told = column(opened, title)
+            assert "—" not in told[: len(told) - told.count("—")]  # what is not known comes last, both ways
+        assert known in (None, told[0])
+    opened.reload()  # the address has it
+    assert opened.locator("#head th").all_inner_texts() == head
+    opened.get_by_label("Effort").uncheck()
+    opened.get_by_label("Versions").uncheck()
+    assert opened.locator("#head th").all_inner_texts() == before
 
 
 @needs_browser
