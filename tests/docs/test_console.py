@@ -12,9 +12,25 @@ from pathlib import Path
 import pytest
 
 DOCS = Path(__file__).parents[2] / "docs"
-PAGES = ("tutorial.md", "serving.md")
 NOT_HERE = ("git clone", "python3 -m venv", "pip install")
 """What makes the environment that the test is in."""
+FETCHED = ("bench data fetch Beauty", "bench run --method sasrec --category Beauty", "bench data prepare Beauty_5")
+"""What downloads, or reads what a reader has downloaded (tests/data has servers and files of that kind)."""
+TRAINED = ("bench score --model",)
+"""What reads a folder that a reader brings (tests/external has such a one)."""
+
+
+def own_data(folder):
+    """A reader's CSV of purchases, and what another system recommends to the same users."""
+    users, items = 60, 60
+    bought = {user: [(user * 5 + step * 7) % items for step in range(6)] for user in range(users)}
+    lines = [f"u{user},p{item},{user * 100 + step}" for user, own in bought.items() for step, item in enumerate(own)]
+    (folder / "my.csv").write_text("u,i,t\n" + "\n".join(lines) + "\n")
+    lines = [f"u{user},p{(user + place) % items},{place + 1}" for user in bought for place in range(10)]
+    (folder / "theirs.csv").write_text("user,item,rank\n" + "\n".join(lines) + "\n")
+
+
+PAGES = {"tutorial.md": None, "serving.md": None, "data.md": own_data}
 
 
 def typed(text):
@@ -27,7 +43,7 @@ def typed(text):
                 found[-1] = (found[-1][0] + "\n" + line, [])
             elif line.startswith("$ "):
                 found.append((line[2:], []))
-            else:
+            elif found:
                 found[-1][1].append(line)
             if line.count("'") % 2:
                 quoted = not quoted
@@ -44,8 +60,10 @@ def test_a_page_does_what_it_says(page, tmp_path):
     threads = {"OMP_NUM_THREADS": "1", "PYTHONPATH": ""}
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     environment = os.environ | threads | {"PATH": path}
+    if PAGES[page] is not None:
+        PAGES[page](tmp_path)
     for command, lines in typed((DOCS / page).read_text(encoding="utf-8")):
-        if command.startswith(NOT_HERE):
+        if command.startswith((*NOT_HERE, *FETCHED, *TRAINED)):
             continue
         done = subprocess.run(
             ["bash", "-c", command], cwd=tmp_path, capture_output=True, text=True, env=environment, timeout=300
