@@ -53,7 +53,7 @@ def test_the_docs_link_no_file_that_is_not_there():
 
 def test_a_reward_in_a_file_is_documented_and_drives_grpo(tmp_path):
     text = NOVELTY.read_text()
-    assert f"```python\n{text}```" in (ROOT / "docs/plugins.md").read_text()
+    assert f"```python\n{text}```" in (ROOT / "docs/rewards.md").read_text()
     sets = [*TINY_SETTINGS, "sft.epochs=1", "grpo.rewards={novelty: 2, ranking_only: 0.5}", "grpo.log_every=1"]
     words = [word for setting in sets for word in ("--set", setting)]
     done = bench("run", "--method", "minionerec", "--category", "Synthetic", "--plugin", NOVELTY, "--runs",

@@ -1,5 +1,6 @@
 """Every command that a page shows is one that there is: its words, options, methods, parts and settings."""
 
+import re
 import shlex
 from pathlib import Path
 
@@ -14,14 +15,15 @@ ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 OPEN = "…"
 """Stands for what the reader fills in."""
-OWN = {"my-method"}
-"""Methods that the reader writes."""
 
 
 def commands(page):
     """The words of each ``bench`` command of a page, one after another."""
     found = []
-    for command, _ in typed(page.read_text(encoding="utf-8")):
+    text = page.read_text(encoding="utf-8")
+    plain = [block for block in re.findall(r"```console\n(.*?)```", text, re.DOTALL) if "$ " not in block]
+    lines = [line for block in plain for line in block.splitlines()]  # a block of commands alone
+    for command in [*(command for command, _ in typed(text)), *lines]:
         reader = shlex.shlex(command, posix=True, punctuation_chars="|&;")
         reader.whitespace_split, words = True, []
         for word in [*reader, ";"]:
@@ -65,7 +67,7 @@ def checked(words, plugins):
         given[word] = value
         sets += [value] if word == "--set" else []
     method = given.get("--method", OPEN)
-    if place.name != "run" or OPEN in method or method in OWN:
+    if place.name != "run" or OPEN in method or "--plugin" in given:  # the last: the reader's own
         return None
     recipe = plugins.get("method", method)
     whole = [s for s in sets if OPEN not in s and not s.startswith("dataset.")]

@@ -17,7 +17,7 @@ NOT_HERE = ("git clone", "python3 -m venv", "pip install")
 FETCHED = ("bench data fetch Beauty", "bench run --method sasrec --category Beauty", "bench data prepare Beauty_5")
 """What downloads, or reads what a reader has downloaded (tests/data has servers and files of that kind)."""
 TRAINED = ("bench score --model",)
-"""What reads a folder that a reader brings (tests/external has such a one)."""
+"""What reads a folder that a reader brings (tests/data/test_foreign.py has such a one)."""
 
 
 def own_data(folder):
