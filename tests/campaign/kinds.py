@@ -14,7 +14,7 @@ import torch
 from click.testing import CliRunner
 from harness.builtin.plugins.bigrec import grounding
 from harness.builtin.plugins.d3 import assistant
-from harness.builtin.plugins.memory import memory_stage
+from harness.builtin.plugins.memory import counts_stage, memory_stage
 
 from harness import files
 from harness.api import planned, run
@@ -149,7 +149,8 @@ def tune(world: Path, runs: Path) -> str:
 
 FITTED = {
     "grounding.json": grounding.Found, "assistant.json": assistant.Found, "start.json": dict[str, Finite],
-    "blend.json": memory_stage.FoundBlend, "mixture.json": memory_stage.FoundMixture,
+    "counts.json": counts_stage.FoundCounts, "blend.json": memory_stage.FoundBlend,
+    "mixture.json": memory_stage.FoundMixture,
 }  # fmt: skip
 
 

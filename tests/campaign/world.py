@@ -22,6 +22,8 @@ ITEMS, USERS = 24, 40
 FITTED = {
     "grounding.json": {"gamma": 0.5, "tried": {"0.5": 0.1}}, "assistant.json": {"alpha": 0.3, "tried": {"0.3": 0.1}},
     "start.json": {"HR@1": 0.1, "HR@10": 0.2, "NDCG@10": 0.15},
+    "counts.json": {"parts": ["chain"], "logit": {"chain: share of the best": 1.5}, "language_model_weight": 0.3,
+                    "logit_weight": 0.7},
     "blend.json": {"coefficients": [0.5, -1.0], "features": ["model", "memory"]},
     "mixture.json": {"weight": 0.5, "temperature": 1.0},
 }  # fmt: skip
