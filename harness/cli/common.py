@@ -95,8 +95,8 @@ def plugin_options(function: Callable[..., Any]) -> Callable[..., Any]:
         help="A plugin that cannot be loaded is an error.",
     )(function)  # fmt: skip
     return click.option(
-        "--plugin", multiple=True, metavar="FILE", is_eager=True, expose_value=False, callback=_remember,
-        help="Load a plugin from a Python file (repeatable).",
+        "--plugin", multiple=True, metavar="SOURCE", is_eager=True, expose_value=False, callback=_remember,
+        help="Load a plugin from a file, a folder or a module (repeatable).",
     )(function)  # fmt: skip
 
 

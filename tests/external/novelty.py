@@ -1,4 +1,4 @@
-"""novelty: a hit is worth more when the target was not bought before; a repeat is no feat."""
+"""novelty: a hit is worth more when the target was not bought before; a repeat counts half."""
 
 import torch
 
