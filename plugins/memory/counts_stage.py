@@ -200,8 +200,8 @@ class CountsTrainer:
             bar.update()
             strangers = context.train.take(np.flatnonzero(out)).of_strangers()
             experts, gains = self._experts(context, Counting(self._generator(context), logit, (1.0, 1.0)), strangers)
-            for part in unfitted.values():
-                part.fit(context)
+            for key in context.parts:
+                context.parts[key].fit(context)
             bar.update()
         shutil.rmtree(context.directory / WITHIN, ignore_errors=True)
         named = dict(zip(logit.names, weights.tolist(), strict=True))
