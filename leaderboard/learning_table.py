@@ -61,7 +61,7 @@ def says(category: str, rows: Sequence[Row]) -> str:
     rivals = _rivals(rows)  # the best counting row first
     pairs = [(name.removesuffix(TEXT), name) for name in named if name.endswith(TEXT)]
     pairs += [(rival, RERANK) for rival in rivals if RERANK in named]
-    pairs += [(rival, COUNTS) for rival in (rivals[0], NO_MODEL, RERANK) if COUNTS in named]
+    pairs += [(rival, COUNTS) for rival in (*rivals[:1], NO_MODEL, RERANK) if COUNTS in named]
     found = {}
     for first, second in pairs:
         for protocol, label in PROTOCOLS.items():

@@ -22,6 +22,7 @@ from harness.checks.schemas import Schema
 from harness.components import Context, ItemScorer, Part
 from harness.data.dataset import Histories, Samples
 from harness.errors import BenchError, NoTexts
+from harness.evaluation.crossfit import crossed
 from harness.settings import setting
 
 from . import ordering
@@ -91,16 +92,11 @@ class RerankTrainer:
         """Fit the parts, fold by fold and on all of train; then the trees."""
         settings, parts = self.settings, self._parts(context)
         others = {key: part.anew(context) for key, part in parts.items()}
-        fold = np.random.default_rng(context.seed).permutation(context.dataset.n_users) % settings.folds
-        of_row = fold[context.train.user_numbers]
-        drawn = np.zeros(len(context.train), dtype=bool)
-        order = np.random.default_rng([context.seed, 1]).permutation(len(context.train))
-        drawn[order[: settings.rows or None]] = True
+        halves = crossed(context.dataset, settings.folds, settings.rows, context.seed)
         tables = []
         with context.progress.bar(settings.folds + 1, "rerank", "fold") as bar:
-            for number in range(settings.folds):
-                within = context.on(np.flatnonzero(of_row != number), f"{FOLDS}/{number}")
-                rows = np.flatnonzero((of_row == number) & drawn)
+            for number, (left, rows) in enumerate(halves):
+                within = context.on(left, f"{FOLDS}/{number}")
                 if len(rows):
                     proposers, _ = self._fitted(within, others)
                     tables.append(_table(proposers, context.train.take(rows).of_strangers(), targets_only=True))

@@ -67,10 +67,8 @@ def leaf_scores(
             log_probs = level_log_probs(lm, part, level.vocabulary, wide, exists, renormalise, temperature)
             entries = level.starts[nodes, None] + torch.arange(level.width, device=device)
             if mix is not None:
-                every = nodes.expand(batch, -1)
-                log_probs = mix(
-                    step, every, level.entry(every[..., None], torch.arange(level.width, device=device)), log_probs
-                )
+                known = entries.clamp(max=len(level.columns) - 1).expand(batch, -1, -1)
+                log_probs = mix(step, nodes.expand(batch, -1), known, log_probs)
             children[:, entries[exists]] += log_probs[:, exists]
         scores = children
         if step == trie.depth - 1:

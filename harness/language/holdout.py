@@ -46,6 +46,12 @@ def of_held_out(train: Samples, share: float, seed: int) -> np.ndarray:
     return np.asarray(chosen[train.user_numbers])
 
 
+def left_before(context: Context) -> tuple[str, float]:
+    """The stage before that leaves rows, and the share of train's users whose they are; ``"", 0``: none does."""
+    shares = ((name, float(getattr(one, "holdout", 0.0))) for name, one in context.earlier.items())
+    return next(((name, share) for name, share in shares if share), ("", 0.0))
+
+
 def on_its_rows(context: Context, settings: Any) -> tuple[Context, dict[str, Any]]:
     """The context whose train is what the stage learns from, and what is said of it in the record.
 
@@ -53,9 +59,7 @@ def on_its_rows(context: Context, settings: Any) -> tuple[Context, dict[str, Any
         BenchError: no stage before has left rows, or one of the sides has none.
     """
     stage, own = context.stage, float(getattr(settings, "holdout", 0.0))
-    earlier = {name: float(getattr(one, "holdout", 0.0)) for name, one in context.earlier.items()}
-    left = next((name for name, share in earlier.items() if share), "")
-    before = earlier.get(left, 0.0)
+    left, before = left_before(context)
     if own and before:
         raise BenchError(f"{stage}.holdout = {own:g}: stage {left} has left rows already; set it to 0")
     if settings.rows != "all" and not before:

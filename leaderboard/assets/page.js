@@ -248,21 +248,20 @@ function drawTools() {
     return make("label", {}, input, PROTOCOLS[protocol]);
   }));
   const groups = new Map(category().rows.map((row) => (row.kind === "reported" ? ["reported", "Reported elsewhere"] : [row.group, row.groupTitle])));
-  $("groups").replaceChildren(make("legend", {}, "Show"), ...[...groups].map(([group, title]) => {
-    const input = make("input", { type: "checkbox", value: group });
-    input.checked = !state.hidden.has(group);
-    input.addEventListener("change", () => { input.checked ? state.hidden.delete(group) : state.hidden.add(group); drawRows(); });
-    return make("label", {}, input, title);
-  }));
-  $("columns").replaceChildren(make("legend", {}, "Columns"), ...Object.entries(MORE).map(([set, title]) => {
-    const input = make("input", { type: "checkbox", value: set });
-    input.checked = state.more.has(set);
-    input.addEventListener("change", () => {
-      input.checked ? state.more.add(set) : state.more.delete(set);
-      made = new Map();
-      shown = columns();
-      drawHead(); drawRows(); remember();
-    });
+  drawChips("groups", "Show", groups, (group) => !state.hidden.has(group), (group, on) => {
+    on ? state.hidden.delete(group) : state.hidden.add(group);
+    drawRows();
+  });
+  drawChips("columns", "Columns", Object.entries(MORE), (set) => state.more.has(set), (set, on) => {
+    on ? state.more.add(set) : state.more.delete(set);
+    drawTable(); remember();
+  });
+}
+function drawChips(place, legend, choices, isOn, change) {
+  $(place).replaceChildren(make("legend", {}, legend), ...[...choices].map(([value, title]) => {
+    const input = make("input", { type: "checkbox", value });
+    input.checked = isOn(value);
+    input.addEventListener("change", () => change(value, input.checked));
     return make("label", {}, input, title);
   }));
 }
@@ -340,11 +339,15 @@ function drawCompared() {
 
 function draw() {
   if (!category().tables[state.protocol]) state.protocol = Object.keys(category().tables)[0];
+  drawTabs(); drawTools(); drawTable(); drawCompare(); drawBelow();
+  remember();
+}
+// The table anew: its columns, its rows, and those that are unfolded.
+function drawTable() {
   made = new Map();
   shown = columns();
-  drawTabs(); drawTools(); drawHead(); drawRows(); drawCompare(); drawBelow();
+  drawHead(); drawRows();
   for (const id of state.open) made.get(id)?.name.setAttribute("aria-expanded", "true");
-  remember();
 }
 
 function remember() {

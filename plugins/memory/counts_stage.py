@@ -37,11 +37,11 @@ from harness.decoding.search import MixtureSettings, proposals
 from harness.decoding.shares import Shares
 from harness.decoding.trie import Trie
 from harness.errors import BenchError
-from harness.language import models
-from harness.language.holdout import of_held_out
-from harness.language.prompts import Prompts
+from harness.evaluation.crossfit import crossed
+from harness.language.holdout import left_before, of_held_out
 from harness.settings import setting
 
+from .built_on import generator_before, scorer_of, sid_log_probs
 from .item_logit import ItemLogit, choices, fitted
 from .logit import conditional_logit
 
@@ -132,7 +132,9 @@ class Counting:
     def mix(self, histories: Histories, trie: Trie) -> Mix:
         """The weighted sum of both at each step."""
         own, other = self.weights
-        said = Shares(trie, torch.from_numpy(self._distribution(histories)).to(trie.leaves.device))
+        of_item, n_sids = self.semantic_ids.of_item, len(self.semantic_ids.distinct)
+        masses = group_probabilities(self.logit.score(histories), of_item, n_sids)
+        said = Shares(trie, torch.from_numpy(masses).to(trie.leaves.device))
 
         def weighed(step: int, nodes: torch.Tensor, entries: torch.Tensor, log_probs: torch.Tensor) -> torch.Tensor:
             return own * log_probs + other * said.log(step, nodes, entries)
@@ -141,31 +143,11 @@ class Counting:
 
     def recall(self, histories: Histories) -> np.ndarray:
         """The logit's log-probabilities of SIDs ``[n, n_sids]`` float32."""
-        with np.errstate(divide="ignore"):
-            return np.log(self._distribution(histories)).astype(np.float32)
+        return sid_log_probs(self.logit.score(histories), self.semantic_ids)
 
     def scores(self, found: Candidates, histories: Histories, trie: Trie) -> torch.Tensor:
         """What beams that reach those candidates score ``[n, candidates]``."""
         return self.weights[0] * found.model + self.weights[1] * found.memory
-
-    def _distribution(self, histories: Histories) -> np.ndarray:
-        """The logit's probabilities of SIDs ``[n, n_sids]``: their items', summed."""
-        of_item, n_sids = self.semantic_ids.of_item, len(self.semantic_ids.distinct)
-        return group_probabilities(self.logit.score(histories), of_item, n_sids)
-
-
-def scorer_of(part: Part, context: Context) -> ItemScorer:
-    """A part's model.
-
-    Raises:
-        BenchError: it scores no items.
-    """
-    scorer: ItemScorer = part.load(context)
-    if not hasattr(scorer, "score"):
-        raise BenchError(
-            f"stage {context.stage}: {part.name} makes no model that scores items; use hybrid or skip-markov"
-        )
-    return scorer
 
 
 class CountsTrainer:
@@ -199,7 +181,9 @@ class CountsTrainer:
             logit = _logit(within, unfitted, weights)
             bar.update()
             strangers = context.train.take(np.flatnonzero(out)).of_strangers()
-            experts, gains = self._experts(context, Counting(self._generator(context), logit, (1.0, 1.0)), strangers)
+            experts, gains = self._experts(
+                context, Counting(generator_before(context, self.settings.cutoff), logit, (1.0, 1.0)), strangers
+            )
             for key in context.parts:
                 context.parts[key].fit(context)
             bar.update()
@@ -233,25 +217,22 @@ class CountsTrainer:
                 f"{path} has weights of {', '.join(saved['parts'])}, and the stage's parts are {', '.join(parts)}; run "
                 "the method again"
             )
-        return Counting(self._generator(context), logit, (saved["language_model_weight"], saved["logit_weight"]))
+        return Counting(
+            generator_before(context, self.settings.cutoff),
+            logit,
+            (saved["language_model_weight"], saved["logit_weight"]),
+        )
 
     def _across_folds(
         self, context: Context, parts: Mapping[str, Part], done: Callable[[], Any]
     ) -> tuple[np.ndarray, int]:
         """The weights of the logit, and how many rows they are from; each is scored by parts that know no such user."""
-        settings, train = self.settings, context.train
-        fold = np.random.default_rng(context.seed).permutation(context.dataset.n_users) % settings.folds
-        of_row = fold[train.user_numbers]
-        drawn = np.zeros(len(train), dtype=bool)
-        drawn[np.random.default_rng([context.seed, 1]).permutation(len(train))[: settings.rows or None]] = True
-        found = []
-        for number in range(settings.folds):
-            rows = np.flatnonzero((of_row == number) & drawn)
-            others = np.flatnonzero(of_row != number)
+        settings, found = self.settings, []
+        halves = crossed(context.dataset, settings.folds, settings.rows, context.seed)
+        for number, (others, rows) in enumerate(halves):
             if len(rows) and len(others):
-                part = context.on(others, f"{FOLDS}/{number}")
-                logit = _logit(part, parts, np.zeros(0))
-                own = train.take(rows).of_strangers()
+                logit = _logit(context.on(others, f"{FOLDS}/{number}"), parts, np.zeros(0))
+                own = context.train.take(rows).of_strangers()
                 found.append(choices(logit, own, settings.candidates, settings.drawn, context.seed))
             done()
         if not found:
@@ -263,13 +244,12 @@ class CountsTrainer:
 
     def _held_out(self, context: Context) -> np.ndarray:
         """Which train samples the stages before have left: what the weights are learnt on."""
-        left = [(name, one) for name, one in context.earlier.items() if getattr(one, "holdout", 0.0)]
-        if not left:
+        name, share = left_before(context)
+        if not share:
             raise BenchError(
                 f"stage {context.stage} learns its weights on train rows that the stages before have not seen, and "
                 "none leaves any; set --set sft.holdout=0.1"
             )
-        name, settings = left[0]
         spoilt = [
             other for other, one in context.earlier.items() if other != name and getattr(one, "rows", "") != "same"
         ]
@@ -278,15 +258,10 @@ class CountsTrainer:
                 f"stage {spoilt[0]} learns from the rows that {name} leaves, so that {context.stage} has none that the "
                 f"model has not seen; set --set {spoilt[0]}.rows=same"
             )
-        out = of_held_out(context.train, settings.holdout, context.seed)
+        out = of_held_out(context.train, share, context.seed)
         if not out.any() or out.all():
-            raise BenchError(f"{name}.holdout = {settings.holdout:g} leaves no row to learn weights on; raise it")
+            raise BenchError(f"{name}.holdout = {share:g} leaves no row to learn weights on; raise it")
         return out
-
-    def _generator(self, context: Context) -> Generator:
-        assert context.previous is not None  # as check has made sure
-        model, text_tokenizer = models.load_model(context.previous, context.device, context.backbone)
-        return Prompts.of(context).generative(model.eval(), text_tokenizer, self.settings.cutoff)
 
     def _experts(self, context: Context, model: Counting, rows: Samples) -> tuple[tuple[float, float], dict[str, Any]]:
         """The weights under which held-out targets are the likeliest of what both propose, and what is said of it."""

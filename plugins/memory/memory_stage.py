@@ -26,7 +26,6 @@ from harness.components import Context, ItemScorer
 from harness.data.dataset import Histories, Samples
 from harness.data.semantic_ids import SemanticIds
 from harness.decoding.generator import Generator, trie_of
-from harness.decoding.item_scores import group_probabilities
 from harness.decoding.mixture import Candidates, mixed
 from harness.decoding.search import MixtureSettings, proposals
 from harness.decoding.trie import Trie
@@ -34,11 +33,9 @@ from harness.errors import BenchError
 from harness.evaluation.folds import FOLDS, folds, out_of_sample
 from harness.evaluation.target_ranks import TargetRanks, sizes_left
 from harness.evaluation.validation import OUT, PROBED
-from harness.language import models
-from harness.language.prompts import Prompts
 from harness.settings import setting
 
-from .counts_stage import scorer_of
+from .built_on import generator_before, scorer_of, sid_log_probs
 from .logit import conditional_logit
 
 FOUND = "memory.json"
@@ -318,26 +315,19 @@ class MemoryTrainer:
 
     def _mixture(self, context: Context, weight: float, temperature: float) -> Mixture:
         return Mixture(
-            self._generator(context), scorer_of(context.parts[self.settings.memory], context), weight, temperature
+            generator_before(context, self.settings.cutoff),
+            scorer_of(context.parts[self.settings.memory], context),
+            weight,
+            temperature,
         )
 
     def _blend(self, context: Context, coefficients: np.ndarray) -> Blend:
         parts = {key: scorer_of(context.parts[key], context) for key in self._features(context)}
         sids = context.needs_semantic_ids("memory")
         memory = scorer_of(context.parts[self.settings.memory], context)
-        return Blend(self._generator(context), memory, parts, _counts(context.train, sids), coefficients)
-
-    def _generator(self, context: Context) -> Generator:
-        assert context.previous is not None  # as check has made sure
-        model, text_tokenizer = models.load_model(context.previous, context.device, context.backbone)
-        return Prompts.of(context).generative(model.eval(), text_tokenizer, self.settings.cutoff)
-
-
-def sid_log_probs(scores: np.ndarray, semantic_ids: SemanticIds, temperature: float) -> np.ndarray:
-    """Item scores ``[n, n_items]`` → log-probabilities of SIDs ``[n, n_sids]`` (float32): their items', summed."""
-    with np.errstate(divide="ignore"):
-        probabilities = group_probabilities(scores, semantic_ids.of_item, len(semantic_ids.distinct), temperature)
-        return np.log(probabilities).astype(np.float32)
+        return Blend(
+            generator_before(context, self.settings.cutoff), memory, parts, _counts(context.train, sids), coefficients
+        )
 
 
 def ranks_of(scores: np.ndarray, wanted: np.ndarray, sizes: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:

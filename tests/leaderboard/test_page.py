@@ -128,7 +128,10 @@ def test_columns_of_effort_and_versions_are_switched_on_sorted_by_and_brought_ba
     assert "Trials" not in before and "Code" not in before
     opened.get_by_label("Effort").focus()
     opened.keyboard.press("Space")
+    opened.get_by_role("button", name="model", exact=True).click()
     opened.get_by_label("Versions").check()
+    assert opened.get_by_role("button", name="model", exact=True).get_attribute("aria-expanded") == "true"
+    opened.get_by_role("button", name="model", exact=True).click()
     head = opened.locator("#head th").all_inner_texts()
     assert head[: len(before)] == before
     assert head[len(before) :] == ["Settings", "Trials", "Tuned on this data", "Steps", "Best step / last",
