@@ -1,4 +1,4 @@
-"""Exact decoding: every leaf of the trie scored, the oracle of beam search.
+"""Every leaf of the trie scored: exact decoding, the oracle of beam search, and exact expectations in training.
 
 The trie's inner nodes are fed once a prompt under a tree-attention mask, depth by depth and in
 chunks; so the top k is the true one, and what beam search lost (the *beam regret*) can be measured.
@@ -15,7 +15,7 @@ from harness.decoding.beam import DEAD, Beams, Closed, Mix, cut_of, top
 from harness.decoding.engine import split
 from harness.decoding.prefill import Split
 from harness.decoding.split import level_log_probs
-from harness.decoding.trie import Trie
+from harness.decoding.trie import Level, Trie
 
 
 @torch.inference_mode()
@@ -48,6 +48,14 @@ def leaf_scores(
     temperature: float = 1.0, mix: Mix | None = None,
 ) -> torch.Tensor:  # fmt: skip
     """Log-probability of every leaf node ``[batch, leaves]``; see :func:`exact_search`."""
+    return leaf_log_probs(model, ids, mask, trie, chunk, renormalise, temperature, mix)
+
+
+def leaf_log_probs(
+    model: Any, ids: torch.Tensor, mask: torch.Tensor, trie: Trie, chunk: int = 512, renormalise: bool = False,
+    temperature: float = 1.0, mix: Mix | None = None,
+) -> torch.Tensor:  # fmt: skip
+    """As :func:`leaf_scores`, with gradients where they are on."""
     batch, device = len(ids), ids.device
     lm = split(model, ids.shape[1] + trie.depth)
     cache, mask, states = lm.prefill(ids, mask)
@@ -73,9 +81,7 @@ def leaf_scores(
         scores = children
         if step == trie.depth - 1:
             break
-        settled = level.alone if renormalise else torch.zeros_like(level.alone)
-        settled = settled if level.over is None else settled | level.over
-        fed = (~settled).nonzero()[:, 0]
+        fed = (~_settled(level, renormalise)).nonzero()[:, 0]
         places = torch.zeros(len(level.columns), dtype=torch.long, device=device)
         places[fed] = kept + torch.arange(len(fed), device=device)
         path = torch.cat([path[parent], places[:, None]], dim=1)
@@ -83,6 +89,17 @@ def leaf_scores(
         pending = _feed(lm, cache, mask, level.tokens[fed], path[fed], lengths + step, kept, chunk, keep)
         kept += len(fed)
     return scores
+
+
+def branches(trie: Trie, renormalise: bool) -> int:
+    """How many nodes are fed a prompt: those below the root after which something is still open."""
+    return sum(int((~_settled(level, renormalise)).sum()) for level in trie.levels[:-1])
+
+
+def _settled(level: Level, renormalise: bool) -> torch.Tensor:
+    """``[children]`` whether what follows a child is certain."""
+    settled = level.alone if renormalise else torch.zeros_like(level.alone)
+    return settled if level.over is None else settled | level.over
 
 
 def _feed(

@@ -7,12 +7,26 @@ renormalised over them, so every draw is a legal SID of its own true probability
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from harness.decoding.beam import DEAD, Beams, Choose, search, top
 from harness.decoding.trie import Trie
+
+
+@dataclass(frozen=True)
+class Drawn(Beams):
+    """Leaves drawn at random, the most probable first.
+
+    Attributes:
+        weights: ``[batch, n]`` importance weights of draws without replacement; see :func:`importance`. None: each draw
+            has its own probability, and counts once.
+    """
+
+    weights: torch.Tensor | None = None
+
 
 Source = torch.Generator | Sequence[torch.Generator]
 """Where draws come from: one generator for a batch, or one a row."""
@@ -21,7 +35,7 @@ Source = torch.Generator | Sequence[torch.Generator]
 def sample(
     model: Any, ids: torch.Tensor, mask: torch.Tensor, trie: Trie, n: int, generator: Source,
     temperature: float = 1.0, distinct: bool = False,
-) -> Beams:  # fmt: skip
+) -> Drawn:  # fmt: skip
     """`n` leaves of each prompt drawn at random, the most probable first.
 
     Args:
@@ -34,7 +48,31 @@ def sample(
     drawn = search(model, ids, mask, trie, choose, True, temperature)
     scores, order = drawn.scores.sort(dim=1, descending=True, stable=True)
     tokens = drawn.tokens.gather(1, order[..., None].expand_as(drawn.tokens))
-    return Beams(drawn.leaves.gather(1, order), tokens, scores)
+    weights = None
+    if isinstance(choose, _Distinct):
+        assert choose.perturbed is not None
+        weights = importance(drawn.scores, choose.perturbed, generator).gather(1, order)
+    return Drawn(drawn.leaves.gather(1, order), tokens, scores, None, weights)
+
+
+def importance(scores: torch.Tensor, perturbed: torch.Tensor, generator: Source) -> torch.Tensor:
+    """Weights π/q of draws without replacement ``[batch, n]``, by which a sum over them has the expectation under π.
+
+    q is the probability that a leaf's perturbed score exceeds κ, the smallest one drawn: 1 − exp(−exp(log π − κ)). The
+    leaf that has it is only there to give κ, and weighs 0 (Kool, van Hoof & Welling, ICML 2019, §4.2).
+
+    Args:
+        scores: log-probabilities.
+        perturbed: perturbed log-probabilities, conditioned on 0 for their largest; -inf where there is no leaf. The
+            largest of free ones is a Gumbel variable, which is drawn here, and the others are moved as it demands.
+    """
+    whole = torch.isneginf(perturbed).any(1, keepdim=True)  # all leaves are drawn: each has its own probability
+    last = perturbed.amin(1, keepdim=True)
+    peak = gumbel(last, generator)
+    kappa = -torch.log(((-peak).exp() - 1 + (-last).exp()).clamp(min=1e-30))
+    weights = scores.exp() / -torch.expm1(-(scores - kappa).exp())
+    weights = weights.masked_fill(perturbed == last, 0.0)
+    return torch.where(whole, scores.exp(), weights).nan_to_num()
 
 
 class _Independent:

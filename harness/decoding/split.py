@@ -150,6 +150,8 @@ def level_log_probs(
     if temperature != 1.0:
         whole = whole / temperature
     values = whole.gather(-1, vocabulary[columns])
+    if whole.requires_grad:
+        return values - whole.logsumexp(-1, keepdim=True)
     # in place: these logits are the largest tensor of a step, and nobody reads them again
     peak = whole.amax(-1, keepdim=True)
     return values - (whole.sub_(peak).exp_().sum(-1, keepdim=True).log() + peak)

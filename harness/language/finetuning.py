@@ -25,6 +25,7 @@ from harness.components import Context
 from harness.errors import BenchError, NotFinite
 from harness.language import wrapped, zero
 from harness.language.checkpoints import CHECKPOINTS, STATE, Sealing, latest_checkpoint
+from harness.language.running_average import AVERAGE, RunningAverage
 from harness.networks.trained import frozen_rows
 from harness.settings import setting
 from harness.world import world
@@ -64,15 +65,22 @@ class ProbeSelection:
     A loss or a gradient that is no number ends the stage.
     """
 
-    def __init__(self, *, context: Context, as_model: Callable[[Any], Any], precision: str = "", **trainer: Any):
+    def __init__(
+        self, *, context: Context, as_model: Callable[[Any], Any], precision: str = "", average: float = 0.0,
+        **trainer: Any,
+    ):  # fmt: skip
         """Make the trainer.
 
         Args:
             as_model: policy → what the recipe's decoder takes.
             precision: float32, or bfloat16 for autocast; "": accelerate's own, which DeepSpeed switches off.
+            average: decay a step of the running average of weights that is probed and kept; 0: the last weights.
             trainer: the arguments of the trainer that this stands before.
         """
         self.context, self.as_model, self.precision = context, as_model, precision
+        self.average = RunningAverage(average) if average else None
+        if self.average:
+            trainer["callbacks"] = [*trainer.get("callbacks", ()), self.average]
         super().__init__(**trainer)
         self.model_accepts_loss_kwargs = True  # our losses divide by the whole step's items themselves
 
@@ -120,6 +128,8 @@ class ProbeSelection:
         """A checkpoint's moments under this run's own rate and decay: those of the checkpoint may be another run's."""
         super()._load_optimizer_and_scheduler(checkpoint)  # type: ignore[misc]
         trainer: Any = self
+        if self.average and checkpoint and (Path(checkpoint) / AVERAGE).exists():
+            self.average.load(Path(checkpoint), trainer.args.device)
         scheduler = getattr(trainer.lr_scheduler, "scheduler", trainer.lr_scheduler)  # accelerate's stands around it
         if checkpoint and hasattr(scheduler, "lr_lambdas"):  # one on plateaus keeps what it saved
             rate = trainer.args.learning_rate
@@ -137,14 +147,34 @@ class ProbeSelection:
             super()._load_best_model()  # type: ignore[misc]
         finally:
             trainer.is_deepspeed_enabled = engine
+        best = Path(trainer.state.best_model_checkpoint or "")
+        if self.average and (best / AVERAGE).exists():
+            self.average.load(best, trainer.args.device)
+            self.average.put(trainer.accelerator.unwrap_model(trainer.model))
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        """The checkpoint, and the running average beside its weights."""
+        trainer: Any = self
+        if self.average and self.average.weights and trainer.args.should_save:
+            folder = Path(str(trainer.args.output_dir)) / f"checkpoint-{trainer.state.global_step}"
+            folder.mkdir(parents=True, exist_ok=True)
+            self.average.save(folder)
+        super()._save_checkpoint(model, trial)  # type: ignore[misc]
+
+    def averaged(self) -> Any:
+        """The model with its averaged weights, where there are such, and its own back afterwards."""
+        trainer: Any = self
+        model = trainer.accelerator.unwrap_model(trainer.model)
+        return self.average.instead(model) if self.average else contextlib.nullcontext()
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
-        """``{"eval_NDCG@10": …}`` of the current weights; dropout is off meanwhile."""
+        """``{"eval_NDCG@10": …}`` of the current weights, or of their average; dropout is off meanwhile."""
         trainer: Any = self
         model = trainer.accelerator.unwrap_model(trainer.model)
         was_training = model.training
         model.eval()
-        numbers = self.context.probe(self.as_model(model))
+        with self.averaged():
+            numbers = self.context.probe(self.as_model(model))
         model.train(was_training)
         metrics = {f"eval_{name}": value for name, value in numbers.items()}
         trainer.log(dict(metrics))

@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import math
 import time
-from contextlib import nullcontext
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
@@ -26,7 +24,7 @@ from harness.decoding.split import SplitModel, weight_type
 from harness.decoding.trie import Trie
 from harness.errors import BenchError, NotFinite
 from harness.evaluation.validation import needs_probed
-from harness.language import checkpoints, finetuning, models, new_tokens, running_average, training_rows, wrapped
+from harness.language import checkpoints, finetuning, models, new_tokens, training_rows, wrapped
 from harness.language.answer_loss import AnswerLoss
 from harness.language.holdout import HoldoutSettings, on_its_rows
 from harness.language.packing import example_rows, packed_rows
@@ -180,14 +178,13 @@ class SftTrainer:
         larger = settings.select != "loss"
         what = trained(model)
         split(model)  # taken apart before a trainer wraps it
-        average = running_average.RunningAverage(settings.average) if settings.average else None
         trainer = _SftTrainer(
             context=context,
             as_model=lambda policy: self.generative(prompts, policy, text_tokenizer),
             precision=settings.precision,
             loss=self.answer_loss(context, prompts, text_tokenizer),
             probed=larger,
-            average=average,
+            average=settings.average,
             model=model,
             args=TrainingArguments(
                 **finetuning.arguments(
@@ -203,7 +200,6 @@ class SftTrainer:
             callbacks=[
                 finetuning.Observer(context, "sft"),
                 finetuning.Patience(settings.patience, settings.select, larger),
-                *([average] if average else []),
             ],
         )  # fmt: skip
         started = time.monotonic()
@@ -297,20 +293,19 @@ class SftTrainer:
 
 
 class _SftTrainer(finetuning.ProbeSelection, Trainer):
-    """Transformers' trainer with the loss computed at answer tokens only, and a running average where one is kept."""
+    """Transformers' trainer with the loss computed at answer tokens only."""
 
-    def __init__(
-        self, *, loss: AnswerLoss, probed: bool, average: running_average.RunningAverage | None, **trainer: Any
-    ):
+    def __init__(self, *, loss: AnswerLoss, probed: bool, **trainer: Any):
         """`probed`: whether the valid metric selects, not the loss on valid."""
-        self.loss, self.probed, self.average = loss, probed, average
+        self.loss, self.probed = loss, probed
         super().__init__(**trainer)
 
     def evaluate(self, *arguments: Any, **named: Any) -> dict[str, float]:
         """The probe, or with ``select: loss`` the mean loss on valid; of the averaged weights where there are such."""
-        model = self.accelerator.unwrap_model(self.model)
-        with self.average.instead(model) if self.average else nullcontext():
-            return super().evaluate() if self.probed else self._evaluate_loss()
+        if self.probed:
+            return super().evaluate()
+        with self.averaged():
+            return self._evaluate_loss()
 
     @torch.no_grad()
     def _evaluate_loss(self) -> dict[str, float]:
@@ -356,27 +351,6 @@ class _SftTrainer(finetuning.ProbeSelection, Trainer):
                 return self.loss(lm, lm.states(ids), ids, labels, inner.training)
 
         return wrapped.within(model, work)
-
-    def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        """The checkpoint, and the running average beside its weights."""
-        if self.average and self.average.weights and self.args.should_save:
-            folder = Path(str(self.args.output_dir)) / f"checkpoint-{self.state.global_step}"
-            folder.mkdir(parents=True, exist_ok=True)
-            self.average.save(folder)
-        super()._save_checkpoint(model, trial)
-
-    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
-        super()._load_optimizer_and_scheduler(checkpoint)
-        if self.average and checkpoint and (Path(checkpoint) / running_average.AVERAGE).exists():
-            self.average.load(Path(checkpoint), self.args.device)
-
-    def _load_best_model(self) -> None:
-        """The best checkpoint's weights: its average where there is one."""
-        super()._load_best_model()
-        best = Path(self.state.best_model_checkpoint or "")
-        if self.average and (best / running_average.AVERAGE).exists():
-            self.average.load(best, self.args.device)
-            self.average.put(self.accelerator.unwrap_model(self.model))
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Shares:
         rows: Any = self.train_dataset

@@ -31,6 +31,7 @@ LATER: dict[str, dict[str, Any]] = {
 }
 """Settings that came into being after runs were recorded, with the value that means what was before them."""
 LATER_OF_STAGES = {"start": "none", "rows": "all", "holdout": 0.0}
+LATER_OF_TRAINERS: dict[str, dict[str, Any]] = {"minionerec-grpo": {"weights": "none", "average": 0.0}}
 OF_A_MODEL = ("stages", "backbone", "decoder", "prompts")
 """Parts of a recipe that a paper or a search settles; another of these is the choice of who asks for it."""
 ABOUT = ("deterministic", "settings_from", "searched", "tuned", "note")
@@ -166,7 +167,8 @@ def told(settings: dict[str, Any]) -> dict[str, Any]:
 
 def _told_stage(stage: dict[str, Any]) -> dict[str, Any]:
     """A stage or a part of one, without the later settings that are not set."""
-    told_ = {k: v for k, v in stage.items() if k not in LATER_OF_STAGES or v != LATER_OF_STAGES[k]}
+    later = LATER_OF_STAGES | LATER_OF_TRAINERS.get(stage.get("trainer", ""), {})
+    told_ = {k: v for k, v in stage.items() if k not in later or v != later[k]}
     if isinstance(parts := told_.get("parts"), dict):
         told_["parts"] = {key: _told_stage(part) if isinstance(part, dict) else part for key, part in parts.items()}
     return told_

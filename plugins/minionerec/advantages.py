@@ -7,13 +7,24 @@ import torch
 EPSILON = 1e-4
 
 
-def group_advantages(rewards: torch.Tensor) -> torch.Tensor:
+def group_advantages(rewards: torch.Tensor, weights: torch.Tensor | None = None) -> torch.Tensor:
     """(r − mean) / (std + 1e-4) within each group ``[prompts, G]``, the standard deviation unbiased.
 
-    A group of equal rewards has exactly 0 throughout, whatever its mean rounds to.
+    A group of equal rewards has exactly 0 throughout, whatever its mean rounds to. With importance weights of the same
+    shape mean and standard deviation are weighted, and so is the advantage; a group's weights count by their shares.
     """
+    if weights is not None:
+        advantage, _ = expected_advantages(rewards, weights / weights.sum(1, keepdim=True))
+        return advantage * weights * (rewards.shape[1] / weights.sum(1, keepdim=True))
     centred = rewards - rewards.mean(1, keepdim=True)
     return torch.where(_equal(rewards), 0.0, centred / (rewards.std(1, keepdim=True) + EPSILON))
+
+
+def expected_advantages(rewards: torch.Tensor, probabilities: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """(r − mean) / (std + 1e-4) of rewards ``[prompts, n]`` under probabilities, and std ``[prompts]``."""
+    centred = rewards - (probabilities * rewards).sum(1, keepdim=True)
+    spread = (probabilities * centred**2).sum(1, keepdim=True).sqrt()
+    return torch.where(_equal(rewards), 0.0, centred / (spread + EPSILON)), spread[:, 0]
 
 
 def sibling_advantages(rewards: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:

@@ -43,6 +43,7 @@ class Plan:
         refill: rounds in which groups without an advantage are replaced by other prompts'.
         sibling_share: share of the sibling advantage.
         skip_idle: whether groups without an advantage are left out of the policy pass.
+        weighted: whether completions carry importance weights.
     """
 
     rollout: Literal["beam", "sample", "sample_distinct"] = "beam"
@@ -50,6 +51,7 @@ class Plan:
     refill: int = 0
     sibling_share: float = 0.0
     skip_idle: bool = True
+    weighted: bool = False
 
 
 @dataclass
@@ -146,14 +148,14 @@ class SharedPromptGRPOTrainer(finetuning.ProbeSelection, GRPOTrainer):
     def _roll_out(self, samples: list[dict[str, Any]], round_: int = 0) -> _Rolled:
         """Groups of prompts with their advantages; what those of the first round are like is logged."""
         device = self.accelerator.device
-        leaves, tokens = self._completions(samples, round_)
+        leaves, tokens, weights = self._completions(samples, round_)
         groups = Groups(
             leaves, torch.tensor([s["target"] for s in samples], device=device), [s["item"] for s in samples],
             [list(s["history"]) for s in samples], [s["prompt"] for s in samples], self.semantic_ids,
         )  # fmt: skip
         parts = self.rewards(groups, self.state.global_step + 1)
         rewards = torch.stack(list(parts.values())).sum(0)
-        advantage = group_advantages(rewards)
+        advantage = group_advantages(rewards, weights)
         if self.plan.sibling_share:
             siblings = sibling_advantages(rewards, groups.codes)
             advantage = (1 - self.plan.sibling_share) * advantage + self.plan.sibling_share * siblings
@@ -169,8 +171,10 @@ class SharedPromptGRPOTrainer(finetuning.ProbeSelection, GRPOTrainer):
             )
         return _Rolled(samples, tokens, advantage)
 
-    def _completions(self, samples: list[dict[str, Any]], round_: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Leaves ``[prompts, G]``, best first, and their tokens ``[prompts, G, levels]``."""
+    def _completions(
+        self, samples: list[dict[str, Any]], round_: int
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+        """Leaves ``[prompts, G]``, best first, their tokens ``[prompts, G, levels]``, and their weights or None."""
         group, trie, plan = self.num_generations, self.trie, self.plan
         ids, mask = pad_left([s["prompt_ids"] for s in samples], self._tokenizer.pad_token_id, self.accelerator.device)
         model = self.accelerator.unwrap_model(self.model)
@@ -189,7 +193,8 @@ class SharedPromptGRPOTrainer(finetuning.ProbeSelection, GRPOTrainer):
         with self.autocast():
             parts = [roll(i, i + size) for i in range(0, len(samples), size)]
         model.train(was_training)
-        return torch.cat([p.leaves for p in parts]), torch.cat([p.tokens for p in parts])
+        weights = torch.cat([_weights(p) for p in parts]) if plan.weighted else None
+        return torch.cat([p.leaves for p in parts]), torch.cat([p.tokens for p in parts]), weights
 
     def _generator(self, sample: dict[str, Any], round_: int) -> torch.Generator:
         """What a prompt's draws come from: a function of seed, step and prompt, not of the process that has it."""
@@ -302,6 +307,15 @@ class SharedPromptGRPOTrainer(finetuning.ProbeSelection, GRPOTrainer):
 
     def create_model_card(self, *_: Any, **__: Any) -> None:
         """No card beside a checkpoint: the run directory tells all that it would."""
+
+
+def _weights(rolled: Beams) -> torch.Tensor:
+    """Importance weights ``[prompts, G]``: of draws without replacement their own, of beams their probabilities.
+
+    Beams are no draws: by their probabilities a group is the expectation over all SIDs, cut off after the G best.
+    """
+    drawn = getattr(rolled, "weights", None)
+    return rolled.scores.exp() if drawn is None else drawn
 
 
 def unused(*_: Any, **__: Any) -> list[float]:

@@ -9,7 +9,8 @@ import time
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from annotated_types import Gt, Le
+from annotated_types import Ge, Gt, Le, Lt
+from transformers import TrainingArguments
 from trl import GRPOConfig
 
 from harness.components import Context
@@ -24,8 +25,10 @@ from harness.networks.trained import trained
 from harness.settings import setting
 from harness.world import world
 
+from .exact_trainer import ExactTrainer, check_size
 from .group_trainer import Plan, SharedPromptGRPOTrainer, unused
 
+IN_GROUPS = ("rollout is not exact", lambda s: s.rollout != "exact")
 SYNCED = ("sync_reference is true", lambda s: s.sync_reference)
 
 
@@ -41,20 +44,25 @@ class Settings(RowSettings, finetuning.FineTuningSettings):
         components="reward",
     )  # fmt: skip
     advantage: Literal["group", "sibling"] = setting(
-        "group", "sibling: half of it among the branches of each level, as Sibling-GRPO has (group)"
+        "group", "sibling: half of it among the branches of each level, as Sibling-GRPO has (group)", IN_GROUPS
     )
     sibling_share: float = setting(
         0.5, "share of the sibling advantage (0.5)", ("advantage is sibling", lambda s: s.advantage == "sibling")
     )
     generations: int = setting(16, "completions a prompt, G (16)")
-    rollout: Literal["beam", "sample", "sample_distinct"] = setting(
-        "beam", "the G best SIDs; or draws at the temperature, with or without replacement (beam)"
+    rollout: Literal["beam", "sample", "sample_distinct", "exact"] = setting(
+        "beam",
+        "the G best SIDs; draws at the temperature, with or without replacement; or exact: all SIDs, by probability (beam)",
     )
-    refill: int = setting(0, "rounds in which prompts without any advantage are replaced by others (0)")
+    weights: Literal["none", "importance"] = setting(
+        "none", "importance: a completion counts by its probability over that of being rolled out (none)",
+        ("rollout is beam or sample_distinct", lambda s: s.rollout in ("beam", "sample_distinct")),
+    )  # fmt: skip
+    refill: int = setting(0, "rounds in which prompts without any advantage are replaced by others (0)", IN_GROUPS)
     idle: Literal["keep", "skip"] = setting(
         "keep",
         "prompts without advantage: keep their KL, or skip them; with beta 0 they always cost nothing (keep)",
-        ("beta is above 0", lambda s: s.beta > 0),
+        ("beta is above 0 and rollout is not exact", lambda s: s.beta > 0 and s.rollout != "exact"),
     )
     softmax: Literal["as trained", "vocabulary", "catalogue"] = setting(
         "as trained", "probabilities over the whole vocabulary, or over the tokens that continue a SID (vocabulary)"
@@ -64,9 +72,12 @@ class Settings(RowSettings, finetuning.FineTuningSettings):
     accumulation: int = setting(1, "micro steps an optimiser step (4: 1,024 completions on 4 devices)")
     beta: float = setting(1e-3, "weight of the KL term; 0: no reference model (1e-3)")
     temperature: float = setting(1.0, "temperature of the policy (1.0)")
-    loss: Literal["grpo", "dapo", "dr_grpo", "bnpo"] = setting("grpo", "how tokens are averaged (grpo)")
+    loss: Literal["grpo", "dapo", "dr_grpo", "bnpo"] = setting("grpo", "how tokens are averaged (grpo)", IN_GROUPS)
     ratio: Literal["token", "sequence"] = setting(
-        "token", "importance ratio a token, or a sequence as GSPO has (token)"
+        "token", "importance ratio a token, or a sequence as GSPO has (token)", IN_GROUPS
+    )
+    average: Annotated[float, Ge(0), Lt(1)] = setting(
+        0.0, "decay a step of the running average of weights that is probed and kept; 0: the last weights (0)"
     )
     sync_reference: bool = setting(False, "move the reference towards the policy (yes)")
     sync_steps: int = setting(512, "steps between two syncs (512)", SYNCED)
@@ -101,6 +112,10 @@ class GrpoTrainer:
             raise BenchError(
                 "grpo.sync_reference moves the reference of the KL term, and grpo.beta is 0: set it above 0"
             )
+        if settings.sync_reference and settings.rollout == "exact":
+            raise BenchError("grpo.rollout = exact holds a reference that stays; set grpo.sync_reference=false")
+        if settings.weights == "importance" and settings.advantage == "sibling":
+            raise BenchError("grpo.weights = importance weighs a group as a whole; set grpo.advantage=group")
         if settings.batch % settings.generations:
             raise BenchError(
                 f"grpo.batch = {settings.batch} must be a multiple of grpo.generations = {settings.generations}"
@@ -164,23 +179,22 @@ class GrpoTrainer:
         }
         rewards = self._rewards(context)
         rewards.prepare(whole)  # a recorded run scores as it does elsewhere
-        trainer = SharedPromptGRPOTrainer(
-            context=context,
-            as_model=lambda policy: prompts.generative(policy, text_tokenizer, settings.cutoff),
-            precision=settings.precision,
-            trie=trie_of(generative, context.device),
-            semantic_ids=prompts.semantic_ids,
-            rewards=rewards,
-            catalogue=generative.renormalise,
-            plan=self._plan(),
-            model=model,
-            reward_funcs=[unused],
-            args=GRPOConfig(**self._arguments(context)),
-            train_dataset=Dataset.from_dict(rows),
-            eval_dataset=Dataset.from_dict({k: v[:1] for k, v in rows.items()}),
-            processing_class=text_tokenizer,
-            callbacks=[finetuning.Observer(context, "grpo")],
-        )
+        common: dict[str, Any] = {
+            "context": context,
+            "as_model": lambda policy: prompts.generative(policy, text_tokenizer, settings.cutoff),
+            "precision": settings.precision,
+            "average": settings.average,
+            "trie": trie_of(generative, context.device),
+            "semantic_ids": prompts.semantic_ids,
+            "rewards": rewards,
+            "catalogue": generative.renormalise,
+            "model": model,
+            "train_dataset": Dataset.from_dict(rows),
+            "eval_dataset": Dataset.from_dict({k: v[:1] for k, v in rows.items()}),
+            "processing_class": text_tokenizer,
+            "callbacks": [finetuning.Observer(context, "grpo")],
+        }
+        trainer = self._exact(context, common) if settings.rollout == "exact" else self._grouped(context, common)
         started = time.monotonic()
         finetuning.train(trainer, context)
         facts = checkpoints.keep_best(trainer, text_tokenizer, context, start, settings.select)
@@ -188,13 +202,31 @@ class GrpoTrainer:
         facts |= {"prompts": len(examples), "trained": what, "train seconds": seconds}
         return facts | told | finetuning.facts(trainer)
 
+    def _grouped(self, context: Context, common: dict[str, Any]) -> SharedPromptGRPOTrainer:
+        args = GRPOConfig(**self._arguments(context))
+        return SharedPromptGRPOTrainer(plan=self._plan(), reward_funcs=[unused], args=args, **common)
+
+    def _exact(self, context: Context, common: dict[str, Any]) -> ExactTrainer:
+        settings = self.settings
+        longest = max(len(ids) for ids in common["train_dataset"]["prompt_ids"])
+        check_size(common["trie"], common["catalogue"], longest, settings.rollout_tokens)
+        args = finetuning.arguments(
+            context, settings, per_device_train_batch_size=settings.batch // settings.generations,
+            gradient_accumulation_steps=settings.accumulation, greater_is_better=True,
+            metric_for_best_model=f"eval_{settings.select}",
+        )  # fmt: skip
+        return ExactTrainer(
+            temperature=settings.temperature, beta=settings.beta, rollout_tokens=settings.rollout_tokens,
+            args=TrainingArguments(**args), **common,
+        )  # fmt: skip
+
     def _plan(self) -> Plan:
         """How groups are made and used."""
         settings = self.settings
         return Plan(
             rollout=settings.rollout, rollout_tokens=settings.rollout_tokens, refill=settings.refill,
             sibling_share=settings.sibling_share if settings.advantage == "sibling" else 0.0,
-            skip_idle=settings.idle == "skip" or settings.beta == 0,
+            skip_idle=settings.idle == "skip" or settings.beta == 0, weighted=settings.weights == "importance",
         )  # fmt: skip
 
     def load(self, context: Context) -> GenerativeModel:

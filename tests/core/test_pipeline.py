@@ -144,6 +144,7 @@ def test_a_finished_run_is_not_done_again(finished):
     assert {p: p.stat().st_mtime_ns for p in directory.glob("rankings/*")} == before
 
 
+EXACT = ["--set", "grpo.rollout=exact", "--set", "grpo.average=0.9", "--set", "grpo.learning_rate=1e-3"]
 MOVING = ["--set", "grpo.sync_reference=true", "--set", "grpo.sync_steps=5", "--set", "grpo.beta=0.5",
           "--set", "grpo.learning_rate=1e-3"]  # fmt: skip
 
@@ -153,7 +154,8 @@ AVERAGED = ["--set", "sft.average=0.9", "--set", "sft.softmax=catalogue", "--set
 
 
 @pytest.mark.parametrize(
-    ("stage", "number", "more"), [("sft", 1, []), ("sft", 1, AVERAGED), ("grpo", 2, []), ("grpo", 2, MOVING)]
+    ("stage", "number", "more"),
+    [("sft", 1, []), ("sft", 1, AVERAGED), ("grpo", 2, []), ("grpo", 2, MOVING), ("grpo", 2, EXACT)],
 )
 def test_kill_in_a_stage_then_the_same_command_ends_in_the_same_rankings(finished, tmp_path, stage, number, more):
     """SIGKILL once the stage has written a checkpoint that is not its last."""

@@ -76,3 +76,25 @@ def test_a_low_temperature_draws_the_best(prompt):
     expected = distribution(prompt)
     found = draw(prompt, 50, distinct=False, temperature=0.001)
     assert (found.leaves[0] == expected.argmax()).float().mean() > 0.9
+
+
+@pytest.mark.parametrize("n", [3, 6])
+def test_weighted_draws_without_replacement_have_the_expectation_of_the_model(prompt, n):
+    """Each weighs π/q: the sum over a group of weight · value has the mean of the value under π, whatever the value."""
+    expected = distribution(prompt)
+    found = draw(prompt, n, distinct=True, times=DRAWS)
+    assert found.weights.shape == found.leaves.shape
+    assert (found.weights == 0).sum(1).tolist() == [1] * DRAWS  # the one that is there for its score
+    each = torch.zeros(DRAWS, len(expected)).scatter(1, found.leaves, found.weights)
+    error = each.std(0) / DRAWS**0.5
+    assert ((each.mean(0) - expected).abs() < 4.5 * error + 1e-4).all()
+    plain = torch.zeros(DRAWS, len(expected)).scatter(1, found.leaves, 1 / n).mean(0)
+    assert (plain - expected).abs().max() > 0.02  # without weights it is another one
+
+
+def test_where_all_leaves_are_drawn_weights_are_probabilities(prompt):
+    expected, (_, _, _, trie) = distribution(prompt), prompt
+    found = draw(prompt, len(trie) + 3, distinct=True, times=2)
+    there = found.leaves >= 0
+    torch.testing.assert_close(found.weights[there], expected[found.leaves[there]], atol=1e-4, rtol=0)
+    assert (found.weights[~there] == 0).all()
