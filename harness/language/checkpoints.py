@@ -140,11 +140,14 @@ def start_metric(context: Context, model: Any, select: str) -> dict[str, float]:
 
 
 def keep_best(
-    trainer: Any, text_tokenizer: Any, context: Context, start: dict[str, float], select: str
+    trainer: Any, text_tokenizer: Any, context: Context, start: dict[str, float] | None, select: str
 ) -> dict[str, Any]:
-    """Leave the best model by valid, be it the one that the stage started from; returns facts for the record."""
+    """Leave the best model by valid, be it the one that the stage started from; returns facts for the record.
+
+    `start` is the probe of that one (:func:`start_metric`); None: it is no candidate.
+    """
     state = trainer.state
-    better = state.best_metric is not None and state.best_metric >= start[select]
+    better = start is None or (state.best_metric is not None and state.best_metric >= start[select])
     policy = trainer.accelerator.unwrap_model(trainer.model)
     if not better:
         assert context.previous is not None  # a stage that may end where it started has one before it
@@ -154,10 +157,14 @@ def keep_best(
     world.once(lambda: save_model(policy, text_tokenizer, context.directory))
     world.wait()  # all have read the best one
     world.once(lambda: prune_checkpoints(context.directory))
-    return {
+    facts = {
         "steps": state.global_step,
         "epochs": round(state.epoch or 0.0, 3),
         "best step": state.best_global_step if better else 0,
+    }
+    if start is None:
+        return facts | {f"best valid {select}": state.best_metric}
+    return facts | {
         f"start valid {select}": start[select],
         f"best valid {select}": max(start[select], state.best_metric or 0.0),
     }

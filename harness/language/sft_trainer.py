@@ -202,18 +202,15 @@ class SftTrainer:
                 finetuning.Patience(settings.patience, settings.select, larger),
             ],
         )  # fmt: skip
+        start = None
+        if larger and context.previous is not None:
+            start = checkpoints.start_metric(
+                context, self.generative(prompts, model.eval(), text_tokenizer), settings.select
+            )
         started = time.monotonic()
         finetuning.train(trainer, context)
-        inner = trainer.accelerator.unwrap_model(trainer.model)
-        world.once(lambda: models.save_model(inner, text_tokenizer, context.directory))
-        world.wait()  # all have read the best one
-        world.once(lambda: checkpoints.prune_checkpoints(context.directory))
-        state = trainer.state
-        return {
-            "steps": state.global_step,
-            "epochs": round(state.epoch or 0.0, 3),
-            "best step": state.best_global_step,
-            f"best valid {settings.select}": state.best_metric,
+        facts = checkpoints.keep_best(trainer, text_tokenizer, context, start, settings.select)
+        return facts | {
             "rows": len(rows),
             **({"rows that lost their beginning to the cutoff": rows.cut} if rows.cut else {}),
             "parameters": sum(p.numel() for p in model.parameters()),
