@@ -78,6 +78,7 @@ test-lowest: install
 verify: install
 	$(BIN)/bench results verify
 	$(BIN)/bench results verify leaderboard/tokenizers
+	$(BIN)/bench results verify leaderboard/rl
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info

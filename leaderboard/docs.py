@@ -22,7 +22,7 @@ from harness.runs import suite
 from harness.runs.suite_tuning import Tuned
 from harness.text.plain import Marked
 
-from . import front_page, learning_table, reported, sentences, tokenizer_table
+from . import front_page, learning_table, reported, rl_table, sentences, tokenizer_table
 from .board import Board, Row, boards, build
 from .collected import read_all
 from .record import Record
@@ -42,6 +42,8 @@ GROWTH = ROOT / "docs" / "benchmarks-growth.json"
 RESULTS = ROOT / "leaderboard/results/Industrial_and_Scientific"
 TOKENIZERS = ROOT / "leaderboard/tokenizers"
 """Records of the suite ``tokenizers``: one model over other SIDs than a category's own, so no rows of its boards."""
+RL = ROOT / "leaderboard/rl"
+"""Records of the suite ``rl``: one model that is trained on in many ways, so no rows of the boards."""
 PICTURE = ROOT / "docs" / "pipeline.svg"
 REPEATS = ROOT / "docs" / "repeats.json"
 MAKE_RUN = ROOT / "docs" / "make-run"
@@ -291,6 +293,11 @@ def tokenizer_tables() -> dict[str, str]:
     return made | {"says": "\n".join(filter(None, said))}
 
 
+def rl_tables() -> dict[str, str]:
+    """The tables of the suite ``rl`` by category, and what they bear."""
+    return rl_table.all_of(read_all(folder) for folder in sorted(RL.iterdir()))
+
+
 def _named(name: str, every: list[Board]) -> list[Row]:
     """A method's row of the main board, by SID; none where it has none."""
     [board] = [board for board in every if board.category == RESULTS.name and board.seen == "keep"]
@@ -342,6 +349,7 @@ def tables() -> dict[str, str]:
         "speed-titles": speed_table(read(TITLES)),
         "exploration": exploration_table(read(EXPLORATION)),
         **{f"tokenizers-{name}": made for name, made in tokenizer_tables().items()},
+        **{f"rl-{name}": made for name, made in rl_tables().items()},
         **{f"learning-{name}": made for name, made in learning_table.all_of(map(_records, categories)).items()},
     }
 

@@ -231,11 +231,23 @@ def _stage_over(row: Row, before: str, what: str, metric: str = "NDCG@10") -> li
 
 def together(pairs: Mapping[Any, Paired]) -> list[str]:
     """A line each, p corrected over all of them (Holm); a key is what is said, or that and the metric."""
-    corrected = holm(np.array([pair.p for pair in pairs.values()]))
+    return told(corrected(pairs))
+
+
+def corrected(pairs: Mapping[Any, Paired]) -> dict[Any, Paired]:
+    """Differences with p corrected over all of them (Holm)."""
+    found = holm(np.array([pair.p for pair in pairs.values()]))
+    return {
+        key: dataclasses.replace(pair, corrected=float(p)) for (key, pair), p in zip(pairs.items(), found, strict=True)
+    }
+
+
+def told(pairs: Mapping[Any, Paired]) -> list[str]:
+    """A line each; a key is what is said, or that and the metric."""
     lines = []
-    for (key, pair), p in zip(pairs.items(), corrected, strict=True):
+    for key, pair in pairs.items():
         what, metric = key if isinstance(key, tuple) else (key, "NDCG@10")
-        lines.append(f"{what}: {difference(dataclasses.replace(pair, corrected=float(p)), metric)}.")
+        lines.append(f"{what}: {difference(pair, metric)}.")
     return lines
 
 
