@@ -92,6 +92,20 @@ class Mixing(Protocol):
         ...
 
 
+@runtime_checkable
+class TellsApart(Protocol):
+    """A generator that tells items of one SID apart: ``beam`` and ``exact`` then rank items."""
+
+    @property
+    def apart(self) -> bool:
+        """Whether it is to do so."""
+        ...
+
+    def shares(self, histories: Histories) -> np.ndarray:
+        """What each item adds to the score of its SID ``[n, n_items]``, 0 or less: its share's logarithm, weighed."""
+        ...
+
+
 def check_beams(beams: int, semantic_ids: SemanticIds | None) -> None:
     """Refuse more beams than the catalogue has SIDs, and a recipe without SIDs."""
     if semantic_ids is None:
@@ -143,8 +157,9 @@ def decode_by(
     import torch
 
     from harness.decoding.padding import pad_left
+    from harness.decoding.told_apart import best_items
 
-    beams = settings.beams
+    beams, apart = settings.beams, model if isinstance(model, TellsApart) and model.apart else None
     trie = trie_of(model, device)
     check_beams(beams, model.semantic_ids)
     prompts = model.encode(histories)
@@ -158,9 +173,13 @@ def decode_by(
             part = histories.take(rows)
             mix = model.mix(part, trie) if isinstance(model, Mixing) else None
             best = search(lm, tokens, mask, trie, closed_to(part, model, trie, device), mix)
-            found, cut = best.leaves.cpu().numpy().astype(np.int32), best.cut
-            tied = Tied.of_cut(cut.cpu().numpy(), found) if cut is not None else Tied.none(len(rows))
-            parts.append((number, found, best.scores.cpu().numpy(), tied))
+            found, scored, cut = best.leaves.cpu().numpy().astype(np.int32), best.scores.cpu().numpy(), best.cut
+            if apart is not None:
+                closed = part.bought.items_mask(len(model.semantic_ids.of_item)) if part.bought is not None else None
+                found, scored, tied = best_items(found, scored, apart.shares(part), model.semantic_ids, closed)
+            else:
+                tied = Tied.of_cut(cut.cpu().numpy(), found) if cut is not None else Tied.none(len(rows))
+            parts.append((number, found, scored, tied))
             bar.update(len(rows))
     parts = sorted(world.collected(parts), key=lambda part: part[0])
     ids = np.full((len(prompts), beams), -1, dtype=np.int32)
@@ -168,7 +187,12 @@ def decode_by(
     order = np.concatenate([np.asarray(rows) for rows in shares])
     ids[order] = np.concatenate([found for _, found, _, _ in parts])
     scores[order] = np.concatenate([values for _, _, values, _ in parts])
-    return Rankings(model.leaves, ids, scores, tied=Tied.joined([part[3] for part in parts]).take(np.argsort(order)))
+    return Rankings(
+        "item" if apart else model.leaves,
+        ids,
+        scores,
+        tied=Tied.joined([part[3] for part in parts]).take(np.argsort(order)),
+    )
 
 
 def collected(n: int, width: int, found: list[tuple[Any, np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:

@@ -31,7 +31,10 @@ LATER: dict[str, dict[str, Any]] = {
 }
 """Settings that came into being after runs were recorded, with the value that means what was before them."""
 LATER_OF_STAGES = {"start": "none", "rows": "all", "holdout": 0.0}
-LATER_OF_TRAINERS: dict[str, dict[str, Any]] = {"minionerec-grpo": {"weights": "none", "average": 0.0}}
+LATER_OF_TRAINERS: dict[str, dict[str, Any]] = {
+    "minionerec-grpo": {"weights": "none", "average": 0.0},
+    "minionerec-counts": {"head": False, "items": False},
+}
 OF_A_MODEL = ("stages", "backbone", "decoder", "prompts")
 """Parts of a recipe that a paper or a search settles; another of these is the choice of who asks for it."""
 ABOUT = ("deterministic", "settings_from", "searched", "tuned", "note")

@@ -5,12 +5,14 @@ weights are learnt from train rows, each scored by parts that have not seen its 
 is summed over the items of each subtree of the semantic IDs, so that it says something of each next token: the step to
 a child of a node scores
 
-    w₀ · log p_LM(child) + w₁ · log(the logit's mass under the child / its mass under the node).
+    w₀ · log p_LM(child) + w₁ · log(the logit's mass under the child / its mass under the node) + the head's, by w₂.
 
-The steps add up to w₀ · log p_LM(SID) + w₁ · log p_logit(SID), a product of experts over whole SIDs. It is not
+The head is a dense one on the language model's state (:mod:`.dense_head`), its masses as the logit's. The steps add up
+to w₀ · log p_LM(SID) + w₁ · log p_logit(SID) + w₂ · log p_head(SID), a product of experts over whole SIDs. Logit and
+head also tell the items of one SID apart, so that items are ranked. It is not
 normalised again at each node: that would make a step from a node of few children cheap whatever both say of it (label
 bias, Lafferty et al. 2001). With w₀ = 0 the model is the logit, and with the logit's weight on one part alone it ranks
-as that part: it contains them. w₀ and w₁ are learnt on train rows that neither the language model nor the parts have
+as that part: it contains them. The weights are learnt on train rows that neither the language model nor the parts have
 seen; then the parts are fitted on all of train. The same beams decode it, and ``exact`` is their oracle.
 """
 
@@ -41,6 +43,7 @@ from harness.evaluation.crossfit import crossed
 from harness.language.holdout import left_before, of_held_out
 from harness.settings import setting
 
+from . import dense_head
 from .built_on import generator_before, scorer_of, sid_log_probs
 from .item_logit import ItemLogit, choices, fitted
 from .logit import conditional_logit
@@ -49,6 +52,7 @@ FOUND = "counts.json"
 WITHIN = "held-in"
 """The folder of the parts that have not seen the held-out rows; it goes when the weights are there."""
 FOLDS = "folds"
+EXPERTS = ("language model", "logit", "head")
 LEAST = -60.0
 """The least log-probability that is told apart."""
 
@@ -60,6 +64,7 @@ class FoundCounts(Schema):
     logit: dict[str, Finite]
     language_model_weight: Finite
     logit_weight: Finite
+    head_weight: Finite = 0.0
 
 
 @dataclass(frozen=True)
@@ -74,6 +79,10 @@ class Settings:
     drawn: Annotated[int, Ge(1)] = setting(200, "items at random that stand for all others in it")
     ridge: Annotated[float, Ge(0)] = setting(1e-3, "penalty of the squared weights of standardised features")
     model: bool = setting(True, "whether the language model has a weight; false is the ablation: the parts alone")
+    head: bool = setting(
+        False, "a dense head on the model's states, a third expert beside both", ("model is true", lambda s: s.model)
+    )
+    items: bool = setting(False, "rank items, which logit and head tell apart on one SID; false: SIDs")
     cutoff: int = setting(512, "longest prompt, in tokens; the last ones are kept")
 
 
@@ -83,12 +92,16 @@ class Counting:
 
     Attributes:
         logit: utilities of items; their softmax is its distribution.
-        weights: of the language model and of the logit.
+        weights: of the language model, of the logit and of the head.
+        head: scores of items by the language model's state, another distribution of the kind; None: there is none.
+        apart: whether items of one SID are told apart, and ranked.
     """
 
     generator: Generator
     logit: ItemScorer
-    weights: tuple[float, float]
+    weights: tuple[float, float, float]
+    head: ItemScorer | None = None
+    apart: bool = False
 
     @property
     def model(self) -> Any:
@@ -131,23 +144,53 @@ class Counting:
 
     def mix(self, histories: Histories, trie: Trie) -> Mix:
         """The weighted sum of both at each step."""
-        own, other = self.weights
         of_item, n_sids = self.semantic_ids.of_item, len(self.semantic_ids.distinct)
-        masses = group_probabilities(self.logit.score(histories), of_item, n_sids)
-        said = Shares(trie, torch.from_numpy(masses).to(trie.leaves.device))
+        said = []
+        for weight, scorer in self._beside:
+            masses = group_probabilities(scorer.score(histories), of_item, n_sids)
+            said.append((weight, Shares(trie, torch.from_numpy(masses).to(trie.leaves.device))))
 
         def weighed(step: int, nodes: torch.Tensor, entries: torch.Tensor, log_probs: torch.Tensor) -> torch.Tensor:
-            return own * log_probs + other * said.log(step, nodes, entries)
+            total = self.weights[0] * log_probs
+            for weight, shares in said:
+                total = total + weight * shares.log(step, nodes, entries)
+            return total
 
         return weighed
+
+    @property
+    def _beside(self) -> list[tuple[float, ItemScorer]]:
+        """What stands beside the language model, each with its weight."""
+        return [(self.weights[1], self.logit), *([(self.weights[2], self.head)] if self.head is not None else [])]
+
+    def shares(self, histories: Histories) -> np.ndarray:
+        """What each item adds to its SID's score ``[n, n_items]``: w₁ · log p_logit(item | SID), and the head's."""
+        total = np.zeros((len(histories), len(self.semantic_ids.of_item)))
+        for weight, scorer in self._beside:
+            scores = np.asarray(scorer.score(histories), dtype=np.float64)
+            scores -= scores.max(axis=1, keepdims=True)
+            own = np.exp(scores)
+            sums = np.zeros((len(self.semantic_ids.distinct), len(scores)))
+            np.add.at(sums, self.semantic_ids.of_item, own.T)
+            total += weight * (scores - np.log(np.maximum(sums.T, 1e-300))[:, self.semantic_ids.of_item])
+        return total
 
     def recall(self, histories: Histories) -> np.ndarray:
         """The logit's log-probabilities of SIDs ``[n, n_sids]`` float32."""
         return sid_log_probs(self.logit.score(histories), self.semantic_ids)
 
+    def told(self, found: Candidates, histories: Histories, trie: Trie) -> torch.Tensor:
+        """What each expert says of candidates ``[n, candidates, 3]``: log-probabilities of whole SIDs."""
+        head = torch.zeros_like(found.model)
+        if self.head is not None:
+            said = torch.from_numpy(sid_log_probs(self.head.score(histories), self.semantic_ids)).to(head.device)
+            head = said.gather(1, trie.leaves[found.leaves])
+        return torch.stack([found.model, found.memory, head], dim=-1)
+
     def scores(self, found: Candidates, histories: Histories, trie: Trie) -> torch.Tensor:
         """What beams that reach those candidates score ``[n, candidates]``."""
-        return self.weights[0] * found.model + self.weights[1] * found.memory
+        told = self.told(found, histories, trie)
+        return (told * torch.tensor(self.weights, dtype=told.dtype, device=told.device)).sum(-1)
 
 
 class CountsTrainer:
@@ -176,14 +219,19 @@ class CountsTrainer:
         out = self._held_out(context)
         within = context.on(np.flatnonzero(~out), WITHIN)
         unfitted = {key: context.parts[key].anew(context) for key in context.parts}
-        with context.progress.bar(self.settings.folds + 2, context.stage, "fit") as bar:
+        with context.progress.bar(self.settings.folds + 3, context.stage, "fit") as bar:
             weights, rows = self._across_folds(within, unfitted, bar.update)
             logit = _logit(within, unfitted, weights)
             bar.update()
             strangers = context.train.take(np.flatnonzero(out)).of_strangers()
-            experts, gains = self._experts(
-                context, Counting(generator_before(context, self.settings.cutoff), logit, (1.0, 1.0)), strangers
-            )
+            generator, head, of_head = generator_before(context, self.settings.cutoff), None, {}
+            if self._headed:
+                head, facts = dense_head.fitted(generator, within)
+                head.save(context.directory)
+                of_head = {"head": facts}
+            bar.update()
+            model = Counting(generator, logit, (1.0, 1.0, 1.0), head)
+            experts, gains = self._experts(context, model, strangers)
             for key in context.parts:
                 context.parts[key].fit(context)
             bar.update()
@@ -194,6 +242,7 @@ class CountsTrainer:
             "logit": named,
             "language_model_weight": experts[0],
             "logit_weight": experts[1],
+            "head_weight": experts[2],
         }
         files.write_json(context.directory / FOUND, saved)
         return {
@@ -201,7 +250,8 @@ class CountsTrainer:
             "weights of the logit": {name: round(value, 4) for name, value in named.items()},
             "held-out users": len(set(context.train.user_numbers[out].tolist())),
             "held-out rows": len(strangers),
-            "weights": {"language model": round(experts[0], 4), "logit": round(experts[1], 4)},
+            "weights": dict(zip(EXPERTS, (round(value, 4) for value in experts), strict=True)),
+            **of_head,
             **gains,
         }
 
@@ -217,11 +267,16 @@ class CountsTrainer:
                 f"{path} has weights of {', '.join(saved['parts'])}, and the stage's parts are {', '.join(parts)}; run "
                 "the method again"
             )
-        return Counting(
-            generator_before(context, self.settings.cutoff),
-            logit,
-            (saved["language_model_weight"], saved["logit_weight"]),
-        )
+        generator = generator_before(context, self.settings.cutoff)
+        head = None
+        if self._headed:
+            head = dense_head.DenseHead.load(generator, context.directory, len(context.items), context.device)
+        weights_of = (saved["language_model_weight"], saved["logit_weight"], saved.get("head_weight", 0.0))
+        return Counting(generator, logit, weights_of, head, self.settings.items)
+
+    @property
+    def _headed(self) -> bool:
+        return self.settings.head and self.settings.model
 
     def _across_folds(
         self, context: Context, parts: Mapping[str, Part], done: Callable[[], Any]
@@ -263,7 +318,9 @@ class CountsTrainer:
             raise BenchError(f"{name}.holdout = {share:g} leaves no row to learn weights on; raise it")
         return out
 
-    def _experts(self, context: Context, model: Counting, rows: Samples) -> tuple[tuple[float, float], dict[str, Any]]:
+    def _experts(
+        self, context: Context, model: Counting, rows: Samples
+    ) -> tuple[tuple[float, float, float], dict[str, Any]]:
         """The weights under which held-out targets are the likeliest of what both propose, and what is said of it."""
         targets = model.semantic_ids.of_item[rows.targets]
         proposed = MixtureSettings(candidates=self.settings.candidates, beams=1)
@@ -272,8 +329,8 @@ class CountsTrainer:
         with torch.inference_mode():
             for batch, found in proposals(model, rows.histories, trie, proposed, context.device):
                 there = ~torch.isneginf(found.memory)
-                both = torch.stack([found.model, found.memory], dim=-1).masked_fill(~there[..., None], 0.0)
-                told.append(both.double().clamp(min=LEAST).cpu().numpy())
+                each = model.told(found, rows.histories.take(batch), trie).masked_fill(~there[..., None], 0.0)
+                told.append(each.double().clamp(min=LEAST).cpu().numpy())
                 alive.append(there.cpu().numpy())
                 wanted.append((trie.leaves[found.leaves].cpu().numpy() == targets[batch, None]) & alive[-1])
         x, y, ok = (np.concatenate(column) for column in (told, wanted, alive))
@@ -284,8 +341,8 @@ class CountsTrainer:
             )
         if not self.settings.model:
             x[..., 0] = 0.0
-        own, other = conditional_logit(x, y, ok, self.settings.ridge).tolist()
-        return (own, other), {"share of held-out targets proposed": round(float(y.any(axis=1).mean()), 4)}
+        own, other, head = conditional_logit(x, y, ok, self.settings.ridge).tolist()
+        return (own, other, head), {"share of held-out targets proposed": round(float(y.any(axis=1).mean()), 4)}
 
 
 def _logit(context: Context, parts: Mapping[str, Part], weights: np.ndarray) -> ItemLogit:

@@ -31,4 +31,6 @@ def bench_methods():
     from harness.recipes import shipped
 
     large = [f"minionerec-qwen2.5-{size}b{way}" for size in ("0.5", "1.5", "3") for way in ("", "-lora")]
-    return [shipped("methods", f"{name}.yaml") for name in ("minionerec", "minionerec-sft", "minionerec-sft-more", *large)]
+    return [
+        shipped("methods", f"{name}.yaml") for name in ("minionerec", "minionerec-sft", "minionerec-sft-more", *large)
+    ]

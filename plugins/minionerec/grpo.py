@@ -52,7 +52,7 @@ class Settings(RowSettings, finetuning.FineTuningSettings):
     generations: int = setting(16, "completions a prompt, G (16)")
     rollout: Literal["beam", "sample", "sample_distinct", "exact"] = setting(
         "beam",
-        "the G best SIDs; draws at the temperature, with or without replacement; or exact: all SIDs, by probability (beam)",
+        "the G best SIDs; draws at the temperature, with or without replacement; exact: all, by probability (beam)",
     )
     weights: Literal["none", "importance"] = setting(
         "none", "importance: a completion counts by its probability over that of being rolled out (none)",
