@@ -7,17 +7,20 @@ import pytest
 import torch
 
 from harness import api
+from harness.data.dataset import Bought
 from harness.decoding.exact import leaf_scores
 from harness.decoding.generator import GenerativeModel, trie_of
 from harness.decoding.item_scores import group_probabilities
 from harness.decoding.padding import pad_left
 from harness.decoding.shares import Shares
 from harness.decoding.trie import Trie
+from harness.errors import BenchError
 from harness.progress import Progress
 from plugins.decoders.sids import BeamDecoder, ExactDecoder
-from plugins.memory.counts_stage import Counting
+from plugins.memory.counting import Counting
+from plugins.memory.dense_head import DenseHead, Head, states_after
 from plugins.memory.item_logit import ItemLogit, choices, fitted
-from tests.commands import bench_run, run_whole
+from tests.commands import bench, bench_run, run_whole
 
 SMALL = [
     "backbone.hidden=32",
@@ -49,7 +52,7 @@ def made(tiny_lm, tiny):
 
 
 def counting(made, own, other):
-    return Counting(made[0], made[2], (own, other))
+    return Counting(made[0], made[2], (own, other, 0.0))
 
 
 def whole(model, histories):
@@ -96,6 +99,75 @@ def test_wide_beams_are_exact(made, tiny):
     np.testing.assert_allclose(beams.scores, exact.scores, atol=1e-4)
     few = BeamDecoder(BeamDecoder.Settings(beams=30, batch_tokens=1)).decode(model, *arguments)
     assert np.array_equal(few.ids[:, :3], exact.ids[:, :3])
+
+
+def test_items_of_one_sid_are_told_apart(made, tiny):
+    """Over all SIDs an item scores w₀ · log p_LM(SID) + w₁ · log p_logit(item), and what was bought is left out."""
+    generator, histories, scorer = made
+    model = Counting(generator, scorer, (0.7, 0.9, 0.0), apart=True)
+    n, of_item = len(tiny.given.distinct), tiny.given.of_item
+    assert len(of_item) > n  # some share one
+    decoder, progress = ExactDecoder(ExactDecoder.Settings(beams=n)), Progress(quiet=True)
+    found = decoder.decode(model, histories, tiny.given, "cpu", progress)
+    assert found.kind == "item"
+    found.check(len(of_item))
+    language = whole(Counting(generator, scorer, (0.7, 0.0, 0.0)), histories)
+    odds = np.exp(scorer.score(histories))
+    logit = np.log(odds / odds.sum(axis=1, keepdims=True))
+    expected = language[:, of_item] + 0.9 * logit
+    order = np.argsort(-expected, axis=1, kind="stable")[:, :n]
+    assert (found.ids == order).mean() > 0.99
+    np.testing.assert_allclose(found.scores, np.take_along_axis(expected, order, 1), atol=1e-3)
+    own = [sorted(set(history)) for history in histories.lists()]
+    bought = Bought(np.cumsum([0, *map(len, own)]), np.concatenate(own))
+    dropped = decoder.decode(model, replace(histories, bought=bought), tiny.given, "cpu", progress)
+    for items, row in zip(own, dropped.ids.tolist(), strict=True):
+        assert not set(items) & set(row)
+        assert len({item for item in row if item >= 0}) >= n - len(items)
+
+
+def test_a_head_scores_by_the_state_alone_and_comes_back_as_it_was(made, tiny, tmp_path):
+    generator, histories, _ = made
+    states = states_after(generator, histories, "cpu")
+    one = states_after(generator, histories.take(np.array([7])), "cpu")
+    torch.testing.assert_close(one[0], states[7], rtol=1e-4, atol=1e-4)  # whoever shares its batch
+    head = Head(len(tiny.items), states.shape[1])
+    for parameter in head.parameters():
+        torch.nn.init.normal_(parameter, generator=torch.Generator().manual_seed(0))
+    head.mean += 0.5
+    kept = DenseHead(generator, head, "cpu")
+    expected = ((states - 0.5) @ head.items.T + head.bias).detach().numpy()
+    np.testing.assert_allclose(kept.score(histories), expected, rtol=1e-4, atol=1e-3)
+    kept.save(tmp_path)
+    again = DenseHead.load(generator, tmp_path, len(tiny.items), "cpu")
+    assert np.array_equal(again.score(histories), kept.score(histories))
+    with pytest.raises(BenchError, match=r"model\.safetensors cannot be loaded"):
+        DenseHead.load(generator, tmp_path, len(tiny.items) + 1, "cpu")
+
+
+def test_the_head_alone_ranks_as_it_scores(made, tiny):
+    """With all the weight on the head, beams over all SIDs have its order: the model contains it."""
+    generator, histories, scorer = made
+    head = Fixed(len(tiny.items), seed=5)
+    model = Counting(generator, scorer, (0.0, 0.0, 1.0), head, apart=True)
+    n = len(tiny.given.distinct)
+    decoder = BeamDecoder(BeamDecoder.Settings(beams=n))
+    found = decoder.decode(model, histories, tiny.given, "cpu", Progress(quiet=True))
+    assert np.array_equal(found.ids, np.argsort(-head.score(histories), axis=1, kind="stable")[:, :n])
+
+
+def test_a_run_with_a_head_learns_its_weight_and_can_be_used(tmp_path):
+    sets = [*SMALL, "dataset.users=150", "sft.holdout=0.2", "counts.head=true"]
+    directory, stages = run_whole(tmp_path, "minionerec-counts", sets)
+    train = stages["counts"]["train"]
+    assert train["weights"]["head"] != 0
+    assert 1 <= train["head"]["epochs"] <= 20
+    chance = sum(1 / np.log2(rank + 2) for rank in range(10)) / 1200
+    assert train["head"]["best valid NDCG@10 by item"] > 3 * chance
+    (directory / "stages/2-counts/model.safetensors").write_bytes(b"no tensors")
+    refused = bench("recommend", "--run", directory, "--history", "3 5")
+    assert refused.exit_code == 2
+    assert "model.safetensors cannot be loaded" in refused.output
 
 
 def test_shares_of_unequal_sids():
