@@ -2,7 +2,7 @@
 
 What ``rerank`` is compared with is chosen by item NDCG@10 on valid: the best counting row, and the best network of item
 ids that starts at random; and the memory where a board has it. ``minionerec-counts`` is held against the best counting
-row, its own logit without the language model, and ``rerank``.
+row, its own logit without the language model, and ``rerank``; with a dense head it is held against itself without.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from .report.compare import same_seeds
 from .sentences import bullets, together, with_spread
 
 TEXT, RERANK, MEMORY = " (text start)", "rerank", "minionerec-memory"
-COUNTS, NO_MODEL = "minionerec-counts", "counts without the model"
+COUNTS, NO_MODEL, HEAD = "minionerec-counts", "counts without the model", "counts with a dense head"
 METRICS = ("HR@10", "NDCG@10")
 
 
@@ -62,11 +62,12 @@ def says(category: str, rows: Sequence[Row]) -> str:
     pairs = [(name.removesuffix(TEXT), name) for name in named if name.endswith(TEXT)]
     pairs += [(rival, RERANK) for rival in rivals if RERANK in named]
     pairs += [(rival, COUNTS) for rival in (*rivals[:1], NO_MODEL, RERANK) if COUNTS in named]
+    pairs += [(COUNTS, HEAD)] if HEAD in named else []
     found = {}
     for first, second in pairs:
         for protocol, label in PROTOCOLS.items():
             if first in named:
-                for metric in METRICS if second in (RERANK, COUNTS) else METRICS[-1:]:
+                for metric in METRICS if second in (RERANK, COUNTS, HEAD) else METRICS[-1:]:
                     one, other = (named[name].system.runs(protocol, (metric,)) for name in (first, second))
                     if one is not None and other is not None:
                         seeds = same_seeds(named[first].system, named[second].system)
