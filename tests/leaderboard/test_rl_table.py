@@ -1,4 +1,4 @@
-"""The table of the suite rl: what is tested is chosen on valid, among the arms with the most seeds, for each choice of rows."""
+"""The suite rl in a table: what is tested is chosen on valid, among arms with the most seeds, for each choice of rows."""
 
 import pytest
 
@@ -27,7 +27,8 @@ def records(tiny, tmp_path_factory):
 
     return [
         *of("minionerec-sft", "sft", "sft", 0.2, 0.2),
-        *of("minionerec-sft-more", "more", "more SFT, a", 0.25, 0.5), *of("minionerec-sft-more", "more", "more SFT, b", 0.6, 0.3),
+        *of("minionerec-sft-more", "more", "more SFT, a", 0.25, 0.5),
+        *of("minionerec-sft-more", "more", "more SFT, b", 0.6, 0.3),
         *of("minionerec", "grpo", "GRPO, good", 0.7, 0.6), *of("minionerec", "grpo", "GRPO, bad", 0.1, 0.1),
         *of("minionerec", "grpo", "GRPO, lucky", 0.1, 0.9, seeds=(1,)),
         *of("minionerec-sft-more", "more", "more SFT, same", 0.7, 0.5, rows="same"),
