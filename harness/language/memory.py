@@ -139,7 +139,10 @@ def estimate(
     groups = settings.generations if "generations" in known else 0
     answers = settings.batch * (1 + settings.negatives if "negatives" in known else 1)
     prompts = settings.batch // groups if groups else answers
-    tokens = prompts * settings.cutoff + answers * LEVELS
+    predicted = answers * LEVELS
+    tokens = prompts * settings.cutoff + predicted
+    if exact := getattr(settings, "rollout", "") == "exact":  # all SIDs of some prompts, as many as the bound allows
+        tokens = predicted = settings.rollout_tokens
     layers = model.layers * (model.between if settings.gradient_checkpointing else model.kept)
     activations = tokens * (layers + (model.kept if settings.gradient_checkpointing else 0.0))
     others = 0.0
@@ -147,8 +150,8 @@ def estimate(
         others += itemsize * model.parameters
     if getattr(settings, "average", 0):
         others += 4.0 * model.trained
-    cache = model.cache * settings.rollout_tokens if groups else 0.0
-    logits = COPIES * 4.0 * answers * LEVELS * model.vocabulary
+    cache = model.cache * settings.rollout_tokens if groups and not exact else 0.0
+    logits = COPIES * 4.0 * predicted * model.vocabulary
     return Stage(name, weights, gradients, optimiser, others, activations, logits, cache)
 
 

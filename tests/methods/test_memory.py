@@ -107,3 +107,11 @@ def test_what_cannot_be_estimated_is_said():
 def test_every_part_is_in_the_total():
     stage = memory.Stage("sft", 1, 2, 3, 4, 50, 6, 7)
     assert stage.total == 66 and dataclasses.replace(stage, cache=100).total == 110
+
+
+def test_rl_over_all_sids_takes_what_its_bound_allows():
+    """Positions computed at once are bounded by rollout_tokens, whatever a prompt or the catalogue takes."""
+    exact = ["minionerec", "--memory", "--set", "grpo.rollout=exact", "--set"]
+    one, two = (table(*exact, f"grpo.rollout_tokens={tokens}")["grpo"] for tokens in (200_000, 400_000))
+    assert two["activations"] == pytest.approx(2 * one["activations"], rel=0.05)
+    assert two["logits"] == pytest.approx(2 * one["logits"], rel=0.05)
