@@ -125,7 +125,7 @@ class ExactTrainer(finetuning.ProbeSelection, Trainer):
             yield model
 
     def _note(self, name: str, value: torch.Tensor) -> None:
-        self._numbers[name].append(float(value.detach()))
+        self._numbers[name].append(float(self.accelerator.gather(value.detach().reshape(1)).mean()))
 
     def log(self, logs: dict[str, float], *arguments: Any, **named: Any) -> None:
         """The numbers of the steps since the last log beside the trainer's own."""

@@ -1,4 +1,4 @@
-"""The suite rl in a table: what is tested is chosen on valid, among arms with the most seeds, for each choice of rows."""
+"""The suite rl in a table: what is tested is chosen on valid, among the arms with the most seeds, by choice of rows."""
 
 import pytest
 

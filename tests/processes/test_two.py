@@ -55,6 +55,10 @@ CASES = {
         "minionerec", ("sft", "grpo"),
         [*GRPO, "grpo.loss=bnpo", "grpo.accumulation=2", "grpo.idle=keep", "grpo.beta=0.01"],
     ),
+    "GRPO over all SIDs": (
+        "minionerec", ("sft", "grpo"),
+        [*GRPO, "grpo.rollout=exact", "grpo.average=0.9", "grpo.beta=0.01", "grpo.accumulation=2"],
+    ),
     "preferences, after a stage under ZeRO": (
         "sdpo", ("sft", "sdpo"), ["sdpo.negatives=3", "sdpo.epochs=1", "sdpo.eval_every=0.5"], ["sft.deepspeed=zero1"],
     ),
