@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeGuard, runtime_checkable
 
 import numpy as np
 
@@ -106,6 +106,11 @@ class TellsApart(Protocol):
         ...
 
 
+def tells_apart(model: Any) -> TypeGuard[TellsApart]:
+    """Whether a model tells items of one SID apart, and is to do so."""
+    return isinstance(model, TellsApart) and model.apart
+
+
 def check_beams(beams: int, semantic_ids: SemanticIds | None) -> None:
     """Refuse more beams than the catalogue has SIDs, and a recipe without SIDs."""
     if semantic_ids is None:
@@ -159,7 +164,7 @@ def decode_by(
     from harness.decoding.padding import pad_left
     from harness.decoding.told_apart import best_items
 
-    beams, apart = settings.beams, model if isinstance(model, TellsApart) and model.apart else None
+    beams, apart = settings.beams, model if tells_apart(model) else None
     trie = trie_of(model, device)
     check_beams(beams, model.semantic_ids)
     prompts = model.encode(histories)
@@ -176,7 +181,7 @@ def decode_by(
             found, scored, cut = best.leaves.cpu().numpy().astype(np.int32), best.scores.cpu().numpy(), best.cut
             if apart is not None:
                 closed = part.bought.items_mask(len(model.semantic_ids.of_item)) if part.bought is not None else None
-                found, scored, tied = best_items(found, scored, apart.shares(part), model.semantic_ids, closed)
+                found, scored, tied = best_items(found, scored, apart.shares(part), model.semantic_ids, beams, closed)
             else:
                 tied = Tied.of_cut(cut.cpu().numpy(), found) if cut is not None else Tied.none(len(rows))
             parts.append((number, found, scored, tied))

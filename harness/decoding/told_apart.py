@@ -13,21 +13,23 @@ def best_items(
     scores: np.ndarray,
     shares: np.ndarray,
     semantic_ids: SemanticIds,
+    k: int,
     closed: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray, Tied]:
-    """The best items of the SIDs that were found, as many as SIDs were: an item scores as its SID, less its share.
+    """The best k items of the SIDs that were found; an item scores as its SID and its own share.
+
+    Where not all SIDs were found, an item of one that was not may score more than the last.
 
     Args:
-        sids: ``[n, k]`` rows of the SID table, best first, -1 for none.
-        scores: ``[n, k]`` theirs.
+        sids: ``[n, found]`` rows of the SID table, best first, -1 for none.
+        scores: ``[n, found]`` theirs.
         shares: ``[n, n_items]`` what each item adds to its SID's score: the (weighed) logarithm of its share of it.
         closed: ``[n, n_items]`` items that may not be recommended, as booleans; None: all may be.
 
     Returns:
         Ids ``[n, k]`` (-1 and -inf for none), scores, and who was cut of the last group of equal scores.
     """
-    n, k = sids.shape
-    of_sid = np.full((n, len(semantic_ids.distinct) + 1), -np.inf)  # the last: what is no SID
+    of_sid = np.full((len(sids), len(semantic_ids.distinct) + 1), -np.inf)  # the last: what is no SID
     np.put_along_axis(of_sid, np.where(sids < 0, -1, sids), np.where(sids < 0, -np.inf, scores), axis=1)
     totals = of_sid[:, semantic_ids.of_item] + shares
     if closed is not None:

@@ -11,7 +11,16 @@ from harness.data.dataset import Histories
 from harness.data.rankings import Rankings
 from harness.data.semantic_ids import SemanticIds
 from harness.decoding.generator import trie_of
-from harness.decoding.search import BeamSettings, MixtureSettings, Remembering, SidDecoder, collected, proposals
+from harness.decoding.search import (
+    BeamSettings,
+    MixtureSettings,
+    Remembering,
+    SidDecoder,
+    collected,
+    proposals,
+    tells_apart,
+)  # fmt: skip
+from harness.errors import BenchError
 from harness.progress import Progress
 
 from .sids import BeamDecoder
@@ -34,6 +43,8 @@ class MixtureDecoder(SidDecoder):
         if not isinstance(model, Remembering):
             shared = {field.name: getattr(settings, field.name) for field in dataclasses.fields(BeamSettings)}
             return BeamDecoder(BeamSettings(**shared)).decode(model, histories, semantic_ids, device, progress)
+        if tells_apart(model):
+            raise BenchError("decoder mixture ranks SIDs, and this method tells their items apart; set decoder=beam")
         trie = trie_of(model.generator, device)
         found: list[tuple[Any, np.ndarray, np.ndarray]] = []
         with progress.bar(len(histories), "decode", "user") as bar:

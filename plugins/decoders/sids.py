@@ -8,7 +8,7 @@ from typing import Any
 from harness.data.dataset import Histories
 from harness.data.rankings import Rankings
 from harness.data.semantic_ids import SemanticIds
-from harness.decoding.search import BeamSettings, SearchSettings, SidDecoder, decode_by, needs_generative
+from harness.decoding.search import BeamSettings, SearchSettings, SidDecoder, decode_by, needs_generative, tells_apart
 from harness.progress import Progress
 from harness.settings import setting
 
@@ -59,10 +59,10 @@ class ExactDecoder(SidDecoder):
 
         settings, model = self.settings, needs_generative(model, "exact")
         renormalise = model.renormalise if settings.renormalise is None else settings.renormalise
+        whole = tells_apart(model)  # the best items may be of any SID
 
         def search(lm: Any, ids: Any, mask: Any, trie: Any, closed: Any, mix: Any) -> Any:
-            return exact_search(
-                lm, ids, mask, trie, settings.beams, settings.chunk, renormalise, settings.temperature, closed, mix
-            )
+            k = len(trie) if whole else settings.beams
+            return exact_search(lm, ids, mask, trie, k, settings.chunk, renormalise, settings.temperature, closed, mix)
 
         return decode_by(search, model, histories, settings, settings.chunk, device, progress)

@@ -12,6 +12,9 @@ from harness.errors import BenchError
 from harness.language import models
 from harness.language.prompts import Prompts
 
+LEAST = -60.0
+"""The least log-probability that is told apart."""
+
 
 def generator_before(context: Context, cutoff: int) -> Generator:
     """The model of the stage before, as decoders take it; prompts keep their last `cutoff` tokens."""

@@ -20,7 +20,7 @@ from harness.decoding.mixture import Candidates
 from harness.decoding.shares import Shares
 from harness.decoding.trie import Trie
 
-from .built_on import sid_log_probs
+from .built_on import LEAST, sid_log_probs
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,8 @@ class Counting:
             own = np.exp(scores)
             sums = np.zeros((len(self.semantic_ids.distinct), len(scores)))
             np.add.at(sums, self.semantic_ids.of_item, own.T)
-            total += weight * (scores - np.log(np.maximum(sums.T, 1e-300))[:, self.semantic_ids.of_item])
+            own_share = scores - np.log(np.maximum(sums.T, 1e-300))[:, self.semantic_ids.of_item]
+            total += weight * own_share.clip(LEAST, 0.0)
         return total
 
     def recall(self, histories: Histories) -> np.ndarray:

@@ -39,7 +39,7 @@ from harness.language.holdout import left_before, of_held_out
 from harness.settings import setting
 
 from . import dense_head
-from .built_on import generator_before, scorer_of
+from .built_on import LEAST, generator_before, scorer_of
 from .counting import Counting
 from .item_logit import ItemLogit, choices, fitted
 from .logit import conditional_logit
@@ -49,8 +49,6 @@ WITHIN = "held-in"
 """The folder of the parts that have not seen the held-out rows; it goes when the weights are there."""
 FOLDS = "folds"
 EXPERTS = ("language model", "logit", "head")
-LEAST = -60.0
-"""The least log-probability that is told apart."""
 
 
 class FoundCounts(Schema):
@@ -230,8 +228,15 @@ class CountsTrainer:
             )
         if not self.settings.model:
             x[..., 0] = 0.0
-        own, other, head = conditional_logit(x, y, ok, self.settings.ridge).tolist()
+        own, other, head = no_less_than_0(x, y, ok, self.settings.ridge)
         return (own, other, head), {"share of held-out targets proposed": round(float(y.any(axis=1).mean()), 4)}
+
+
+def no_less_than_0(x: np.ndarray, wanted: np.ndarray, there: np.ndarray, ridge: float) -> list[float]:
+    """Weights of experts: one that would count against what it says is left out."""
+    while (found := conditional_logit(x, wanted, there, ridge)).min() < 0:
+        x = np.where(np.arange(x.shape[-1]) == found.argmin(), 0.0, x)
+    return [float(value) for value in found]
 
 
 def _logit(context: Context, parts: Mapping[str, Part], weights: np.ndarray) -> ItemLogit:

@@ -23,7 +23,7 @@ from harness.data.dataset import Histories, Samples
 from harness.decoding.engine import split
 from harness.decoding.generator import Generator, batches
 from harness.decoding.padding import pad_left
-from harness.errors import NoTexts
+from harness.errors import BenchError, NoTexts, NotFinite
 from harness.item_models.checkpoint import MODEL, load_weights
 
 TOKENS = 16384
@@ -63,7 +63,9 @@ class DenseHead:
     @torch.inference_mode()
     def score(self, histories: Histories) -> np.ndarray:
         """Scores ``[n, n_items]`` float32."""
-        return self.head(states_after(self.generator, histories, self.device)).float().cpu().numpy()
+        states = states_after(self.generator, histories, self.device)
+        with torch.autocast(states.device.type, enabled=False):  # a rounded score would tie items
+            return self.head(states).cpu().numpy()
 
     def save(self, directory: Path) -> None:
         """Write the head; the language model stands in the stage before."""
@@ -87,6 +89,8 @@ class DenseHead:
 def states_after(generator: Generator, histories: Histories, device: str) -> torch.Tensor:
     """The language model's states after the prompts of histories ``[n, width]``, float32."""
     lm, prompts = split(generator.model), generator.encode(histories)
+    if getattr(lm, "whole", False):
+        raise BenchError("counts.head reads states, and this backbone gives logits alone; set counts.head=false")
     rows, parts = [], []
     for part in batches([len(prompt) for prompt in prompts], TOKENS):
         ids, mask = pad_left([prompts[row] for row in part], generator.pad, device)
@@ -102,7 +106,7 @@ def fitted(generator: Generator, context: Context) -> tuple[DenseHead, dict[str,
     states, targets = _of(generator, context.train, device)
     probed, wanted = _of(generator, context.valid, device)
     mean, scale = states.mean(0), states.std(0, unbiased=False).clamp(min=1e-6)
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[] if device == "cpu" else [device]):
         torch.manual_seed(context.seed)
         model = _Training(n_items, states.shape[1], _texts(context), torch.bincount(targets, minlength=n_items))
         model.to(device)
@@ -143,12 +147,14 @@ def _trained(
         for rows in torch.randperm(len(states)).to(states.device).split(BATCH):
             scores = functional.linear(functional.dropout(states[rows], DROPOUT), *model.folded())
             loss = functional.cross_entropy(scores, targets[rows], label_smoothing=SMOOTHING)
+            if not torch.isfinite(loss):
+                raise NotFinite(f"the loss of the dense head is {float(loss)} in epoch {epoch}; set counts.head=false")
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
         with torch.no_grad():
             folded = tuple(part.clone() for part in model.folded())
-            value = _ndcg(functional.linear(probed, *folded), wanted)
+            value = _ndcg(probed, folded, wanted)
         if value > best:
             best, at, kept = value, epoch, (folded[0], folded[1])
         elif epoch - at >= PATIENCE:
@@ -156,9 +162,13 @@ def _trained(
     return round(best, 6), at, kept
 
 
-def _ndcg(scores: torch.Tensor, wanted: torch.Tensor) -> float:
-    ranks = (scores > scores.gather(1, wanted[:, None])).sum(1)
-    return float(torch.where(ranks < CUTOFF, 1 / torch.log2(ranks + 2.0), 0.0).mean())
+def _ndcg(states: torch.Tensor, head: tuple[torch.Tensor, ...], wanted: torch.Tensor) -> float:
+    ranks = []
+    for rows, own in zip(states.split(BATCH), wanted.split(BATCH), strict=True):
+        scores = functional.linear(rows, *head)
+        ranks.append((scores > scores.gather(1, own[:, None])).sum(1))
+    found = torch.cat(ranks)
+    return float(torch.where(found < CUTOFF, 1 / torch.log2(found + 2.0), 0.0).mean())
 
 
 def _of(generator: Generator, samples: Samples, device: str) -> tuple[torch.Tensor, torch.Tensor]:

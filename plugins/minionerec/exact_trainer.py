@@ -3,7 +3,7 @@
 A group of G completions estimates how a prompt's reward would rise; a small model can score every SID of a catalogue
 instead (:func:`harness.decoding.exact.leaf_log_probs`), and the estimate's error is gone. The gradient is that of GRPO
 (arXiv 2402.03300, eq. 21, one update a rollout) with G → ∞ draws: Σ_y π(y) · A(y) · ∇ log π(y) / |y|, where A is the
-reward less its mean, over its standard deviation, both under π.
+reward less its mean, over its standard deviation, both under π: the policy given that its answer is a SID.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class ExactTrainer(finetuning.ProbeSelection, Trainer):
     Attributes:
         catalogue: whether probabilities are over the tokens that continue a SID, not over the whole vocabulary. Either
             way the expectation is over the catalogue's SIDs.
-        beta: weight of the exact KL divergence from the model at the start; 0: none.
+        beta: weight of the KL divergence of whole SIDs from the model at the start, over the number of levels; 0: none.
         rollout_tokens: positions computed at once; more are computed in parts, once more for their gradients.
     """
 
@@ -78,8 +78,8 @@ class ExactTrainer(finetuning.ProbeSelection, Trainer):
         if self.beta:
             with torch.no_grad(), self._as_reference(model) as reference:
                 before = self._log_probs(reference, ids, mask).log_softmax(1)
-            divergence = (given.exp() * (given - before) / self._lengths).sum(1).mean()
-            loss = loss + self.beta * divergence
+            divergence = (given.exp() * (given - before)).sum(1).mean()
+            loss = loss + self.beta * divergence / self.trie.depth  # as per token, where a SID has that many
             self._note("kl", divergence)
         targets = torch.tensor([s["target"] for s in samples], device=ids.device)
         hit = self.trie.leaves[None] == targets[:, None]
@@ -141,6 +141,10 @@ class ExactTrainer(finetuning.ProbeSelection, Trainer):
 
 def check_size(trie: Trie, catalogue: bool, prompt: int, rollout_tokens: int) -> None:
     """A prompt with the branches of the whole catalogue must fit into what is computed at once.
+
+    Args:
+        trie: of the SIDs, be it of their tokens or of their codes.
+        prompt: tokens of the longest prompt.
 
     Raises:
         BenchError: it does not.

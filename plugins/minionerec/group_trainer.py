@@ -161,8 +161,8 @@ class SharedPromptGRPOTrainer(finetuning.ProbeSelection, GRPOTrainer):
             advantage = (1 - self.plan.sibling_share) * advantage + self.plan.sibling_share * siblings
         if not round_:
             self._note(
-                {"reward": rewards.mean(), "reward_std": rewards.std(1).mean()}
-                | {f"rewards/{name}": part.mean() for name, part in parts.items()}
+                {"reward": _mean(rewards, weights), "reward_std": rewards.std(1).mean()}
+                | {f"rewards/{name}": _mean(part, weights) for name, part in parts.items()}
                 | {
                     "groups/hit": groups.hits.any(1).float().mean(),
                     "groups/hit_first": groups.hits[:, 0].float().mean(),
@@ -307,6 +307,11 @@ class SharedPromptGRPOTrainer(finetuning.ProbeSelection, GRPOTrainer):
 
     def create_model_card(self, *_: Any, **__: Any) -> None:
         """No card beside a checkpoint: the run directory tells all that it would."""
+
+
+def _mean(values: torch.Tensor, weights: torch.Tensor | None) -> torch.Tensor:
+    """The mean of the groups' means, by weights where completions have such."""
+    return values.mean() if weights is None else ((values * weights).sum(1) / weights.sum(1)).mean()
 
 
 def _weights(rolled: Beams) -> torch.Tensor:

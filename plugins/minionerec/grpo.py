@@ -14,7 +14,9 @@ from transformers import TrainingArguments
 from trl import GRPOConfig
 
 from harness.components import Context
+from harness.decoding.engine import EngineModel
 from harness.decoding.generator import GenerativeModel, encode, trie_of
+from harness.decoding.trie import Trie
 from harness.errors import BenchError
 from harness.evaluation.validation import needs_probed
 from harness.language import checkpoints, finetuning, models
@@ -49,7 +51,7 @@ class Settings(RowSettings, finetuning.FineTuningSettings):
     sibling_share: float = setting(
         0.5, "share of the sibling advantage (0.5)", ("advantage is sibling", lambda s: s.advantage == "sibling")
     )
-    generations: int = setting(16, "completions a prompt, G (16)")
+    generations: int = setting(16, "completions a prompt, G; a step takes batch / G prompts, under exact too (16)")
     rollout: Literal["beam", "sample", "sample_distinct", "exact"] = setting(
         "beam",
         "the G best SIDs; draws at the temperature, with or without replacement; exact: all, by probability (beam)",
@@ -114,6 +116,18 @@ class GrpoTrainer:
             )
         if settings.sync_reference and settings.rollout == "exact":
             raise BenchError("grpo.rollout = exact holds a reference that stays; set grpo.sync_reference=false")
+        if settings.gradient_checkpointing and settings.rollout == "exact":
+            raise BenchError(
+                "grpo.rollout = exact bounds its memory by grpo.rollout_tokens; set grpo.gradient_checkpointing=false"
+            )
+        if settings.weights == "importance" and settings.beta:
+            raise BenchError(
+                "grpo.weights = importance weighs rewards, and the KL term would count all alike; set grpo.beta=0"
+            )
+        if settings.weights == "importance" and settings.rollout == "sample_distinct" and settings.generations < 3:
+            raise BenchError(
+                "grpo.weights = importance gives one of the distinct draws no weight; set grpo.generations=3 or more"
+            )
         if settings.weights == "importance" and settings.advantage == "sibling":
             raise BenchError("grpo.weights = importance weighs a group as a whole; set grpo.advantage=group")
         if settings.batch % settings.generations:
@@ -142,6 +156,10 @@ class GrpoTrainer:
             raise BenchError(
                 f"grpo.generations = {settings.generations}, but the catalogue has {n_sids} SIDs; "
                 f"set grpo.generations={n_sids} or less"
+            )
+        if settings.rollout == "exact":  # what is certain by the codes alone; the stage itself knows its prompts
+            check_size(
+                Trie(semantic_ids.distinct, end=-1), settings.softmax != "vocabulary", 1, settings.rollout_tokens
             )
         self._rewards(context).prepare(whole)
         for task, rate in settings.tasks.items():
@@ -210,6 +228,11 @@ class GrpoTrainer:
         settings = self.settings
         longest = max(len(ids) for ids in common["train_dataset"]["prompt_ids"])
         check_size(common["trie"], common["catalogue"], longest, settings.rollout_tokens)
+        if EngineModel(common["model"]).by_rows(longest + common["trie"].depth):
+            raise BenchError(
+                "grpo.rollout = exact reads the tree of SIDs beside a prompt, and this backbone goes row by row; take "
+                "rollout=beam"
+            )
         args = finetuning.arguments(
             context, settings, per_device_train_batch_size=settings.batch // settings.generations,
             gradient_accumulation_steps=settings.accumulation, greater_is_better=True,

@@ -34,6 +34,7 @@ GRPO = ["grpo.batch=64", "grpo.generations=4", "grpo.epochs=0.5", "grpo.eval_eve
 LANGUAGE = {
     "minionerec": [*SID, *GRPO],
     "minionerec-sft": SID,
+    "minionerec-sft-more": [*SID, "more.epochs=0.5", "more.eval_every=1"],
     "minionerec-memory": [*SID, *GRPO, "memory.candidates=30"],
     "minionerec-counts": [*SID, "sft.holdout=0.2"],
     "lcrec": [*SID, "sft.tasks={next_sid: 1, title_to_sid: 0.5, titles_to_sid: 0.2}"],

@@ -16,10 +16,13 @@ from harness.decoding.shares import Shares
 from harness.decoding.trie import Trie
 from harness.errors import BenchError
 from harness.progress import Progress
+from plugins.decoders.mixture_decoder import MixtureDecoder
 from plugins.decoders.sids import BeamDecoder, ExactDecoder
 from plugins.memory.counting import Counting
+from plugins.memory.counts_stage import no_less_than_0
 from plugins.memory.dense_head import DenseHead, Head, states_after
 from plugins.memory.item_logit import ItemLogit, choices, fitted
+from plugins.memory.logit import conditional_logit
 from tests.commands import bench, bench_run, run_whole
 
 SMALL = [
@@ -126,6 +129,36 @@ def test_items_of_one_sid_are_told_apart(made, tiny):
         assert len({item for item in row if item >= 0}) >= n - len(items)
 
 
+def test_the_best_items_may_be_of_any_sid(made, tiny):
+    """``exact`` ranks items over all SIDs, however few are asked for; beams rank those of the SIDs that they found."""
+    generator, histories, scorer = made
+    model = Counting(generator, scorer, (0.7, 0.9, 0.0), apart=True)
+    arguments = (model, histories, tiny.given, "cpu", Progress(quiet=True))
+    every = ExactDecoder(ExactDecoder.Settings(beams=len(tiny.given.distinct))).decode(*arguments)
+    few = ExactDecoder(ExactDecoder.Settings(beams=5)).decode(*arguments)
+    assert np.array_equal(few.ids, every.ids[:, :5])
+    found = BeamDecoder(BeamDecoder.Settings(beams=5)).decode(*arguments)
+    found.check(len(tiny.items))
+    assert found.ids.shape == (len(histories), 5)
+    with pytest.raises(BenchError, match="set decoder=beam"):
+        MixtureDecoder(MixtureDecoder.Settings(beams=5)).decode(*arguments)
+
+
+def test_no_expert_counts_against_what_it_says():
+    """One that would have a negative weight is left out, and the others are found anew without it."""
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((400, 8, 3))
+    utility = x @ np.array([1.0, -2.0, 0.5]) + rng.gumbel(size=(400, 8))
+    wanted = utility == utility.max(axis=1, keepdims=True)
+    there = np.ones((400, 8), bool)
+    weights = no_less_than_0(x, wanted, there, 0.0)
+    assert weights[1] == 0.0
+    assert weights[0] > 0.2 and weights[2] > 0.0
+    np.testing.assert_allclose(
+        [weights[0], weights[2]], conditional_logit(x[..., [0, 2]], wanted, there, 0.0), rtol=1e-3
+    )
+
+
 def test_a_head_scores_by_the_state_alone_and_comes_back_as_it_was(made, tiny, tmp_path):
     generator, histories, _ = made
     states = states_after(generator, histories, "cpu")
@@ -160,7 +193,8 @@ def test_a_run_with_a_head_learns_its_weight_and_can_be_used(tmp_path):
     sets = [*SMALL, "dataset.users=150", "sft.holdout=0.2", "counts.head=true"]
     directory, stages = run_whole(tmp_path, "minionerec-counts", sets)
     train = stages["counts"]["train"]
-    assert train["weights"]["head"] != 0
+    assert set(train["weights"]) == {"language model", "logit", "head"}
+    assert min(train["weights"].values()) >= 0 < max(train["weights"].values())
     assert 1 <= train["head"]["epochs"] <= 20
     chance = sum(1 / np.log2(rank + 2) for rank in range(10)) / 1200
     assert train["head"]["best valid NDCG@10 by item"] > 3 * chance

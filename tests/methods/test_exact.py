@@ -126,6 +126,35 @@ def test_weighted_advantages_are_those_of_repeated_completions():
     assert float(spread[0]) == pytest.approx(float(repeated.std(unbiased=False)))
 
 
+def test_the_kl_term_is_none_where_the_policy_is_its_reference(tiny_lm, tiny):
+    """Of SIDs of unequal length too: it is of whole SIDs, so no length is preferred."""
+    model, text_tokenizer, prompts = tiny_lm
+    generative = GenerativeModel(model, text_tokenizer, tiny.given, prompts.next_sid)
+    tokens = generative.sid_tokens[:40].copy()
+    tokens[::3, -2:] = text_tokenizer.eos_token_id  # these end two levels earlier, which takes a token too
+    tokens = np.unique(tokens, axis=0)
+    found = generative.encode(tiny.train.take(np.array([0, 5])).histories)
+    ids, mask = pad_left(found, text_tokenizer.pad_token_id, "cpu")
+    trainer = ExactTrainer.__new__(ExactTrainer)
+    trainer.trie = Trie(tokens, end=text_tokenizer.eos_token_id)
+    trainer.catalogue, trainer.temperature, trainer.beta, trainer.rollout_tokens = True, 1.0, 1.0, 10**6
+    trainer.branches, trainer.semantic_ids = branches(trainer.trie, True), tiny.given
+    leaves = trainer.trie.tokens(torch.arange(len(trainer.trie)))
+    trainer._lengths = (~trainer.trie.filler(leaves)).sum(1)
+    assert set(trainer._lengths.tolist()) == {2, 3}
+    noted = {}
+    trainer._note = lambda name, value: noted.update({name: float(value)})
+    trainer.precision, trainer.state = "float32", type("State", (), {"global_step": 0})
+    trainer.rewards = lambda groups, step: {"none": torch.zeros(groups.completions.shape)}
+    trainer._reference = model
+    samples = [{"prompt": "", "prompt_ids": p, "target": 0, "item": 0, "history": [0]} for p in found]
+    loss = trainer._loss(model, ids, mask, samples)
+    assert noted["kl"] == pytest.approx(0, abs=1e-6)
+    assert float(gradient(model, loss).norm()) < 1e-4
+    log_probs = trainer._log_probs(model, ids, mask)
+    torch.testing.assert_close(log_probs.exp().sum(1), torch.ones(2), rtol=0, atol=1e-4)
+
+
 EXACT = ["grpo.rollout=exact", "grpo.batch=32", "grpo.generations=4", "grpo.eval_every=0.5"]
 
 
@@ -145,10 +174,16 @@ def test_a_stage_that_trains_over_all_sids_makes_the_target_likelier(tmp_path):
 @pytest.mark.parametrize(
     ("settings", "line"),
     [
-        (["grpo.rollout=exact", "grpo.rollout_tokens=20"], "grpo.rollout_tokens allows 20; raise it"),
+        (["grpo.rollout=exact", "grpo.rollout_tokens=5"], "grpo.rollout_tokens allows 5; raise it"),
         (["grpo.rollout=exact", "grpo.advantage=sibling"], "rollout is not exact"),
         (["grpo.rollout=exact", "grpo.weights=importance"], "rollout is beam or sample_distinct"),
         (["grpo.rollout=exact", "grpo.beta=0.1", "grpo.sync_reference=true"], "grpo.sync_reference=false"),
+        (["grpo.rollout=exact", "grpo.gradient_checkpointing=true"], "grpo.gradient_checkpointing=false"),
+        (["grpo.rollout=beam", "grpo.weights=importance", "grpo.beta=0.1"], "set grpo.beta=0"),
+        (
+            ["grpo.rollout=sample_distinct", "grpo.weights=importance", "grpo.generations=2"],
+            "grpo.generations=3 or more",
+        ),
         (["grpo.rollout=beam", "grpo.weights=importance", "grpo.advantage=sibling"], "grpo.advantage=group"),
     ],
 )
@@ -157,3 +192,4 @@ def test_what_does_not_go_together_is_one_line(tmp_path, settings, line):
     done = bench_run(tmp_path, "minionerec", given.values())
     assert done.exit_code == 2
     assert line in done.output and done.output.count("\n") == 1
+    assert not list(tmp_path.glob("*/*/*/stages/*"))  # before anything trains
