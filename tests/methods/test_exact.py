@@ -54,29 +54,39 @@ def test_all_leaves_have_the_gradients_of_a_completion_each(prompts_of, catalogu
     assert branches(trie, renormalise=False) - branches(trie, renormalise=True) == alone
 
 
-def exact_loss(prompts_of, tiny, catalogue=True, rollout_tokens=10**6, beta=0.0):
-    """The trainer's own loss on three prompts, with targets 0, 1, 2; made without the training loop around it."""
-    model, generative, ids, mask, found = prompts_of
+def bare(trie, sids, rewards, catalogue=True, rollout_tokens=10**6, beta=0.0):
+    """The trainer without the training loop around it."""
     trainer = ExactTrainer.__new__(ExactTrainer)
-    trainer.trie, trainer.semantic_ids = Trie(generative.sid_tokens), tiny.given
+    trainer.trie, trainer.semantic_ids, trainer.rewards = trie, sids, rewards
     trainer.catalogue, trainer.temperature, trainer.beta, trainer.rollout_tokens = catalogue, 1.0, beta, rollout_tokens
-    trainer.branches = branches(trainer.trie, catalogue)
-    trainer._lengths = torch.full((len(trainer.trie),), tiny.given.n_levels)
-    trainer._note = lambda name, value: None
+    trainer.branches = branches(trie, catalogue)
+    trainer._lengths = (~trie.filler(trie.tokens(torch.arange(len(trie))))).sum(1)
+    trainer.noted = {}
+    trainer._note = lambda name, value: trainer.noted.update({name: float(value)})
     trainer.precision, trainer.accelerator = "float32", type("Accelerator", (), {"device": torch.device("cpu")})
     trainer.state = type("State", (), {"global_step": 0})
-    trainer.rewards = lambda groups, step: {"rule": groups.hits.float()}
-    samples = [
+    return trainer
+
+
+def samples_of(found):
+    return [
         {"prompt": "", "prompt_ids": prompt, "target": target, "item": 0, "history": [0]}
         for target, prompt in enumerate(found)
     ]
-    return trainer, trainer._loss(model, ids, mask, samples)
+
+
+def exact_loss(prompts_of, tiny, catalogue=True, rollout_tokens=10**6):
+    """The trainer's own loss on three prompts, with targets 0, 1, 2."""
+    model, generative, ids, mask, found = prompts_of
+    rewards = lambda groups, step: {"rule": groups.hits.float()}  # noqa: E731
+    trainer = bare(Trie(generative.sid_tokens), tiny.given, rewards, catalogue, rollout_tokens)
+    return trainer._loss(model, ids, mask, samples_of(found))
 
 
 @pytest.mark.parametrize("catalogue", [True, False])
 def test_the_loss_is_the_expected_advantage_whatever_is_computed_at_once(prompts_of, tiny, catalogue):
     model, generative, ids, mask, _ = prompts_of
-    _, loss = exact_loss(prompts_of, tiny, catalogue)
+    loss = exact_loss(prompts_of, tiny, catalogue)
     log_probs = enumerated(model, generative, ids, mask, catalogue)
     trie = Trie(generative.sid_tokens)
     probability = log_probs.softmax(1).detach()
@@ -87,7 +97,7 @@ def test_the_loss_is_the_expected_advantage_whatever_is_computed_at_once(prompts
     expected = -(probability * advantage * log_probs).sum(1).mean() / tiny.given.n_levels
     first, second = gradient(model, loss), gradient(model, expected)
     assert float((first - second).norm() / second.norm()) < 1e-3
-    _, in_parts = exact_loss(prompts_of, tiny, catalogue, rollout_tokens=1)
+    in_parts = exact_loss(prompts_of, tiny, catalogue, rollout_tokens=1)
     third = gradient(model, in_parts)
     assert float((first - third).norm() / first.norm()) < 1e-4
 
@@ -95,7 +105,7 @@ def test_the_loss_is_the_expected_advantage_whatever_is_computed_at_once(prompts
 def test_many_draws_have_the_expectations_gradient(prompts_of, tiny):
     """With G → ∞ the gradient of a drawn group is the exact one: the further, the closer."""
     model, generative, ids, mask, _ = prompts_of
-    _, loss = exact_loss(prompts_of, tiny)
+    loss = exact_loss(prompts_of, tiny)
     exact = gradient(model, loss)
     log_probs = enumerated(model, generative, ids, mask, catalogue=True)
     trie, generator = Trie(generative.sid_tokens), torch.Generator().manual_seed(1)
@@ -135,21 +145,12 @@ def test_the_kl_term_is_none_where_the_policy_is_its_reference(tiny_lm, tiny):
     tokens = np.unique(tokens, axis=0)
     found = generative.encode(tiny.train.take(np.array([0, 5])).histories)
     ids, mask = pad_left(found, text_tokenizer.pad_token_id, "cpu")
-    trainer = ExactTrainer.__new__(ExactTrainer)
-    trainer.trie = Trie(tokens, end=text_tokenizer.eos_token_id)
-    trainer.catalogue, trainer.temperature, trainer.beta, trainer.rollout_tokens = True, 1.0, 1.0, 10**6
-    trainer.branches, trainer.semantic_ids = branches(trainer.trie, True), tiny.given
-    leaves = trainer.trie.tokens(torch.arange(len(trainer.trie)))
-    trainer._lengths = (~trainer.trie.filler(leaves)).sum(1)
+    nothing = lambda groups, step: {"none": torch.zeros(groups.completions.shape)}  # noqa: E731
+    trainer = bare(Trie(tokens, end=text_tokenizer.eos_token_id), tiny.given, nothing, beta=1.0)
     assert set(trainer._lengths.tolist()) == {2, 3}
-    noted = {}
-    trainer._note = lambda name, value: noted.update({name: float(value)})
-    trainer.precision, trainer.state = "float32", type("State", (), {"global_step": 0})
-    trainer.rewards = lambda groups, step: {"none": torch.zeros(groups.completions.shape)}
     trainer._reference = model
-    samples = [{"prompt": "", "prompt_ids": p, "target": 0, "item": 0, "history": [0]} for p in found]
-    loss = trainer._loss(model, ids, mask, samples)
-    assert noted["kl"] == pytest.approx(0, abs=1e-6)
+    loss = trainer._loss(model, ids, mask, samples_of(found))
+    assert trainer.noted["kl"] == pytest.approx(0, abs=1e-6)
     assert float(gradient(model, loss).norm()) < 1e-4
     log_probs = trainer._log_probs(model, ids, mask)
     torch.testing.assert_close(log_probs.exp().sum(1), torch.ones(2), rtol=0, atol=1e-4)
