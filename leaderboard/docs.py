@@ -295,7 +295,7 @@ def tokenizer_tables() -> dict[str, str]:
 
 def rl_tables() -> dict[str, str]:
     """The tables of the suite ``rl`` by category, and what they bear."""
-    return rl_table.all_of(read_all(folder) for folder in sorted(RL.iterdir()))
+    return rl_table.all_of(read_all(folder) for folder in sorted(RL.glob("*/")))
 
 
 def _named(name: str, every: list[Board]) -> list[Row]:

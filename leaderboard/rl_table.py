@@ -2,7 +2,7 @@
 
 Every arm starts from the SFT model of its seed, which left rows out. In a category, and for each choice of rows, two
 arms are tested against each other: the best of GRPO and the best of its control, chosen on valid, among those that were
-trained with the most seeds.
+trained with the most seeds. The best of GRPO is held against SFT that left no rows out, too.
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ from .report.compare import same_seeds
 from .report.systems import System, recipes
 from .sentences import bullets, corrected, told, with_spread
 
-START, CONTROL, GRPO = "sft", "minionerec-sft-more", "minionerec"
+START, ALL_ROWS = "sft", "sft, all rows"
+"""Arms of SFT alone: what the others start from, and SFT that left no rows out."""
+CONTROL, GRPO = "minionerec-sft-more", "minionerec"
 SHOWN = ("HR@1", "HR@10", "HR@50", "NDCG@10")
 TESTED = ("NDCG@10", "HR@10", "HR@1")
 JUDGED = "NDCG@10"
@@ -33,17 +35,17 @@ def all_of(categories: Iterable[Sequence[Record]]) -> dict[str, str]:
     made: dict[str, str] = {}
     pairs: dict[Key, Paired] = {}
     duels: list[Key] = []
-    for records in categories:
+    for records in filter(None, categories):
         arms, category = arms_of(records), records[0].category
         made[category.lower()] = rl_table(arms)
-        start = next((arm for arm in arms if arm.stage == START), None)
+        start, whole = (next((arm for arm in arms if arm.name == name), None) for name in (START, ALL_ROWS))
         for rows in ("held-out", "same"):
             best, control = (_best(arms, method, rows) for method in (GRPO, CONTROL))
             over_control = _tested(f"{category}, {rows} rows", control, best)
             duels += [key for key in over_control if key[1] == JUDGED]
             pairs |= over_control
-            for arm in (best, control):
-                pairs |= _tested(f"{category}, {rows} rows", start, arm)
+            for first, second in ((start, best), (start, control), (whole, best)):
+                pairs |= _tested(f"{category}, {rows} rows", first, second)
     known = corrected(pairs)
     return made | {"says": bullets([*told(known), *_counted([known[key] for key in duels])])}
 

@@ -26,7 +26,7 @@ def records(tiny, tmp_path_factory):
         return made
 
     return [
-        *of("minionerec-sft", "sft", "sft", 0.2, 0.2),
+        *of("minionerec-sft", "sft", "sft", 0.2, 0.2), *of("minionerec-sft", "sft", "sft, all rows", 0.65, 0.55, rows="all"),
         *of("minionerec-sft-more", "more", "more SFT, a", 0.25, 0.5),
         *of("minionerec-sft-more", "more", "more SFT, b", 0.6, 0.3),
         *of("minionerec", "grpo", "GRPO, good", 0.7, 0.6), *of("minionerec", "grpo", "GRPO, bad", 0.1, 0.1),
@@ -41,6 +41,7 @@ def test_the_best_on_valid_with_all_seeds_are_held_against_each_other(records):
     assert any("held-out rows: GRPO, good over more SFT, a: +" in line and "beyond chance" in line for line in said)
     assert any("held-out rows: GRPO, good over sft: +" in line for line in said)
     assert any("held-out rows: more SFT, a over sft: +" in line for line in said)
+    assert any("held-out rows: GRPO, good over sft, all rows: +" in line for line in said)
     assert any("same rows: GRPO, same over more SFT, same: -" in line for line in said)
     assert not any(name in line for line in said for name in ("lucky", "bad", "more SFT, b"))
     assert said[-1].endswith("beyond chance above it in 1 and below it in 1 of 2 comparisons over seeds.")
@@ -55,6 +56,7 @@ def test_every_arm_stands_in_the_table_the_best_on_valid_first(records):
     assert arms[1:] == [
         "GRPO, lucky",
         "GRPO, good",
+        "sft, all rows",
         "more SFT, a",
         "more SFT, same",
         "GRPO, same",

@@ -62,7 +62,7 @@ def bare(trie, sids, rewards, catalogue=True, rollout_tokens=10**6, beta=0.0):
     trainer.branches = branches(trie, catalogue)
     trainer._lengths = (~trie.filler(trie.tokens(torch.arange(len(trie))))).sum(1)
     trainer.noted = {}
-    trainer._note = lambda name, value: trainer.noted.update({name: float(value)})
+    trainer._note = lambda name, value: trainer.noted.update({name: float(value.detach())})
     trainer.precision, trainer.accelerator = "float32", type("Accelerator", (), {"device": torch.device("cpu")})
     trainer.state = type("State", (), {"global_step": 0})
     return trainer
