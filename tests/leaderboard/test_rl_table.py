@@ -26,7 +26,8 @@ def records(tiny, tmp_path_factory):
         return made
 
     return [
-        *of("minionerec-sft", "sft", "sft", 0.2, 0.2), *of("minionerec-sft", "sft", "sft, all rows", 0.65, 0.55, rows="all"),
+        *of("minionerec-sft", "sft", "sft", 0.2, 0.2),
+        *of("minionerec-sft", "sft", "sft, all rows", 0.65, 0.55, rows="all"),
         *of("minionerec-sft-more", "more", "more SFT, a", 0.25, 0.5),
         *of("minionerec-sft-more", "more", "more SFT, b", 0.6, 0.3),
         *of("minionerec", "grpo", "GRPO, good", 0.7, 0.6), *of("minionerec", "grpo", "GRPO, bad", 0.1, 0.1),
