@@ -22,7 +22,8 @@ from .report.compare import same_seeds
 from .sentences import bullets, together, with_spread
 
 TEXT, RERANK, MEMORY = " (text start)", "rerank", "minionerec-memory"
-COUNTS, NO_MODEL, HEAD = "minionerec-counts", "counts without the model", "counts with a dense head"
+COUNTS, NO_MODEL = "minionerec-counts", "counts without the model"
+HEAD, BY_SID = "counts with a dense head", "counts that rank SIDs"
 METRICS = ("HR@10", "NDCG@10")
 
 
@@ -61,7 +62,7 @@ def says(category: str, rows: Sequence[Row]) -> str:
     rivals = _rivals(rows)  # the best counting row first
     pairs = [(name.removesuffix(TEXT), name) for name in named if name.endswith(TEXT)]
     pairs += [(rival, RERANK) for rival in rivals if RERANK in named]
-    pairs += [(rival, COUNTS) for rival in (*rivals[:1], NO_MODEL, RERANK) if COUNTS in named]
+    pairs += [(rival, COUNTS) for rival in (*rivals[:1], NO_MODEL, BY_SID, RERANK) if COUNTS in named]
     pairs += [(COUNTS, HEAD)] if HEAD in named else []
     found = {}
     for first, second in pairs:
