@@ -41,11 +41,11 @@ def all_of(categories: Iterable[Sequence[Record]]) -> dict[str, str]:
         start, whole = (next((arm for arm in arms if arm.name == name), None) for name in (START, ALL_ROWS))
         for rows in ("held-out", "same"):
             best, control = (_best(arms, method, rows) for method in (GRPO, CONTROL))
-            over_control = _tested(f"{category}, {rows} rows", control, best)
+            over_control = _tested(category, control, best)
             duels += [key for key in over_control if key[1] == JUDGED]
             pairs |= over_control
             for first, second in ((start, best), (start, control), (whole, best)):
-                pairs |= _tested(f"{category}, {rows} rows", first, second)
+                pairs |= _tested(category, first, second)
     known = corrected(pairs)
     return made | {"says": bullets([*told(known), *_counted([known[key] for key in duels])])}
 

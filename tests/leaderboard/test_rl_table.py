@@ -39,11 +39,11 @@ def records(tiny, tmp_path_factory):
 
 def test_the_best_on_valid_with_all_seeds_are_held_against_each_other(records):
     said = rl_table.all_of([records])["says"].splitlines()
-    assert any("held-out rows: GRPO, good over more SFT, a: +" in line and "beyond chance" in line for line in said)
-    assert any("held-out rows: GRPO, good over sft: +" in line for line in said)
-    assert any("held-out rows: more SFT, a over sft: +" in line for line in said)
-    assert any("held-out rows: GRPO, good over sft, all rows: +" in line for line in said)
-    assert any("same rows: GRPO, same over more SFT, same: -" in line for line in said)
+    assert any("Synthetic: GRPO, good over more SFT, a: +" in line and "beyond chance" in line for line in said)
+    assert any("Synthetic: GRPO, good over sft: +" in line for line in said)
+    assert any("Synthetic: more SFT, a over sft: +" in line for line in said)
+    assert any("Synthetic: GRPO, good over sft, all rows: +" in line for line in said)
+    assert any("Synthetic: GRPO, same over more SFT, same: -" in line for line in said)
     assert not any(name in line for line in said for name in ("lucky", "bad", "more SFT, b"))
     assert said[-1].endswith("beyond chance above it in 1 and below it in 1 of 2 comparisons over seeds.")
 
