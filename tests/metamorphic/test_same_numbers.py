@@ -106,6 +106,7 @@ def test_the_order_of_rows_and_the_names_of_users_change_nothing(method, runs, s
 
 HALF = {
     "minionerec": ["sft.precision", "grpo.precision", "decoder.precision"],
+    "minionerec-sft-more": ["sft.precision", "more.precision", "decoder.precision"],
     "lcrec": ["sft.precision", "decoder.precision"],
     "sdpo": ["sft.precision", "sdpo.precision", "decoder.precision"],
     "bigrec": ["sft.precision"],
