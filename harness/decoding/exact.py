@@ -29,7 +29,7 @@ def exact_search(
     A node where a sequence has ended, and with `renormalise` one above a single leaf, is not fed: what follows is
     certain.
     """
-    scores = leaf_scores(model, ids, mask, trie, chunk, renormalise, temperature, mix)
+    scores = leaf_log_probs(model, ids, mask, trie, chunk, renormalise, temperature, mix)
     if closed is not None:
         scores = scores.masked_fill(closed.leaves, DEAD)
     best, nodes = top(scores, min(k, len(trie)))
@@ -42,20 +42,14 @@ def exact_search(
     return Beams(leaves, trie.tokens(nodes), best, cut)
 
 
-@torch.inference_mode()
-def leaf_scores(
-    model: Any, ids: torch.Tensor, mask: torch.Tensor, trie: Trie, chunk: int = 512, renormalise: bool = False,
-    temperature: float = 1.0, mix: Mix | None = None,
-) -> torch.Tensor:  # fmt: skip
-    """Log-probability of every leaf node ``[batch, leaves]``; see :func:`exact_search`."""
-    return leaf_log_probs(model, ids, mask, trie, chunk, renormalise, temperature, mix)
-
-
 def leaf_log_probs(
     model: Any, ids: torch.Tensor, mask: torch.Tensor, trie: Trie, chunk: int = 512, renormalise: bool = False,
     temperature: float = 1.0, mix: Mix | None = None,
 ) -> torch.Tensor:  # fmt: skip
-    """As :func:`leaf_scores`, with gradients where they are on."""
+    """Log-probability of every leaf node ``[batch, leaves]``, with gradients where they are on.
+
+    The arguments are those of :func:`exact_search`.
+    """
     batch, device = len(ids), ids.device
     lm = split(model, ids.shape[1] + trie.depth)
     cache, mask, states = lm.prefill(ids, mask)
@@ -89,6 +83,10 @@ def leaf_log_probs(
         pending = _feed(lm, cache, mask, level.tokens[fed], path[fed], lengths + step, kept, chunk, keep)
         kept += len(fed)
     return scores
+
+
+leaf_scores = torch.inference_mode()(leaf_log_probs)
+"""The same without gradients."""
 
 
 def branches(trie: Trie, renormalise: bool) -> int:

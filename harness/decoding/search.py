@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeGuard, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -94,21 +94,16 @@ class Mixing(Protocol):
 
 @runtime_checkable
 class TellsApart(Protocol):
-    """A generator that tells items of one SID apart: ``beam`` and ``exact`` then rank items."""
+    """What :meth:`Mixing.mix` gives for some prompts, where the model tells items of one SID apart."""
 
-    @property
-    def apart(self) -> bool:
-        """Whether it is to do so."""
-        ...
-
-    def shares(self, histories: Histories) -> np.ndarray:
-        """What each item adds to the score of its SID ``[n, n_items]``, 0 or less: its share's logarithm, weighed."""
+    def shares(self) -> np.ndarray:
+        """What each item adds to the score of its SID ``[n, n_items]``, 0 or less: its share's logarithm, weighted."""
         ...
 
 
-def tells_apart(model: Any) -> TypeGuard[TellsApart]:
-    """Whether a model tells items of one SID apart, and is to do so."""
-    return isinstance(model, TellsApart) and model.apart
+def tells_apart(model: Any) -> bool:
+    """Whether a model tells items of one SID apart (its ``apart``): ``beam`` and ``exact`` then rank items."""
+    return bool(getattr(model, "apart", False))
 
 
 def check_beams(beams: int, semantic_ids: SemanticIds | None) -> None:
@@ -164,7 +159,7 @@ def decode_by(
     from harness.decoding.padding import pad_left
     from harness.decoding.told_apart import best_items
 
-    beams, apart = settings.beams, model if tells_apart(model) else None
+    beams, apart = settings.beams, tells_apart(model)
     trie = trie_of(model, device)
     check_beams(beams, model.semantic_ids)
     prompts = model.encode(histories)
@@ -179,9 +174,10 @@ def decode_by(
             mix = model.mix(part, trie) if isinstance(model, Mixing) else None
             best = search(lm, tokens, mask, trie, closed_to(part, model, trie, device), mix)
             found, scored, cut = best.leaves.cpu().numpy().astype(np.int32), best.scores.cpu().numpy(), best.cut
-            if apart is not None:
+            if apart:
+                assert isinstance(mix, TellsApart)
                 closed = part.bought.items_mask(len(model.semantic_ids.of_item)) if part.bought is not None else None
-                found, scored, tied = best_items(found, scored, apart.shares(part), model.semantic_ids, beams, closed)
+                found, scored, tied = best_items(found, scored, mix.shares(), model.semantic_ids, beams, closed)
             else:
                 tied = Tied.of_cut(cut.cpu().numpy(), found) if cut is not None else Tied.none(len(rows))
             parts.append((number, found, scored, tied))
@@ -192,12 +188,8 @@ def decode_by(
     order = np.concatenate([np.asarray(rows) for rows in shares])
     ids[order] = np.concatenate([found for _, found, _, _ in parts])
     scores[order] = np.concatenate([values for _, _, values, _ in parts])
-    return Rankings(
-        "item" if apart else model.leaves,
-        ids,
-        scores,
-        tied=Tied.joined([part[3] for part in parts]).take(np.argsort(order)),
-    )
+    tied = Tied.joined([part[3] for part in parts]).take(np.argsort(order))
+    return Rankings("item" if apart else model.leaves, ids, scores, tied=tied)
 
 
 def collected(n: int, width: int, found: list[tuple[Any, np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:

@@ -19,7 +19,7 @@ from harness.decoding.search import (
     collected,
     proposals,
     tells_apart,
-)  # fmt: skip
+)
 from harness.errors import BenchError
 from harness.progress import Progress
 

@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy.special import log_softmax
 
 from harness.components import ItemScorer
 from harness.data.dataset import Histories
-from harness.decoding.beam import Mix
+from harness.data.semantic_ids import SemanticIds
 from harness.decoding.generator import Generator
 from harness.decoding.item_scores import group_probabilities
 from harness.decoding.mixture import Candidates
@@ -21,6 +22,56 @@ from harness.decoding.shares import Shares
 from harness.decoding.trie import Trie
 
 from .built_on import LEAST, sid_log_probs
+
+
+@dataclass(frozen=True)
+class Weighed:
+    """What a step weighs for some prompts: a :data:`~harness.decoding.beam.Mix` that also tells items of one SID apart.
+
+    Attributes:
+        own: the weight of the language model.
+        beside: of each expert beside it its weight, its scores of items ``[n, n_items]``, and its probabilities of SIDs
+            ``[n, n_sids]``; scored once, for all steps.
+        masses: those probabilities as steps ask for them.
+    """
+
+    own: float
+    beside: list[tuple[float, np.ndarray, np.ndarray]]
+    masses: list[Shares]
+    of_item: np.ndarray
+
+    @classmethod
+    def of(
+        cls,
+        own: float,
+        experts: list[tuple[float, ItemScorer]],
+        histories: Histories,
+        semantic_ids: SemanticIds,
+        trie: Trie,
+    ) -> Weighed:
+        """Score the histories by each expert."""
+        of_item, beside = semantic_ids.of_item, []
+        for weight, scorer in experts:
+            scores = scorer.score(histories)
+            beside.append((weight, scores, group_probabilities(scores, of_item, len(semantic_ids.distinct))))
+        masses = [Shares(trie, torch.from_numpy(each).to(trie.leaves.device)) for _, _, each in beside]
+        return cls(own, beside, masses, of_item)
+
+    def __call__(self, step: int, nodes: torch.Tensor, entries: torch.Tensor, log_probs: torch.Tensor) -> torch.Tensor:
+        """A step's scores."""
+        total = self.own * log_probs
+        for (weight, _, _), shares in zip(self.beside, self.masses, strict=True):
+            total = total + weight * shares.log(step, nodes, entries)
+        return total
+
+    def shares(self) -> np.ndarray:
+        """What each item adds to its SID's score ``[n, n_items]``: the weighted sum of log p(item | SID)."""
+        total = np.zeros(self.beside[0][1].shape)
+        for weight, scores, probabilities in self.beside:
+            known = log_softmax(np.asarray(scores, dtype=np.float64), axis=1)
+            share = known - np.log(np.maximum(probabilities, 1e-300))[:, self.of_item]
+            total += weight * share.clip(LEAST, 0.0)
+        return total
 
 
 @dataclass(frozen=True)
@@ -79,39 +130,14 @@ class Counting:
         """Prompts as token ids."""
         return self.generator.encode(histories)
 
-    def mix(self, histories: Histories, trie: Trie) -> Mix:
-        """The weighted sum of both at each step."""
-        of_item, n_sids = self.semantic_ids.of_item, len(self.semantic_ids.distinct)
-        said = []
-        for weight, scorer in self._beside:
-            masses = group_probabilities(scorer.score(histories), of_item, n_sids)
-            said.append((weight, Shares(trie, torch.from_numpy(masses).to(trie.leaves.device))))
-
-        def weighed(step: int, nodes: torch.Tensor, entries: torch.Tensor, log_probs: torch.Tensor) -> torch.Tensor:
-            total = self.weights[0] * log_probs
-            for weight, shares in said:
-                total = total + weight * shares.log(step, nodes, entries)
-            return total
-
-        return weighed
+    def mix(self, histories: Histories, trie: Trie) -> Weighed:
+        """The weighted sum of all at each step."""
+        return Weighed.of(self.weights[0], self._beside, histories, self.semantic_ids, trie)
 
     @property
     def _beside(self) -> list[tuple[float, ItemScorer]]:
         """What stands beside the language model, each with its weight."""
         return [(self.weights[1], self.logit), *([(self.weights[2], self.head)] if self.head is not None else [])]
-
-    def shares(self, histories: Histories) -> np.ndarray:
-        """What each item adds to its SID's score ``[n, n_items]``: w₁ · log p_logit(item | SID), and the head's."""
-        total = np.zeros((len(histories), len(self.semantic_ids.of_item)))
-        for weight, scorer in self._beside:
-            scores = np.asarray(scorer.score(histories), dtype=np.float64)
-            scores -= scores.max(axis=1, keepdims=True)
-            own = np.exp(scores)
-            sums = np.zeros((len(self.semantic_ids.distinct), len(scores)))
-            np.add.at(sums, self.semantic_ids.of_item, own.T)
-            own_share = scores - np.log(np.maximum(sums.T, 1e-300))[:, self.semantic_ids.of_item]
-            total += weight * own_share.clip(LEAST, 0.0)
-        return total
 
     def recall(self, histories: Histories) -> np.ndarray:
         """The logit's log-probabilities of SIDs ``[n, n_sids]`` float32."""

@@ -9,11 +9,12 @@ a child of a node scores
 
 The head is a dense one on the language model's state (:mod:`.dense_head`), its masses as the logit's. The steps add up
 to w₀ · log p_LM(SID) + w₁ · log p_logit(SID) + w₂ · log p_head(SID), a product of experts over whole SIDs. Logit and
-head also tell the items of one SID apart, so that items are ranked. It is not
-normalised again at each node: that would make a step from a node of few children cheap whatever both say of it (label
-bias, Lafferty et al. 2001). With w₀ = 0 the model is the logit, and with the logit's weight on one part alone it ranks
-as that part: it contains them. The weights are learnt on train rows that neither the language model nor the parts have
-seen; then the parts are fitted on all of train. The same beams decode it, and ``exact`` is their oracle.
+head also tell the items of one SID apart, so that items are ranked. The product is not normalised again at each node:
+that would make a step from a node of few children cheap whatever all say of it (label bias, Lafferty et al. 2001).
+
+With w₀ = 0 and no head the model is the logit, and with the logit's weight on one part alone it ranks as that part: it
+contains them. The weights are learnt on train rows that neither the language model nor the parts have seen; then the
+parts are fitted on all of train. The same beams decode it, and ``exact`` is their oracle.
 """
 
 from __future__ import annotations

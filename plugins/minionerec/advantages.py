@@ -14,8 +14,8 @@ def group_advantages(rewards: torch.Tensor, weights: torch.Tensor | None = None)
     shape mean and standard deviation are weighted, and so is the advantage; a group's weights count by their shares.
     """
     if weights is not None:
-        advantage, _ = expected_advantages(rewards, weights / weights.sum(1, keepdim=True))
-        return advantage * weights * (rewards.shape[1] / weights.sum(1, keepdim=True))
+        share = weights / weights.sum(1, keepdim=True)
+        return expected_advantages(rewards, share)[0] * share * rewards.shape[1]
     centred = rewards - rewards.mean(1, keepdim=True)
     return torch.where(_equal(rewards), 0.0, centred / (rewards.std(1, keepdim=True) + EPSILON))
 

@@ -24,10 +24,10 @@ from harness.decoding.padding import pad_left
 from harness.decoding.trie import Trie
 from harness.errors import BenchError
 from harness.language import finetuning, wrapped
-from harness.language.rewards import Groups, Rewards
+from harness.language.rewards import Rewards
 
 from .advantages import expected_advantages
-from .group_trainer import GroupSampler
+from .group_trainer import GroupSampler, groups_of
 
 
 class ExactTrainer(finetuning.ProbeSelection, Trainer):
@@ -105,11 +105,7 @@ class ExactTrainer(finetuning.ProbeSelection, Trainer):
     def _rewards(self, log_probs: torch.Tensor, samples: list[dict[str, Any]]) -> torch.Tensor:
         """The reward of each leaf ``[prompts, leaves]``; a group is all of them, the likeliest first."""
         order = log_probs.argsort(dim=1, descending=True, stable=True)
-        groups = Groups(
-            self.trie.leaves[order], torch.tensor([s["target"] for s in samples], device=order.device),
-            [s["item"] for s in samples], [list(s["history"]) for s in samples], [s["prompt"] for s in samples],
-            self.semantic_ids,
-        )  # fmt: skip
+        groups = groups_of(self.trie.leaves[order], samples, self.semantic_ids)
         parts = self.rewards(groups, self.state.global_step + 1)
         for name, part in parts.items():
             self._note(f"rewards/{name}", (part * log_probs.exp().gather(1, order)).sum(1).mean())

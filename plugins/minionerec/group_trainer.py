@@ -147,12 +147,8 @@ class SharedPromptGRPOTrainer(finetuning.ProbeSelection, GRPOTrainer):
 
     def _roll_out(self, samples: list[dict[str, Any]], round_: int = 0) -> _Rolled:
         """Groups of prompts with their advantages; what those of the first round are like is logged."""
-        device = self.accelerator.device
         leaves, tokens, weights = self._completions(samples, round_)
-        groups = Groups(
-            leaves, torch.tensor([s["target"] for s in samples], device=device), [s["item"] for s in samples],
-            [list(s["history"]) for s in samples], [s["prompt"] for s in samples], self.semantic_ids,
-        )  # fmt: skip
+        groups = groups_of(leaves, samples, self.semantic_ids)
         parts = self.rewards(groups, self.state.global_step + 1)
         rewards = torch.stack(list(parts.values())).sum(0)
         advantage = group_advantages(rewards, weights)
@@ -307,6 +303,14 @@ class SharedPromptGRPOTrainer(finetuning.ProbeSelection, GRPOTrainer):
 
     def create_model_card(self, *_: Any, **__: Any) -> None:
         """No card beside a checkpoint: the run directory tells all that it would."""
+
+
+def groups_of(leaves: torch.Tensor, samples: list[dict[str, Any]], semantic_ids: SemanticIds) -> Groups:
+    """Completions ``[prompts, G]`` (rows of the SID table) as rewards see them, each group with its own sample."""
+    return Groups(
+        leaves, torch.tensor([s["target"] for s in samples], device=leaves.device), [s["item"] for s in samples],
+        [list(s["history"]) for s in samples], [s["prompt"] for s in samples], semantic_ids,
+    )  # fmt: skip
 
 
 def _mean(values: torch.Tensor, weights: torch.Tensor | None) -> torch.Tensor:

@@ -68,6 +68,14 @@ def bare(trie, sids, rewards, catalogue=True, rollout_tokens=10**6, beta=0.0):
     return trainer
 
 
+def rule(groups, step):
+    return {"rule": groups.hits.float()}
+
+
+def nothing(groups, step):
+    return {"none": torch.zeros(groups.completions.shape)}
+
+
 def samples_of(found):
     return [
         {"prompt": "", "prompt_ids": prompt, "target": target, "item": 0, "history": [0]}
@@ -78,8 +86,7 @@ def samples_of(found):
 def exact_loss(prompts_of, tiny, catalogue=True, rollout_tokens=10**6):
     """The trainer's own loss on three prompts, with targets 0, 1, 2."""
     model, generative, ids, mask, found = prompts_of
-    rewards = lambda groups, step: {"rule": groups.hits.float()}  # noqa: E731
-    trainer = bare(Trie(generative.sid_tokens), tiny.given, rewards, catalogue, rollout_tokens)
+    trainer = bare(Trie(generative.sid_tokens), tiny.given, rule, catalogue, rollout_tokens)
     return trainer._loss(model, ids, mask, samples_of(found))
 
 
@@ -145,7 +152,6 @@ def test_the_kl_term_is_none_where_the_policy_is_its_reference(tiny_lm, tiny):
     tokens = np.unique(tokens, axis=0)
     found = generative.encode(tiny.train.take(np.array([0, 5])).histories)
     ids, mask = pad_left(found, text_tokenizer.pad_token_id, "cpu")
-    nothing = lambda groups, step: {"none": torch.zeros(groups.completions.shape)}  # noqa: E731
     trainer = bare(Trie(tokens, end=text_tokenizer.eos_token_id), tiny.given, nothing, beta=1.0)
     assert set(trainer._lengths.tolist()) == {2, 3}
     trainer._reference = model
