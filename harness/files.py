@@ -45,8 +45,8 @@ def make_folder(path: Path) -> None:
 def made_for(path: Path) -> Iterator[None]:
     """A folder that something is written in; where that fails, what had to be made is gone again if it is empty."""
     made = [folder for folder in [path, *path.parents] if not folder.exists()]
-    make_folder(path)
     try:
+        make_folder(path)
         yield
     except BaseException:
         for folder in made:
@@ -103,8 +103,8 @@ def replace_folder(path: Path) -> Iterator[Path]:
     """Yields a temporary folder beside `path`; on success it takes its place."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
-    make_folder(temporary)
     try:
+        make_folder(temporary)
         yield temporary
         for file in temporary.rglob("*"):
             if file.is_file():

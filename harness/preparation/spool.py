@@ -8,8 +8,8 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import secrets
 import shutil
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,20 +52,31 @@ def _numbered(parts: list[pa.Array]) -> Numbered:
 
 
 class Spool:
-    """A temporary folder with columns of numbers and a file of names.
+    """A temporary folder with columns of numbers and a file of names; it is there inside ``with``.
 
     Attributes:
         n: purchases so far.
+        folder: its place, beside the result.
     """
 
     def __init__(self, beside: Path):
         """`beside` is a folder on the disk where the result goes."""
-        _swept(beside)
-        try:
-            self.folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}.", dir=beside))
-        except OSError as error:
-            raise _full(beside / "x", error) from None
+        self.folder = beside / f"{PREFIX}{os.getpid()}.{secrets.token_hex(4)}"
         self.n = 0
+
+    def __enter__(self) -> Spool:
+        _swept(self.folder.parent)
+        try:  # a signal may come at any line; what was made until then goes
+            self._open()
+            return self
+        except BaseException as error:
+            shutil.rmtree(self.folder, ignore_errors=True)
+            if isinstance(error, OSError):
+                raise _full(self.folder, error) from None
+            raise
+
+    def _open(self) -> None:
+        self.folder.mkdir(mode=0o700)
         self._columns = {name: open(self.folder / name, "wb") for name in FIELDS}  # noqa: SIM115 (closed by done)
         self._schema = pa.schema([("user", pa.string()), ("item", pa.string())])
         self._file = pa.OSFile(str(self.folder / "names"), "wb")
@@ -132,9 +143,6 @@ class Spool:
             reader = pa.ipc.open_file(file)
             for number in range(reader.num_record_batches):
                 yield reader.get_batch(number)
-
-    def __enter__(self) -> Spool:
-        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -486,6 +486,34 @@ def test_one_that_is_asked_to_end_leaves_nothing(tmp_path):
     assert not out.exists()
 
 
+def test_a_signal_at_any_line_of_the_spool_leaves_nothing(tmp_path, monkeypatch):
+    """Python raises a signal's error between two lines, wherever it is then."""
+    from harness.preparation import spool
+
+    for count in range(1, 99):
+        left = count
+
+        def at(frame, event, _):
+            nonlocal left
+            if frame.f_code.co_filename != spool.__file__ or frame.f_code.co_name not in ("__enter__", "_open"):
+                return None
+            left -= event == "line"
+            if not left:
+                raise SystemExit(128 + signal.SIGTERM)
+            return at
+
+        before = sys.gettrace()
+        sys.settrace(at)
+        try:
+            with spool.Spool(tmp_path):
+                break
+        except SystemExit:
+            assert not list(tmp_path.iterdir()), f"line {count}"
+        finally:
+            sys.settrace(before)
+    assert 8 < count < 98 and not list(tmp_path.iterdir())
+
+
 def test_rows_that_lack_something_can_be_left_out_and_counted(tmp_path):
     rows = [*ROWS, ("", "i1", 1_500_000_000, 1), ("u1", "", 1_500_000_000, 1), ("u1", "i1", "", 1)]
     done = run(as_csv(tmp_path / "a.csv", rows), "--name", "Mine", "--output", tmp_path, "--set", "incomplete=drop")
