@@ -6,11 +6,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import socket
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.resources import files
+from time import monotonic
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -29,7 +31,9 @@ MOST_SEARCHED = 20
 MOST_DRAINED = 32 * 2**20
 """Bytes of a body that is too large which are still read, so that its sender hears why it was refused."""
 PATIENCE = 20.0
-"""Seconds that a client may be silent."""
+"""Seconds that a client may take to send a request, and to take its answer in."""
+MOST_CLIENTS = 64
+"""Connections that are open at once."""
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 POLICY = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src data:; base-uri 'none'; "
 PAGES = {
@@ -62,6 +66,7 @@ class Server(ThreadingHTTPServer):
         if not host.strip():
             raise BenchError("--host is empty; name an address of this machine, such as 127.0.0.1")
         self.recommender, self.asking = recommender, threading.Lock()
+        self.clients: dict[socket.socket, float | None] = {}  # since when its request is awaited; None: it is answered
         self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
         try:
             super().__init__((host, port), Handler)
@@ -84,6 +89,34 @@ class Server(ThreadingHTTPServer):
         name = str(host)
         return f"http://{f'[{name}]' if ':' in name else name}:{port}/"
 
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Give a connection its thread; where there are too many, whoever has kept us waiting longest goes."""
+        if len(self.clients) >= MOST_CLIENTS:
+            awaited = {client: since for client, since in list(self.clients.items()) if since is not None}
+            if not awaited:
+                self.shutdown_request(request)
+                return
+            self._hang_up(min(awaited, key=lambda client: awaited[client]))
+        self.clients[request] = monotonic()
+        super().process_request(request, client_address)
+
+    def service_actions(self) -> None:
+        """Hang up on clients whose request does not come to its end: a byte now and then is not silence."""
+        late = monotonic() - PATIENCE
+        for client, since in list(self.clients.items()):
+            if since is not None and since < late:
+                self._hang_up(client)
+
+    def _hang_up(self, client: socket.socket) -> None:
+        self.clients.pop(client, None)
+        with contextlib.suppress(OSError):
+            client.shutdown(socket.SHUT_RDWR)  # its thread reads the end of the stream, and closes it
+
+    def shutdown_request(self, request: Any) -> None:
+        """A connection has ended."""
+        self.clients.pop(request, None)
+        super().shutdown_request(request)
+
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that went away is no news."""
 
@@ -95,6 +128,11 @@ class Handler(BaseHTTPRequestHandler):
     timeout = PATIENCE
     protocol_version = "HTTP/1.1"
     server_version, sys_version = "bench", ""
+
+    def handle_one_request(self) -> None:
+        """A request, which has its own time to come."""
+        self.server.clients[self.connection] = monotonic()
+        super().handle_one_request()
 
     def do_GET(self) -> None:
         """The page, what answers, and items by title."""
@@ -133,6 +171,7 @@ class Handler(BaseHTTPRequestHandler):
     def _get(self) -> tuple[str, bytes]:
         if "Content-Length" in self.headers or "Transfer-Encoding" in self.headers:
             self.close_connection = True
+        self._has_come()
         url = urlsplit(self.path)
         if url.path in PAGES:
             name, kind = PAGES[url.path]
@@ -191,7 +230,12 @@ class Handler(BaseHTTPRequestHandler):
             raise Refused(
                 413, f"the body is larger than {MOST_BODY // 1024} KiB; a file goes to bench recommend --input"
             )
-        return self.rfile.read(length)
+        body = self.rfile.read(length)
+        self._has_come()
+        return body
+
+    def _has_come(self) -> None:
+        self.server.clients[self.connection] = None
 
     def _item(self, item: int) -> dict[str, Any]:
         known = self.server.recommender.catalogue

@@ -1,9 +1,11 @@
 """The local page, over real HTTP and in a real browser."""
 
+import contextlib
 import http.client
 import json
 import socket
 import threading
+import time
 
 import pytest
 
@@ -103,6 +105,49 @@ def test_pages_carry_a_policy_that_runs_nothing_else(server):
     _, headers, _ = ask(server, "GET", "/")
     assert "default-src 'none'" in headers["Content-Security-Policy"]
     assert headers["X-Content-Type-Options"] == "nosniff"
+
+
+def slow(server, sent):
+    """A connection that has sent a part of a request."""
+    client = socket.create_connection(server.server_address[:2], timeout=10)
+    client.sendall(sent)
+    return client
+
+
+def is_closed(client):
+    with contextlib.suppress(ConnectionError):
+        return client.recv(1) == b""
+    return True
+
+
+@pytest.mark.parametrize(
+    "sent", [b"GET / HT", b"POST /api/recommend HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n{"]
+)
+def test_a_client_that_sends_a_byte_now_and_then_is_cut_off(server, monkeypatch, sent):
+    monkeypatch.setattr("harness.serving.server.PATIENCE", 0.6)
+    client = slow(server, sent)
+    client.settimeout(0.1)
+    started = time.monotonic()
+    while time.monotonic() - started < 8:
+        try:
+            client.sendall(b" ")
+            if client.recv(1) == b"":
+                break
+        except TimeoutError:
+            continue
+        except ConnectionError:
+            break
+    assert 0.4 < time.monotonic() - started < 7
+
+
+def test_many_that_wait_do_not_keep_others_out(server, monkeypatch):
+    monkeypatch.setattr("harness.serving.server.MOST_CLIENTS", 4)
+    clients = [slow(server, b"GET / HT") for _ in range(9)]
+    assert recommend(server, {"history": ["S00003"]})[0] == 200
+    assert is_closed(clients[0])
+    assert len(server.clients) <= 4
+    for client in clients:
+        client.close()
 
 
 def test_a_port_in_use_is_one_line(server, writing):
