@@ -11,11 +11,9 @@ from harness.evaluation.measure import BAYES
 from harness.evaluation.target_ranks import CUTOFFS
 from harness.progress import duration
 from harness.text import plain
+from harness.version import DISTRIBUTION
 
 __all__ = ["caption", "caption_of_run", "cell", "code_notes", "duration", "setting", "short", "summary", "table"]
-
-OWN = "genrec-bench"
-"""The distribution of what comes with the harness."""
 
 HR = [f"HR@{k}" for k in CUTOFFS]
 
@@ -107,7 +105,7 @@ def code_notes(contents: Sequence[Mapping[str, Any]]) -> list[str]:
         else f"{component['name']} (a file)"
         for content in contents
         for component in (content.get("components") or {}).values()
-        if component.get("distribution") != OWN
+        if component.get("distribution") != DISTRIBUTION
     }
     kept = any(content.get("kept") for content in contents)
     return [*sorted(outside), *(["kept: made by other code than now"] if kept else [])]

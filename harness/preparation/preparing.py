@@ -23,7 +23,7 @@ from harness.preparation.asked import Preparation
 from harness.preparation.item_table import Table
 from harness.preparation.spool import Spool
 from harness.progress import Progress
-from harness.version import __version__
+from harness.version import DISTRIBUTION, __version__
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def _made(
         "name": name,
         "recipe": recipe or "own",
         "version": version_of(settings),
-        "made by": f"genrec-bench {__version__}",
+        "made by": f"{DISTRIBUTION} {__version__}",
         "settings": settings,
         "times": said,
         "sources": [_source(path) for path in [*interactions, *tables]],

@@ -20,7 +20,7 @@ from harness.data.dataset import Histories
 from harness.data.semantic_ids import END, SemanticIds
 from harness.errors import BenchError, unknown
 from harness.runs.run_directory import RunDirectory
-from harness.version import __version__
+from harness.version import DISTRIBUTION, __version__
 
 from . import bundles
 from .recommender import Answer, Recommender
@@ -30,8 +30,6 @@ TRIED = 32
 CLOSE = 1e-5
 """How far a score may be from the run's own, as a share of the largest where that is above 1."""
 BUNDLE = "bundle"
-OWN = "genrec-bench"
-"""The distribution of what comes with the harness."""
 
 
 def mlflow(made: Recommender, target: Path, log: Path | None = None) -> str:
@@ -251,11 +249,11 @@ def _requirements(made: Recommender) -> list[str]:
         BenchError: it used a plugin that is a file.
     """
     used = made.prepared.run.directory.manifest.get("components", {}).values()
-    outside = [one for one in used if one.get("distribution") != OWN]
+    outside = [one for one in used if one.get("distribution") != DISTRIBUTION]
     if loose := [one["name"] for one in outside if not one.get("distribution")]:
         raise BenchError(f"plugin {loose[0]} is a file, which a model elsewhere cannot load; install it as a package")
     own = {f"{one['distribution']}=={one['version']}" for one in outside}
-    return [f"{OWN}=={__version__}", *sorted(own)]
+    return [f"{DISTRIBUTION}=={__version__}", *sorted(own)]
 
 
 def _items(answer: Answer) -> list[tuple[int, float]]:
