@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from pathlib import Path
 
@@ -45,6 +46,13 @@ def _no_outside(monkeypatch):
 def _no_tracking_server():
     """MLflow leaves the last run's tracking server in the environment; a module's own fixtures must not see it."""
     os.environ.pop("MLFLOW_TRACKING_URI", None)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _libraries_are_no_garbage():
+    """A trainer collects garbage as it ends; the 300,000 objects of the libraries need not be looked at each time."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

@@ -10,6 +10,7 @@ import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar, cast
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -84,16 +85,36 @@ def _run(
     return Miniature(rankings, [path.name for path in left if CHECKPOINTS not in path.parts], seconds, alone)
 
 
-_known: WeakKeyDictionary[Plugins, dict[str, Miniature]] = WeakKeyDictionary()
+Made = TypeVar("Made")
+_known: WeakKeyDictionary[Plugins, dict[tuple[str, str], Any]] = WeakKeyDictionary()
+
+
+def _once(what: str, name: str, plugins: Plugins, make: Callable[[Path], Made]) -> Made:
+    """What several checks of a method need, made once, in a folder of its own."""
+    known = _known.setdefault(plugins, {})
+    if (what, name) not in known:
+        with tempfile.TemporaryDirectory() as folder:
+            known[what, name] = make(Path(folder))
+    return cast(Made, known[what, name])
 
 
 def _first(name: str, plugins: Plugins) -> Miniature:
-    """A method's undisturbed run, which all of its checks compare with; done once."""
-    known = _known.setdefault(plugins, {})
-    if name not in known:
-        with tempfile.TemporaryDirectory() as folder:
-            known[name] = _run(name, plugins, Path(folder))
-    return known[name]
+    """A method's undisturbed run, which all of its checks compare with."""
+    return _once("first", name, plugins, lambda folder: _run(name, plugins, folder))
+
+
+def _differs_from_itself(name: str, plugins: Plugins) -> str:
+    """The first stage that ranks otherwise in a second run, or nothing."""
+    first = _first(name, plugins)
+    return _once("second", name, plugins, lambda folder: first.differs(_run(name, plugins, folder)))
+
+
+def _differs_by_targets(name: str, plugins: Plugins) -> str:
+    """The first stage that ranks otherwise with other test targets, or nothing: then it repeats too."""
+    first, dataset = _first(name, plugins), generated()
+    targets = np.random.default_rng(0).permutation(dataset.test.targets)
+    scrambled = dataclasses.replace(dataset, test=dataclasses.replace(dataset.test, targets=targets))
+    return _once("targets", name, plugins, lambda folder: first.differs(_run(name, plugins, folder, scrambled)))
 
 
 def method_runs(kind: str, name: str, plugins: Plugins) -> None:
@@ -105,16 +126,9 @@ def method_runs(kind: str, name: str, plugins: Plugins) -> None:
     )
 
 
-_second: WeakKeyDictionary[Plugins, dict[str, str]] = WeakKeyDictionary()
-
-
 def method_repeats(kind: str, name: str, plugins: Plugins) -> None:
     """The same seed gives the same rankings, byte for byte."""
-    known = _second.setdefault(plugins, {})
-    if name not in known:
-        with tempfile.TemporaryDirectory() as folder:
-            known[name] = _first(name, plugins).differs(_run(name, plugins, Path(folder)))
-    stage = known[name]
+    stage = _differs_by_targets(name, plugins) and _differs_from_itself(name, plugins)
     require(not stage, f"stage {stage} gives other rankings the second time; seed all that is random by context.seed")
 
 
@@ -132,23 +146,17 @@ def method_ranks_each_alone(kind: str, name: str, plugins: Plugins) -> None:
         )
 
 
-def _repeatable(name: str, plugins: Plugins) -> None:
-    """What is compared with a second run must repeat: else nothing can be told."""
-    try:
-        method_repeats("method", name, plugins)
-    except ContractError:
-        raise ContractError("it cannot be told, since the method does not repeat from its seed") from None
+def _require_repeats(name: str, plugins: Plugins) -> None:
+    """Where a run differs from the first, one that is not disturbed at all must not: else nothing can be told."""
+    if _differs_from_itself(name, plugins):
+        raise ContractError("it cannot be told, since the method does not repeat from its seed")
 
 
 def method_sees_no_target(kind: str, name: str, plugins: Plugins) -> None:
     """Other test targets change nothing."""
-    _repeatable(name, plugins)
-    dataset = generated()
-    targets = np.random.default_rng(0).permutation(dataset.test.targets)
-    scrambled = dataclasses.replace(dataset, test=dataclasses.replace(dataset.test, targets=targets))
-    with tempfile.TemporaryDirectory() as folder:
-        stage = _first(name, plugins).differs(_run(name, plugins, Path(folder), scrambled))
-    require(not stage, f"stage {stage} ranks otherwise where only the test targets differ: it has seen them")
+    if stage := _differs_by_targets(name, plugins):
+        _require_repeats(name, plugins)
+        raise ContractError(f"stage {stage} ranks otherwise where only the test targets differ: it has seen them")
 
 
 class _Killed(BaseException):
@@ -157,7 +165,6 @@ class _Killed(BaseException):
 
 def method_resumes(kind: str, name: str, plugins: Plugins) -> None:
     """A training that is killed at one of its logs goes on with the same call, and ends in the same rankings."""
-    _repeatable(name, plugins)
     first, killed = _first(name, plugins), set()
 
     def once(stage: str) -> None:
@@ -172,12 +179,12 @@ def method_resumes(kind: str, name: str, plugins: Plugins) -> None:
                 break
             except _Killed:
                 continue
-    stage = first.differs(second)
-    require(
-        not stage,
-        f"stage {stage} ends otherwise where it was killed and run again; keep the state of the training in "
-        "context.directory, and go on from it in fit",
-    )
+    if stage := first.differs(second):
+        _require_repeats(name, plugins)
+        raise ContractError(
+            f"stage {stage} ends otherwise where it was killed and run again; keep the state of the training in "
+            "context.directory, and go on from it in fit",
+        )
 
 
 def method_leaves_no_pickle(kind: str, name: str, plugins: Plugins) -> None:

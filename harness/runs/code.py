@@ -142,7 +142,10 @@ def normalised(source: bytes) -> str:
     Raises:
         SyntaxError: it is no Python.
     """
-    tree = ast.parse(source)
+    return _dumped(ast.parse(source))
+
+
+def _dumped(tree: ast.Module) -> str:
     for node in ast.walk(tree):
         body = getattr(node, "body", None)
         if isinstance(body, list):
@@ -180,13 +183,13 @@ def _root(file: Path, plugin: Plugin) -> Path:
 def closure(file: Path, root: Path) -> dict[str, str]:
     """``{module: hash}`` of a file and all that it imports of the harness and of its own root, files read along it."""
     seen: dict[Path, str] = {}
-    todo = [file]
+    todo, known = [file], set[Path]()
     while todo:
         path = todo.pop()
-        if path in seen or not path.is_file():
+        if path in known:
             continue
-        name = _name(path, root)
-        if name in NO_RESULT_HANGS_ON:
+        known.add(path)
+        if not path.is_file() or _name(path, root) in NO_RESULT_HANGS_ON:
             continue
         digest, imports = _read(path)
         seen[path] = digest
@@ -195,6 +198,7 @@ def closure(file: Path, root: Path) -> dict[str, str]:
     return {_name(path, root): digest for path, digest in sorted(seen.items())}
 
 
+@functools.lru_cache(maxsize=4096)
 def _name(path: Path, root: Path) -> str:
     """A file's module name as messages show it."""
     if path.is_relative_to(HARNESS):
@@ -216,7 +220,7 @@ def _parsed(path: Path, *_: int) -> tuple[str, tuple[tuple[int, str], ...]]:
     source = path.read_bytes()
     try:
         tree = ast.parse(source)
-        text = normalised(source)
+        text = _dumped(tree)
     except (SyntaxError, ValueError, RecursionError):
         return hashlib.sha256(source).hexdigest(), ()
     return _sha256(text), tuple(_imports(tree.body))
@@ -240,7 +244,8 @@ def _imports(body: list[Any]) -> Iterator[tuple[int, str]]:
                 yield from _imports(handler.body)
 
 
-def _places(imported: tuple[int, str], path: Path, root: Path) -> list[Path]:
+@functools.lru_cache(maxsize=65536)
+def _places(imported: tuple[int, str], path: Path, root: Path) -> tuple[Path, ...]:
     """The files that an import statement may mean, of the harness and of the component's own root."""
     dots, name = imported
     if dots:
@@ -258,4 +263,4 @@ def _places(imported: tuple[int, str], path: Path, root: Path) -> list[Path]:
         candidates += [base.joinpath(*pieces[:n], "__init__.py") for n in range(len(pieces) + 1) if n or dots]
         if pieces:
             candidates.append(base.joinpath(*pieces[:-1], f"{pieces[-1]}.py"))
-    return candidates
+    return tuple(candidates)
