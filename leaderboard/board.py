@@ -32,6 +32,8 @@ COLUMNS = (
 TESTED = "NDCG@10"
 COUNTING = "hybrid"
 """The counting baseline that every row is tested against."""
+OUTSIDE = ("external", "checkpoint")
+"""Trainers that train nothing: what ``bench score`` records."""
 GROUP_TITLES = {
     "counting": "Counting", "traditional": "Traditional", "generative": "Generative", "llm": "LLM-based",
     "ours": "Ours", "community": "Community",
@@ -78,6 +80,11 @@ class Row:
     def group(self) -> str:
         """One of :data:`harness.recipes.GROUPS`."""
         return self.system.recipe.first.group
+
+    @property
+    def made_elsewhere(self) -> bool:
+        """Whether ``bench score`` recorded it: nothing was trained here."""
+        return any(stage.get("trainer") in OUTSIDE for record in self.records for stage in record.settings["stages"])
 
     @property
     def records(self) -> tuple[Record, ...]:

@@ -10,7 +10,7 @@ from harness.cli.tables import duration, table
 from harness.text.plain import Marked
 
 from .board import Board, Row
-from .overview import COUNTING, METRIC, best_row, main_table
+from .overview import COUNTING, METRIC, best_row, main_table, trained_here
 
 SHOWN = ("sasrec", "tiger", "minionerec", "hybrid", "minionerec-memory", "rerank")
 """Rows of the first table."""
@@ -45,7 +45,7 @@ def families(boards: Sequence[Board]) -> str:
     for board in (board for board in boards if board.seen == "keep"):
         found = main_table(board)
         counting = best_row([row for row in found.rows if row.group == COUNTING], found)
-        trained = best_row([row for row in found.rows if row.group != COUNTING], found)
+        trained = best_row(trained_here(found), found)
         published = [row.metrics[METRIC] for row in board.reported if METRIC in row.metrics and not row.problems]
         if counting is None:
             continue

@@ -31,7 +31,7 @@ def overview(boards: Sequence[Board], folder: str = "") -> list[str]:
     for board in (board for board in boards if board.seen == "keep" or board.category not in kept):
         found = main_table(board)
         counting = best_row([row for row in found.rows if row.group == COUNTING], found)
-        trained = best_row([row for row in found.rows if row.group != COUNTING], found)
+        trained = best_row(trained_here(found), found)
         published = [row for row in board.reported if METRIC in row.metrics and not row.problems]
         best = max(published, key=lambda row: row.metrics[METRIC], default=None)
         lines.append(
@@ -64,6 +64,11 @@ def main_table(board: Board) -> Table:
     """The table that published rows are of."""
     wanted = "sid" if published_samples(board.category) else "item"
     return next((one for one in board.tables if one.protocol == wanted), board.tables[0])
+
+
+def trained_here(found: Table) -> list[Row]:
+    """The rows of what was trained by this harness: neither counted, nor made elsewhere."""
+    return [row for row in found.rows if row.group != COUNTING and not row.made_elsewhere]
 
 
 def best_row(rows: Sequence[Row], found: Table) -> Row | None:

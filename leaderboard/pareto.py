@@ -18,8 +18,6 @@ from .overview import METRIC, main_table
 
 WIDTH, HEIGHT = 760, 420
 LEFT, RIGHT, TOP, BOTTOM = 64, 150, 40, 56
-OUTSIDE = ("external", "checkpoint")
-"""Trainers that train nothing: what ``bench score`` records."""
 LEAST = 1.0
 """Seconds; what is faster stands here."""
 COLOURS = {
@@ -54,7 +52,7 @@ def _elsewhere(row: Row) -> bool:
     stages = [stage for record in row.records for stage in record.settings["stages"]]
     parts = [part for stage in stages for part in dict(stage.get("parts") or {}).values()]
     recorded = any(isinstance(part, str) and part.startswith("run:") for part in parts)
-    return recorded or any(stage.get("trainer") in OUTSIDE for stage in stages)
+    return recorded or row.made_elsewhere
 
 
 def front(points: Sequence[Point]) -> list[Point]:

@@ -62,7 +62,7 @@ class Record:
         """The record of a finished run.
 
         Args:
-            label: its row in tables; without one the method's name.
+            label: its row in tables; without one what the recipe is called, or the method's name.
 
         Raises:
             BenchError: no finished run, one measured before records held the ranks of targets, or one whose metrics
@@ -81,7 +81,7 @@ class Record:
         last = list(stages.values())[-1]
         content = {
             "format": FORMAT,
-            "label": label or manifest["method"],
+            "label": label or settings.get("called") or manifest["method"],
             "method": manifest["method"],
             "group": group_of(manifest.get("group", "ours")),
             "category": manifest["category"],

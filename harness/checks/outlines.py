@@ -199,6 +199,7 @@ class Recipe(Closed):
 
     name: Name
     base: Text | None = None
+    called: Annotated[str, Len(1, 200)] | None = None
     without: list[str] | None = None
     summary: Text | None = None
     group: Text | None = None

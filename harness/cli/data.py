@@ -44,12 +44,15 @@ def fetch(plugins: Plugins, category: tuple[str, ...], output: str | None, force
 
     from harness.cli.tables import table
     from harness.data import categories, fetching, published
+    from harness.errors import BenchError
     from harness.progress import Progress
 
     if not category:
         listed = [[e.name, e.layout, e.size, e.licence] for e in map(published.get, published.known())]
         click.echo(table(["category", "layout", "size", "licence"], listed))
         return
+    if output is not None and not output.strip():
+        raise BenchError("--output '' is empty; name a folder, or leave it out")
     entries = [published.get(name) for name in category]  # all are known before one is fetched
     root = Path(output) if output else categories.roots(None)[-1]
     for entry in entries:

@@ -66,6 +66,7 @@ def read(path: Path, dataset: Dataset, semantic_ids: SemanticIds | None) -> Rank
     if gap.any():
         raise BenchError(f"{path} row {int(gap.argmax()) + 1} has a gap; every candidate needs all its values")
     rows = _samples(path, table, key, dataset)
+    _agree(path, table, rows, dataset)
     if kind == "sid" and semantic_ids is None:
         raise BenchError(f"{path} ranks SIDs, and {dataset.category} comes without any; rank items")
     known = (
@@ -138,6 +139,9 @@ def _of_cells(path: Path, delimiter: str, types: dict[str, Any]) -> pd.DataFrame
         BenchError: one has not; says which.
     """
     text = _text(path)
+    header = next(csv.reader([text.partition("\n")[0].rstrip("\r")], delimiter=delimiter), [])
+    if twice := next((name for name in header if header.count(name) > 1), None):
+        raise BenchError(f"{path} has the column {twice!r:.60} twice; leave one of them out")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", pd.errors.ParserWarning)
@@ -145,8 +149,7 @@ def _of_cells(path: Path, delimiter: str, types: dict[str, Any]) -> pd.DataFrame
                 io.StringIO(text), sep=delimiter, dtype=types, index_col=False, keep_default_na=False, na_values=[""]
             )
     except (pd.errors.ParserError, pd.errors.ParserWarning):
-        width = len(next(csv.reader([text.partition("\n")[0]], delimiter=delimiter), []))
-        if what := cells.uneven(text, delimiter, width):
+        if what := cells.uneven(text, delimiter, len(header)):
             raise BenchError(f"{path} {what}") from None
         raise
 
@@ -154,15 +157,17 @@ def _of_cells(path: Path, delimiter: str, types: dict[str, Any]) -> pd.DataFrame
 def _of_lines(path: Path) -> pd.DataFrame:
     """JSON lines: a line a sample with lists, or a line a candidate."""
     columns: dict[str, list[Any]] = {}
+    first: set[str] = set()
     for number, line in enumerate(_text(path).splitlines(), start=1):
         if not line.strip():
             continue
         try:
             content = parse_json(line)
         except ValueError as error:
-            raise BenchError(f"{path} row {number} is not valid JSON ({str(error)[:100]}); it may be cut off") from None
+            raise BenchError(f"{path} row {number} is not valid JSON ({str(error)[:100]}); mend it") from None
         if not isinstance(content, dict):
             raise BenchError(f"{path} row {number} is no object; write one a sample, with its items")
+        _as_the_first(path, number, content, first)
         lists = {
             role: value
             for role, names in LISTS.items()
@@ -187,9 +192,24 @@ def _of_lines(path: Path) -> pd.DataFrame:
             columns.setdefault(role, []).extend(values)
         if "score" not in lists:
             columns.setdefault("rank", []).extend(range(1, n + 1))
-    if len({len(values) for values in columns.values()}) > 1:
-        raise BenchError(f"{path}: its lines do not all hold the same; write user or sample and items in each")
     return pd.DataFrame(columns)
+
+
+def _as_the_first(path: Path, number: int, content: dict[str, Any], first: set[str]) -> None:
+    """Refuse a line that holds other things than the first one, a null, or a text in place of a list."""
+    known = {name: name in content for names in (*NAMES.values(), *LISTS.values()) for name in names}
+    there = {name for name, is_there in known.items() if is_there}
+    first |= there if not first else set()
+    for name in sorted(there):
+        if content[name] is None:
+            raise BenchError(f"{path} row {number}: {name} is null; every line needs all its values")
+        plural = name in {names[0] for names in LISTS.values()} | {"item_ids"}
+        if plural and not isinstance(content[name], list):
+            raise BenchError(f"{path} row {number}: {name} is {str(content[name])[:40]!r}; write a list, best first")
+    if there != first:
+        lacking, more = sorted(first - there), sorted(there - first)
+        what = f"lacks {lacking[0]}" if lacking else f"has {more[0]} besides"
+        raise BenchError(f"{path} row {number} {what}, unlike the lines before it; write the same in each")
 
 
 def _samples(path: Path, table: pd.DataFrame, key: str, dataset: Dataset) -> np.ndarray:
@@ -224,6 +244,27 @@ def _samples(path: Path, table: pd.DataFrame, key: str, dataset: Dataset) -> np.
             f"{test.users[sample]}; rank them all: a sample without one would be left out of the mean"
         )
     return rows
+
+
+def _agree(path: Path, table: pd.DataFrame, rows: np.ndarray, dataset: Dataset) -> None:
+    """Refuse a row that names its user or its item twice, and not the same."""
+    said: dict[str, pd.Series] = {}
+    if "sample" in table and "user" in table:
+        said["user"] = pd.Series(dataset.test.users[rows], dtype="string")
+    if "item" in table and "number" in table:
+        numbers = table["item"].astype(str).map(_item_numbers(dataset, "item"))
+        said["number"] = numbers.astype("Int64").astype("string")  # of an unknown item none, which is refused later
+    for name, by in (("user", "sample"), ("number", "item")):
+        if name not in said:
+            continue
+        own = table[name].astype("string").reset_index(drop=True)
+        differ = (own != said[name].reset_index(drop=True)).fillna(False).to_numpy(dtype=bool)
+        if differ.any():
+            row = int(differ.argmax())
+            raise BenchError(
+                f"{path} row {row + 1}: {by} {str(table[by].iloc[row])[:40]!r} is {name} {said[name].iloc[row]!r:.60}, "
+                f"and the row says {str(own[row])[:40]!r}; leave one of the two columns out, or mend it"
+            )
 
 
 def _item_numbers(dataset: Dataset, kind: str) -> dict[str, int]:

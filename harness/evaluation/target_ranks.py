@@ -38,7 +38,7 @@ class TargetRanks:
     Attributes:
         before: ``[n]`` float64, how many candidates stand before the target's; infinity where it is none of them.
         group: ``[n]`` int, on how many ranks from `before` on the target stands with equal probability.
-        most: how many ranks there are (the k of the rankings).
+        most: how many ranks there are: the k of the rankings, or more where they hold every SID of the catalogue.
     """
 
     before: np.ndarray
@@ -91,7 +91,9 @@ class TargetRanks:
         group = (weights * same).sum(axis=1) + np.where(score == last, cut, 0)
         before = np.where(np.arange(ids.shape[1]) < same.argmax(axis=1)[:, None], weights, 0).sum(axis=1)
         known = found | member
-        return cls(np.where(known, before.astype(float), np.inf), np.where(known, group, 1), ids.shape[1])
+        whole = rankings.kind == "sid" and semantic_ids is not None and ids.shape[1] >= len(semantic_ids.distinct)
+        most = max(ids.shape[1], max(CUTOFFS)) if whole else ids.shape[1]  # there is nothing behind a whole catalogue
+        return cls(np.where(known, before.astype(float), np.inf), np.where(known, group, 1), most)
 
     @classmethod
     def of_each(

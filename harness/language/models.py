@@ -73,6 +73,7 @@ def load_model(directory: Path, device: str, backbone: Any = None) -> tuple[Any,
 
 def load_folder(folder: Path, device: str, backbone: Any = None) -> tuple[Any, Any]:
     """``(model, text tokenizer)`` of a folder in Hugging Face form; see :func:`load_model`."""
+    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
 
     options = {"dtype": "auto", **getattr(backbone, "loading", {})}
@@ -80,6 +81,8 @@ def load_folder(folder: Path, device: str, backbone: Any = None) -> tuple[Any, A
     text_tokenizer = load_tokenizer(folder, **shared)
     try:
         model = AutoModelForCausalLM.from_pretrained(folder, use_safetensors=True, **options)
+    except SafetensorError as error:
+        raise BenchError(f"the weights in {folder} are damaged ({error}); copy them again, or train anew") from None
     except (ValueError, ImportError, OSError) as error:
         first = str(error).strip().splitlines()[0]
         raise BenchError(

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 
+import numpy as np
 from annotated_types import Ge, Le
 
 from harness import files, recipes
@@ -136,6 +137,14 @@ class _Named:
 def unit_of(number: float) -> str:
     """The unit of a time since 1970, by its size."""
     return next((unit for unit, most in SIZES if abs(float(number)) < most), "ns")
+
+
+def units_of(numbers: np.ndarray) -> np.ndarray:
+    """The unit of each time ``[n]``, by its size; see :func:`unit_of`."""
+    names, bounds = zip(*SIZES, strict=True)
+    place = np.searchsorted(np.asarray(bounds[:-1], dtype=np.float64), np.abs(numbers.astype(np.float64)), "right")
+    found: np.ndarray = np.asarray(names)[place]
+    return found
 
 
 def moment(given: str | int, name: str) -> int | None:

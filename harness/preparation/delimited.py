@@ -28,7 +28,9 @@ def read(source: Source, columns: list[str]) -> Iterator[pa.RecordBatch]:
         try:
             table = reader.read_csv(
                 io.BytesIO(skipped),
-                reader.ReadOptions(column_names=list(source.columns), block_size=max(2**20, len(skipped))),
+                reader.ReadOptions(
+                    column_names=list(source.columns), block_size=max(2**20, len(skipped)), use_threads=False,
+                ),
                 reader.ParseOptions(
                     delimiter=source.delimiter, newlines_in_values=True,
                     quote_char='"' if _quoted(source, skipped) else False,
@@ -55,13 +57,19 @@ def _cells_whole(source: Source) -> Iterator[tuple[int, bytes]]:
     for number, block in blocks(source):
         line = number if not kept else line
         kept += block
-        if kept.count(b'"') % 2 == 0 or not _quoted(source, kept):
+        if not _quoted(source, kept) or not _is_open(source, kept):
             yield line, kept
             kept = b""
         elif len(kept) > MOST_LINE:
             raise _open(source, line, kept)
     if kept:
         raise _open(source, line, kept)
+
+
+def _is_open(source: Source, block: bytes) -> bool:
+    """Whether a block ends within a quoted cell. A quote inside a cell that none opens is a sign as others are."""
+    cell = rb"(?:^|\n|" + re.escape(source.delimiter.encode()) + rb')"[^"]*(?:""[^"]*)*("?)'
+    return any(not match[1] for match in re.finditer(cell, block))
 
 
 def _open(source: Source, line: int, text: bytes) -> BenchError:

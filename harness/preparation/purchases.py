@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from harness.data.reading import MOST_OF_USER
 from harness.errors import BenchError, unknown
 from harness.preparation import raw
-from harness.preparation.asked import PER_SECOND, Preparation, unit_of
+from harness.preparation.asked import PER_SECOND, Preparation, unit_of, units_of
 from harness.preparation.raw_source import Source, look
 
 KNOWN = {
@@ -26,6 +26,8 @@ KNOWN = {
     "rating": ("rating", "overall", "stars", "score", "Rating"),
 }  # fmt: skip
 """Names that columns have in the public files, the first that is there is taken."""
+NO_TIME = "none"
+"""In place of the column of times: the order of the file."""
 
 
 @dataclass(frozen=True)
@@ -65,16 +67,22 @@ def column(source: Source, role: str, wanted: str, candidates: tuple[str, ...], 
     if not found and needed:
         there = ", ".join(source.names)[:200]
         option = {"user": "--user", "item": "--item"}.get(role, f"--set {role}=")
-        raise BenchError(f"{source.path} has no column of a known name for the {role}; name one of {there}: {option}")
+        raise BenchError(
+            f"{source.path} has no column of a known name for the {role}; name one of {there}: {option} (if that is a "
+            "row, write names above it)"
+        )
     return found
 
 
 def columns(source: Source, made: Preparation) -> Columns:
     """The columns of purchases."""
     timed = bool(made.start or made.end or made.split != "leave-one-out")
+    untimed = made.time == NO_TIME and NO_TIME not in source.columns and NO_TIME not in source.names
+    if untimed and timed:
+        raise BenchError("prepare.time = none: a date window or a split by time needs times; name their column")
     chosen = Columns(
         column(source, "user", made.user, KNOWN["user"]), column(source, "item", made.item, KNOWN["item"]),
-        column(source, "time", made.time, KNOWN["time"], needed=timed),
+        "" if untimed else column(source, "time", made.time, KNOWN["time"], needed=timed),
         column(source, "rating", made.rating, KNOWN["rating"], needed=made.least_rating is not None),
     )  # fmt: skip
     named = [c for c in chosen.asked if c]
@@ -192,22 +200,37 @@ class Reader:
             return _dates(values, known, source, first, name), known
         unit = self.made.unit if self.made.unit != "auto" else ""
         numbers = values.fill_null(0).to_numpy()
-        if known.any():
-            self.looks = self.looks or unit_of(numbers[known.argmax()])  # also where a unit is named: are all alike?
-            for extreme in (numbers[known].max(), numbers[known].min()):
-                if unit_of(extreme) != self.looks:
-                    row = first + int((known & (numbers == extreme)).argmax())
-                    raise BenchError(
-                        f"{source.path} row {row}: {name} {extreme} is no time in {self.looks} as those before it; "
-                        "write all in one unit"
-                    )
-        self.unit = unit or self.looks or "s"
+        telling = known & (np.abs(numbers) >= LEAST_MOMENT)  # near 1970 all units look alike
+        if not unit and not self.looks and known.any() and _is_day(numbers[known][0]):
+            self.looks = DAYS
+        if self.looks == DAYS:
+            return _days(numbers, known, source, first, name), known
+        if telling.any():
+            self.looks = (
+                self.looks or self.unit or unit_of(numbers[telling][0])
+            )  # also where a unit is named: all alike?
+            other = telling & (units_of(numbers) != self.looks)
+            if other.any():
+                row = int(other.argmax())
+                raise BenchError(
+                    f"{source.path} row {first + row}: {name} {numbers[row]} is no time in {self.looks} as those "
+                    "before it; write all in one unit"
+                )
+        self.unit = unit or self.unit or self.looks or "s"
         return _microseconds(numbers, known, self.unit, source, first, name), known
 
 
 LEAST_MOMENT = 10**8
 """Seconds since 1970 from which on a number is taken for a time, and for no rating: 1973."""
 MOST_RATING = 1_000
+DAYS = "YYYYMMDD"
+
+
+def _is_day(number: float) -> bool:
+    """Whether a number is a day without dashes, 20181130: as seconds it would be one of 1970."""
+    year, rest = divmod(float(number), 10_000)
+    month, day = divmod(rest, 100)
+    return 1900 <= year <= 2100 and 1 <= month <= 12 and 1 <= day <= 31 and day % 1 == 0
 
 
 def _not_swapped(batch: pa.RecordBatch, source: Source, first: int, chosen: Columns) -> None:
@@ -252,7 +275,7 @@ def _microseconds(
 
 
 def _ids(values: pa.Array, source: Source, first: int, name: str) -> pa.Array:
-    """Ids as text; whole numbers without a point.
+    """Ids as text; each whole number without a point.
 
     Raises:
         BenchError: one is too long, or holds NUL.
@@ -260,7 +283,8 @@ def _ids(values: pa.Array, source: Source, first: int, name: str) -> pa.Array:
     if pa.types.is_floating(values.type):
         values = pc.if_else(pc.is_nan(values).fill_null(False), pa.scalar(None, values.type), values)
         whole = values.cast(pa.int64(), safe=False)
-        values = whole if pc.all(pc.equal(whole.cast(values.type), values), min_count=0).as_py() else values
+        same = pc.equal(whole.cast(values.type), values)  # one by one: another block may hold none that is whole
+        values = pc.if_else(same, whole.cast(pa.string()), values.cast(pa.string()))
     if pa.types.is_dictionary(values.type):
         values = values.dictionary_decode()
     try:
@@ -308,6 +332,23 @@ def _dates(values: pa.Array, known: np.ndarray, source: Source, first: int, name
         raise BenchError(
             f"{source.path} row {first + row}: {name} {texts[row][:40]!r} is no time; write a number (seconds or "
             "milliseconds since 1970) or a date such as 2018-11-30T12:00:00"
+        )
+    found: np.ndarray = parsed.fillna(pd.Timestamp(0, tz="UTC")).dt.as_unit("us").astype("int64").to_numpy()
+    return found
+
+
+def _days(numbers: np.ndarray, known: np.ndarray, source: Source, first: int, name: str) -> np.ndarray:
+    """Days as numbers, 20181130, as microseconds ``[n]``."""
+    import pandas as pd
+
+    texts = pd.Series(numbers).astype("int64").astype(str)
+    parsed = pd.to_datetime(texts, utc=True, format="%Y%m%d", errors="coerce")
+    wrong = known & (parsed.isna().to_numpy() | (numbers % 1 != 0))
+    if wrong.any():
+        row = int(wrong.argmax())
+        raise BenchError(
+            f"{source.path} row {first + row}: {name} {numbers[row]} is no day as 20181130 and those before it are; "
+            "mend it, or name the unit: --set unit=s"
         )
     found: np.ndarray = parsed.fillna(pd.Timestamp(0, tz="UTC")).dt.as_unit("us").astype("int64").to_numpy()
     return found

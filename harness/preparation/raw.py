@@ -126,7 +126,9 @@ def _slowly(source: Source, line: int, block: bytes, columns: list[str], parse: 
             if value is None or value != value:  # NaN is nothing
                 kept.append(None)
                 continue
-            text = str(value)
+            text = str(
+                int(value) if isinstance(value, float) and value.is_integer() else value
+            )  # as the columns' reader
             if not text.isprintable() and any("\ud800" <= sign <= "\udfff" for sign in text):
                 raise BenchError(f"{source.path} line {number}: {column} holds half a character (a lone surrogate)")
             kept.append(text)

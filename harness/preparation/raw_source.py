@@ -7,6 +7,7 @@ import codecs
 import csv
 import gzip
 import json
+import re
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -66,6 +67,8 @@ def look(path: Path, encoding: str = "utf-8", of: str = "purchase") -> Source:
     Raises:
         BenchError: it is missing, empty, or of no kind that is known.
     """
+    if encoding.lower().replace("_", "-") in ("utf-8-sig", "utf8-sig"):
+        encoding = "utf-8"  # a byte-order mark is taken off whatever is said
     try:
         bytewise = "\n".encode(encoding) == b"\n"
     except LookupError:
@@ -96,8 +99,40 @@ def look(path: Path, encoding: str = "utf-8", of: str = "purchase") -> Source:
     delimiter = max("\t,;|", key=text.count)
     if "\r" in text:
         raise BenchError(f"{path} has lines that end in CR alone; write them with LF (dos2unix -c mac)")
-    columns = _named(path, tuple(cell.strip() for cell in next(csv.reader([text], delimiter=delimiter))))
-    return Source(path, "table", columns, delimiter, encoding)
+    if delimiter not in text and "::" in text:
+        raise BenchError(
+            f"{path} has :: between its cells; write tabs there, and a first line that names the columns "
+            f"(sed 's/::/\\t/g' {path.name})"
+        )
+    cells = tuple(cell.strip() for cell in next(csv.reader([text], delimiter=delimiter)))
+    if _is_row(cells):
+        raise BenchError(
+            f"{path} line 1 is {text[:60]!r}, which looks like {'an' if of == 'item' else 'a'} {of} and must name the "
+            "columns; write their names above it, such as user,item,time"
+        )
+    source = Source(path, "table", _named(path, cells), delimiter, encoding)
+    histories = next((column for column in source.columns if source.typed and "_list:" in column), None)
+    if histories:
+        raise BenchError(
+            f"{path} has a history a row ({histories}), and is no file of {of}s; give the .inter file "
+            "that it was made of"
+        )
+    return source
+
+
+NUMBER = re.compile(r"[-+]?\d+(\.\d+)?([eE][-+]?\d+)?")
+MOST_NAMED = 10**8
+"""Numbers below it may name a column, of a feature or a year; a time does not."""
+
+
+def _is_row(cells: tuple[str, ...]) -> bool:
+    """Whether a first line names nothing: it has a time, a fraction, a date, or numbers alone, not those of places."""
+    if any(re.match(r"\d{4}-\d\d-\d\d", cell) for cell in cells):
+        return True
+    numbers = [float(cell) for cell in cells if NUMBER.fullmatch(cell)]
+    if any(abs(number) >= MOST_NAMED or number % 1 for number in numbers):
+        return True
+    return len(numbers) == len(cells) and numbers != list(range(len(cells)))
 
 
 def _named(path: Path, columns: tuple[str, ...]) -> tuple[str, ...]:

@@ -37,8 +37,8 @@ LATER_OF_TRAINERS: dict[str, dict[str, Any]] = {
 }
 OF_A_MODEL = ("stages", "backbone", "decoder", "prompts")
 """Parts of a recipe that a paper or a search settles; another of these is the choice of who asks for it."""
-ABOUT = ("deterministic", "settings_from", "searched", "tuned", "note")
-"""Keys of a configuration that change no result: where its settings are from, what its seeds do, what captions say."""
+ABOUT = ("called", "deterministic", "settings_from", "searched", "tuned", "note")
+"""Keys of a configuration that change no result: what tables and captions say, where its settings are from."""
 MOST_SEED = 2**32 - 1
 """Seeds lie in 0 … 2³² − 1: NumPy, scikit-learn and torch all take those."""
 

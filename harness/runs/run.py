@@ -203,6 +203,8 @@ class Prepared:
             narrow = dataclasses.replace(narrow, k=narrow.beams)  # no more candidates than beams
         narrow = _lowered(narrow, getattr(decoder.make(run.plugins), "probe_settings", {}), decoder.name)
         width = _candidates(narrow) or CANDIDATES
+        if beams and self.semantic_ids is not None and width >= len(self.semantic_ids.distinct):
+            width = CANDIDATES  # a few SIDs that are all ranked give every metric
         quiet = Progress(quiet=True)
 
         def probe(model: Any) -> dict[str, float]:

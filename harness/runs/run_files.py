@@ -259,6 +259,7 @@ class Config(Schema):
     group: str | None = None
     reported: str | None = None
     protocol: Protocol = Protocol()
+    called: Annotated[str, Len(0, 200)] = ""
     deterministic: bool = False
     settings_from: str = ""
     searched: Searches = Searches(trials=0, category="-", data="0" * 12)

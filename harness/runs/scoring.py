@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ def method(path: Path, name: str) -> dict[str, Any]:
         raise BenchError(f"{path} {'is no file' if path.exists() else 'does not exist'}; name a file of rankings")
     return {
         "name": f"external-{_slug(name)}",
+        "called": name,
         "summary": f"{name}: rankings that were made elsewhere ({path.name})",
         "group": "community",
         "tokenizer": {"name": "given", "optional": True},
@@ -44,6 +46,7 @@ def model(folder: Path, name: str) -> dict[str, Any]:
     """The recipe that decodes a model of a folder, trained elsewhere."""
     return {
         "name": f"external-{_slug(name)}",
+        "called": name,
         "summary": f"{name}: a model that was trained elsewhere ({folder.name})",
         "group": "community",
         "tokenizer": {"name": "given"},
@@ -53,10 +56,10 @@ def model(folder: Path, name: str) -> dict[str, Any]:
 
 
 def _slug(name: str) -> str:
-    slug = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:60].strip("-")
-    if not slug or len(name) > 200:
+    if not any(sign.isalnum() for sign in name) or len(name) > 200:
         raise BenchError(f"--name {name[:40]!r}: give letters or digits, at most 200 characters")
-    return slug
+    slug = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:60].strip("-")
+    return slug or hashlib.sha256(name.encode()).hexdigest()[:8]  # of a script that has none of these
 
 
 def record(run: Run, rankings: Rankings) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from harness.language.prompts import Prompts
 from harness.settings import setting
 
 LOCATION = "hf:"
+TOKENIZERS = ("tokenizer.json", "tokenizer.model", "spiece.model", "vocab.json", "vocab.txt")
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,8 @@ class CheckpointTrainer:
     def check(self, context: Context) -> None:
         """Its text tokenizer must know the category's SIDs."""
         semantic_ids = context.needs_semantic_ids("a checkpoint")
+        if not any((self.folder / name).is_file() for name in TOKENIZERS):
+            raise BenchError(f"{self.folder} holds no text tokenizer ({' or '.join(TOKENIZERS[:2])}); copy it there")
         text_tokenizer = models.load_tokenizer(self.folder)
         known = text_tokenizer.get_vocab()
         absent = [token for token in semantic_ids.tokens if token not in known]

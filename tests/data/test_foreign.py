@@ -318,6 +318,75 @@ def test_a_model_that_was_trained_elsewhere_is_decoded_as_our_own(plugins, tmp_p
     with pytest.raises(BenchError, match="no model in Hugging Face form"):
         cli.main([*words, "--no-mlflow", "--quiet", *(x for s in sets for x in ("--set", s))], standalone_mode=False)
 
+    weights = model / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    words[2] = str(model)
+    with pytest.raises(BenchError, match=r"the weights in .*model are damaged"):
+        cli.main([*words, "--no-mlflow", "--quiet", *(x for s in sets for x in ("--set", s))], standalone_mode=False)
+    model.joinpath("tokenizer.json").unlink()
+    words[2] = str(model)
+    with pytest.raises(BenchError, match="holds no text tokenizer"):
+        cli.main([*words, "--no-mlflow", "--quiet", *(x for s in sets for x in ("--set", s))], standalone_mode=False)
+
+
+def test_rows_that_say_two_things_are_named(mine, dataset, tmp_path):
+    from harness.data import foreign
+
+    part = exporting.in_file_order(dataset.test)
+    rows = [
+        {"sample": n, "user": u, "item": dataset.items.ids[t], "number": t, "rank": 1}
+        for n, (u, t) in enumerate(zip(part.users.tolist(), part.targets.tolist(), strict=True))
+    ]
+    path = tmp_path / "r.csv"
+
+    def read(*wanted, **changed):
+        table = pd.DataFrame([row | (changed if n == 3 else {}) for n, row in enumerate(rows)])
+        table[list(wanted)].to_csv(path, index=False)
+        return foreign.read(path, dataset, None)
+
+    assert (read("sample", "user", "item", "number", "rank").ids[:, 0] == dataset.test.targets).all()
+    with pytest.raises(BenchError, match=r"row 4: sample '3' is user '.*', and the row says 'nobody'"):
+        read("sample", "user", "item", "rank", user="nobody")
+    with pytest.raises(BenchError, match=r"row 4: item '.*' is number '\d+', and the row says '99'"):
+        read("sample", "item", "number", "rank", number=99)
+    path.write_text("user,item,item,rank\nu1,i1,i2,1\n")
+    with pytest.raises(BenchError, match="has the column 'item' twice"):
+        foreign.read(path, dataset, None)
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ({"user": None, "items": ["i1"]}, "row 2: user is null"),
+        ({"user": "u1", "items": "i1 i2"}, "row 2: items is 'i1 i2'; write a list"),
+        ({"user": "u1", "items": ["i1"], "scores": [1.0]}, "row 2 has scores besides"),
+        ({"user": "u1", "item": "i1", "rank": 1}, "row 2 lacks items"),
+    ],
+)
+def test_a_json_line_that_differs_is_named(line, said, dataset, tmp_path):
+    from harness.data import foreign
+
+    path = tmp_path / "r.jsonl"
+    path.write_text(json.dumps({"user": "u0", "items": ["i1", "i2"]}) + "\n" + json.dumps(line) + "\n")
+    with pytest.raises(BenchError, match=said):
+        foreign.read(path, dataset, None)
+
+
+def test_names_of_systems_are_what_tables_show(mine, dataset, ours, tmp_path):
+    from leaderboard.board import boards
+    from leaderboard.overview import trained_here
+    from leaderboard.record import Record
+
+    records = []
+    for k, name in enumerate(("Their system", "THEIR-system", "日本")):
+        path = write(tmp_path / f"{k}.csv", table(dataset, ours[1], k=10 - k), dataset)
+        done = harness.score(path, "Mine", name, data_dir=str(mine), runs=tmp_path / "runs")
+        records.append(Record.of_run(done.directory))
+    assert [record.label for record in records] == ["Their system", "THEIR-system", "日本"]
+    assert len({record.content["method"] for record in records}) == 2  # folders of one name, rows of two
+    [board] = boards(records, ["item"])
+    assert len(board.tables[0].rows) == 3 and not trained_here(board.tables[0])
+
 
 def test_ids_that_look_like_numbers_are_ids_and_numbers_say_so(plugins, tmp_path):
     from harness.data import foreign

@@ -514,6 +514,120 @@ def test_a_signal_at_any_line_of_the_spool_leaves_nothing(tmp_path, monkeypatch)
     assert 8 < count < 98 and not list(tmp_path.iterdir())
 
 
+def test_a_quote_within_a_cell_is_a_sign(tmp_path):
+    """5" pipe: only a quote at a cell's beginning opens one; also where blocks end between two of them."""
+    named = [(u.replace("u", 'u"'), i.replace("i1", '1"'), *rest) for u, i, *rest in ROWS]
+    path = tmp_path / "a.csv"
+    odd = 0
+    with open(path, "w") as file:
+        file.write("user_id,item_id,timestamp,rating\n")
+        for user, item, time, rating in named:
+            odd += user.count('"') + item.count('"')
+            file.write(f'{user},{item},{time},"{rating}"\n')
+    named = named if odd % 2 else named[:-1]
+    if not odd % 2:  # an odd number of them, which no count of pairs can close
+        path.write_text(path.read_text().rsplit("\n", 2)[0] + "\n")
+    done = run(path, "--name", "Mine", "--output", tmp_path)
+    assert done.exit_code == 0, done.output
+    assert content(tmp_path / "Mine") == expected([(u, i, t, int(r)) for u, i, t, r in named])
+    (tmp_path / "b.csv").write_text(path.read_text() + 'u9,"i1\nu9,i2,1500000000,1\n')
+    said = fails(tmp_path / "b.csv", "--name", "Other", "--output", tmp_path)
+    assert f"line {len(named) + 2} opens a quote" in said
+
+
+@pytest.mark.parametrize(
+    ("first", "said"),
+    [
+        ("u1,i1,1500000000,5", "line 1 is 'u1,i1,1500000000,5', which looks like a purchase"),
+        ("u1,i1,2017-07-14", "looks like a purchase"),
+        ("1\t20\t3\t881250949", "looks like a purchase"),
+        ("1,10,5.5", "looks like a purchase"),
+        ("7,10,5", "looks like a purchase"),
+        ("u1,i1,5", "if that is a row, write names above it"),
+        ("1::1193::5::978300760", "has :: between its cells"),
+        ("user_id:token\titem_id_list:token_seq\titem_id:token", "has a history a row (item_id_list:token_seq)"),
+    ],
+)
+def test_a_first_line_that_names_no_columns_is_no_header(first, said, tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("\n".join([first] * 9) + "\n")
+    assert said in fails(path, "--name", "Mine", "--output", tmp_path)
+    assert not (tmp_path / "Mine").exists()
+
+
+def test_columns_named_by_numbers_stay_possible(tmp_path):
+    rows = [(u, i, 0.5, 2018, t) for u, i, t, _ in ROWS]
+    path = as_csv(tmp_path / "a.csv", rows, ("user_id", "item_id", "0", "1", "timestamp"))
+    assert run(path, "--name", "Mine", "--output", tmp_path).exit_code == 0
+    path = as_csv(tmp_path / "b.csv", [row[:3] for row in ROWS], ("0", "1", "2"))
+    done = run(path, "--user", "0", "--item", "1", "--time", "2", "--name", "Other", "--output", tmp_path)
+    assert done.exit_code == 0 and content(tmp_path / "Other") == content(tmp_path / "Mine") == expected()
+
+
+def days(rows):
+    """The same rows, a day each, as 20170714."""
+    from datetime import date, timedelta
+
+    return [(u, i, (date(2017, 1, 30) + timedelta(days=(t - 1_500_000_000) // 86_400)), r) for u, i, t, r in rows]
+
+
+@pytest.mark.parametrize("form", ["csv", "json", "parquet"])
+def test_days_without_dashes_are_dates(form, tmp_path):
+    rows = days(ROWS)
+    as_csv(tmp_path / "dashed.csv", rows)
+    run(tmp_path / "dashed.csv", "--name", "Dashed", "--output", tmp_path)
+    numbers = [(u, i, int(f"{day:%Y%m%d}"), r) for u, i, day, r in rows]
+    path = tmp_path / f"a.{form}"
+    header = ("user_id", "item_id", "timestamp", "rating")
+    if form == "csv":
+        as_csv(path, numbers)
+    elif form == "json":
+        path.write_text("".join(json.dumps(dict(zip(header, row, strict=True))) + "\n" for row in numbers))
+    else:
+        pq.write_table(pa.table(dict(zip(header, map(list, zip(*numbers, strict=True)), strict=True))), path)
+    run(path, "--name", "Mine", "--output", tmp_path, "--set", "split=time")
+    run(tmp_path / "dashed.csv", "--name", "Timed", "--output", tmp_path, "--set", "split=time")
+    assert content(tmp_path / "Mine") == content(tmp_path / "Timed")
+    said = yaml.safe_load((tmp_path / "Mine/split.yaml").read_text())
+    assert said["times"].startswith("given as dates")
+    wrong = as_csv(tmp_path / "w.csv", [*numbers[:5], ("u1", "i1", 20171399, 1), *numbers[5:]])
+    assert "row 6: timestamp 20171399 is no day" in fails(wrong, "--name", "Wrong", "--output", tmp_path)
+    run(tmp_path / "a.csv" if form == "csv" else path, "--name", "S", "--output", tmp_path, "--set", "unit=s")
+    assert yaml.safe_load((tmp_path / "S/split.yaml").read_text())["times"].startswith("given in s")
+
+
+def test_times_near_1970_are_of_any_unit_and_the_first_that_differs_is_named(tmp_path):
+    rows = [(u, i, t * 1000 if k else 0, r) for k, (u, i, t, r) in enumerate(ROWS)]
+    for more in ((), ("--set", "unit=ms")):
+        path = as_csv(tmp_path / "a.csv", rows)
+        assert run(path, "--name", "Mine", "--output", tmp_path, "--force", *more).exit_code == 0
+        assert yaml.safe_load((tmp_path / "Mine/split.yaml").read_text())["times"].startswith("given in ms")
+    mixed = [*ROWS[:4], (*ROWS[4][:2], ROWS[4][2] * 1000, 1), *ROWS[5:], ("u1", "i1", 10**18, 1)]
+    said = fails(as_csv(tmp_path / "b.csv", mixed), "--name", "Other", "--output", tmp_path)
+    assert f"row 5: timestamp {ROWS[4][2] * 1000} is no time in s" in said
+
+
+def test_a_column_of_times_can_be_left_alone(tmp_path):
+    order = np.random.default_rng(0).permutation(len(ROWS))
+    rows = [(*ROWS[k][:2], 1_500_000_000 + int(order[k]), 1) for k in range(len(ROWS))]
+    path = as_csv(tmp_path / "a.csv", rows)
+    run(path, "--time", "none", "--name", "Mine", "--output", tmp_path)
+    assert content(tmp_path / "Mine") == expected([(u, i, k, 1) for k, (u, i, *_) in enumerate(ROWS)])
+    assert "needs times" in fails(path, "--time", "none", "--split", "time", "--name", "X", "--output", tmp_path)
+
+
+def test_whole_numbers_with_a_point_are_the_ids_without_it(tmp_path):
+    """On the way of columns, and line by line, which one time as a text takes."""
+    header = ("user_id", "item_id", "timestamp", "rating")
+    rows = [(float(u[1:]), float(i[1:]) + (0.5 if i == "i3" else 0), t, r) for u, i, t, r in ROWS]
+    said = [(u[1:], "3.5" if i == "i3" else i[1:], t, r) for u, i, t, r in ROWS]
+    for name, first in (("Fast", rows[0]), ("Slow", (*rows[0][:2], str(rows[0][2]), rows[0][3]))):
+        lines = [json.dumps(dict(zip(header, row, strict=True))) for row in [first, *rows[1:]]]
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(lines) + "\n")
+        run(tmp_path / f"{name}.jsonl", "--name", name, "--output", tmp_path)
+        assert content(tmp_path / name) == expected(said)
+
+
 def test_rows_that_lack_something_can_be_left_out_and_counted(tmp_path):
     rows = [*ROWS, ("", "i1", 1_500_000_000, 1), ("u1", "", 1_500_000_000, 1), ("u1", "i1", "", 1)]
     done = run(as_csv(tmp_path / "a.csv", rows), "--name", "Mine", "--output", tmp_path, "--set", "incomplete=drop")
@@ -752,7 +866,7 @@ def test_two_units_in_two_files_are_refused_also_where_one_is_named(tmp_path):
     (tmp_path / "b.csv").write_text(HEADER + "v,i,1500000000000\nv,j,1500000100000\n")
     for more in ([], ["--set", "unit=ms"]):
         message = fails(seconds, tmp_path / "b.csv", "--name", "Mine", "--output", tmp_path / "out", *more)
-        assert "b.csv row 2: timestamp 1500000100000 is no time in s as those before it" in message
+        assert "b.csv row 1: timestamp 1500000000000 is no time in s as those before it" in message
 
 
 def as_lines(rows):
