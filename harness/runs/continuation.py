@@ -121,17 +121,19 @@ def _codes(run: Run, other: RunDirectory, stages: Any, common: Common, edits: Ed
     """Note which code made what was taken over; returns both hashes where they differ."""
     from harness.runs import code
 
-    theirs = other.manifest.get(CODE, {})
+    theirs, before = other.manifest.get(CODE, {}), finished.settings(other, run.plugins)
+    before_now = code.of_run(before, run.dataset.layout, run.plugins)
     wanted = [f"{stage.name}/fit" for stage in stages]
     wanted += [f"{stage.name}/decode" for stage in stages[: common.done] if common.same_decoder]
     noted = {step: theirs[step] for step in wanted if step in theirs}
     kept, told = {}, {}
-    for step, there in noted.items():
-        here = code.of_step(step, run.config, edits.codes)
-        differ = code.changed(there, here)
-        if differ:
+    for step, there in list(noted.items()):
+        here, now = code.of_step(step, run.config, edits.codes), code.of_step(step, before, before_now)
+        if differ := code.changed(there, now):
             kept[step] = {"changed": differ, "now": here}
-            told[step] = {"there": code.one(there), "here": code.one(here), "changed": differ}
+            told[step] = {"there": code.one(there), "here": code.one(now), "changed": differ}
+        else:  # no code has changed; another decoder may have probed it
+            noted[step] = here
     manifest = run.directory.manifest
     run.directory.note(**{CODE: manifest.get(CODE, {}) | noted, KEPT: manifest.get(KEPT, {}) | kept})
     return told

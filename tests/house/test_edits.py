@@ -16,6 +16,7 @@ import numpy as np
 import helper
 from harness import hookimpl
 from harness.components import NoSettings
+from harness.data.rankings import Rankings
 
 
 class Model:
@@ -52,7 +53,25 @@ def bench_methods():
     base = {"stages": [{"name": "counts"}], "decoder": {"name": "rank", "k": 20},
             "tokenizer": {"name": "given", "optional": True}}
     two = {"name": "counts2", "base": "counts", "stages": [{"name": "again"}]}
-    return [{"name": "counts", "summary": "counts", **base}, two]
+    three = {"name": "counts3", "base": "counts", "stages": [{"name": "again"}], "decoder": {"name": "other"}}
+    return [{"name": "counts", "summary": "counts", **base}, two, three]
+
+
+class Other:
+    Settings = NoSettings
+
+    def __init__(self, settings):
+        pass
+
+    def decode(self, model, histories, semantic_ids, device, progress):
+        scores = np.asarray(model.score(histories), dtype=np.float32)
+        ids = np.argsort(-scores, axis=1, kind="stable")[:, :20].astype(np.int32)
+        return Rankings("item", ids, np.take_along_axis(scores, ids, 1))
+
+
+@hookimpl
+def bench_decoders():
+    return {"other": Other}
 """
 SIZES = ["dataset.items=60", "dataset.users=60"]
 
@@ -162,6 +181,22 @@ def test_from_run_keeps_and_records_both_hashes(world):
     done = world.run("--from-run", str(origin), "--anew", "--redo", "counts", method="counts2")
     assert done.exit_code == 0, done.output
     assert world.rankings("counts2", "counts") == world.rankings()
+
+
+def test_another_decoder_is_no_other_code(world):
+    """A stage is taken over by a recipe that decodes it otherwise: nobody has changed any code."""
+    world.write(1)
+    assert world.run().exit_code == 0
+    origin = next(world.runs.glob("*/counts/*"))
+    for _ in range(2):
+        done = world.run("--from-run", str(origin), "--anew", method="counts3")
+        assert done.exit_code == 0 and "made by other code" not in done.output, done.output
+        assert not world.manifest("counts3").get("kept") and "code" not in world.manifest("counts3")["done"]["from"]
+    shutil.rmtree(next(world.runs.glob("*/counts3")))
+    world.write(-1)
+    done = world.run("--from-run", str(origin), "--anew", method="counts3")
+    assert done.exit_code == 0 and "made by other code" in done.output, done.output
+    assert world.manifest("counts3")["done"]["from"]["code"]["counts/fit"]["changed"] == ["helper"]
 
 
 def test_a_suite_redoes_what_other_code_made(world):
