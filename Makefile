@@ -20,8 +20,10 @@ run: install
 	$(BIN)/bench run --method minionerec --category Synthetic
 	$(BIN)/bench leaderboard --category Synthetic --stages
 
+# In the order of their names: the files with the longest tests (baselines, campaign, cli, core) come first.
+TWO := -n 2 --dist loadfile --no-loadscope-reorder --ignore tests/processes --ignore tests/docs
 test: install
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --ignore tests/processes --ignore tests/docs $(PYTEST)  # a thread each of two
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(TWO) $(PYTEST)  # a thread each of two
 
 $(VENV)/.engines: $(STAMP)
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[cluster,deepspeed]'
@@ -73,7 +75,7 @@ test-lowest: install
 	mkdir -p build && echo "torch==$$($(BIN)/python -c 'import torch; print(torch.__version__.partition("+")[0])')" > build/torch.txt
 	test -d build/lowest || $(PYTHON) -m venv build/lowest
 	$(BIN)/uv pip install --quiet --python build/lowest/bin/python --resolution lowest-direct --override build/torch.txt -e '.[dev]'
-	OMP_NUM_THREADS=1 build/lowest/bin/python -m pytest -n 2 --dist loadfile --ignore tests/processes --ignore tests/docs $(PYTEST)
+	OMP_NUM_THREADS=1 build/lowest/bin/python -m pytest $(TWO) $(PYTEST)
 
 verify: install
 	$(BIN)/bench results verify

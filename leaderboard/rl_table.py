@@ -31,7 +31,7 @@ Key = tuple[str, str]
 
 
 def all_of(categories: Iterable[Sequence[Record]]) -> dict[str, str]:
-    """The table of each category, and what all of them bear (``says``)."""
+    """The table of each category, what all of them bear (``says``), and how often GRPO wins (``verdict``)."""
     made: dict[str, str] = {}
     pairs: dict[Key, Paired] = {}
     duels: list[Key] = []
@@ -47,7 +47,7 @@ def all_of(categories: Iterable[Sequence[Record]]) -> dict[str, str]:
             for first, second in ((start, best), (start, control), (whole, best)):
                 pairs |= _tested(category, first, second)
     known = corrected(pairs)
-    return made | {"says": bullets([*told(known), *_counted([known[key] for key in duels])])}
+    return made | {"says": bullets(told(known)), "verdict": _verdict([known[key] for key in duels])}
 
 
 def arms_of(records: Sequence[Record]) -> list[System]:
@@ -99,14 +99,12 @@ def _valid(arm: System) -> float:
     return statistics.fmean(record.stages[arm.stage]["valid"][JUDGED] for record in arm.recipe.records)
 
 
-def _counted(duels: Sequence[Paired]) -> list[str]:
+def _verdict(duels: Sequence[Paired]) -> str:
     """How often GRPO stands above its control, of the comparisons over several seeds."""
     claimed = [duel for duel in duels if duel.scope in CLAIMS]
     above = sum(duel.significant and duel.difference > 0 for duel in claimed)
     below = sum(duel.significant and duel.difference < 0 for duel in claimed)
-    if not claimed:
-        return []
-    return [
-        f"{JUDGED}, GRPO over as many steps of SFT on the same rows: beyond chance above it in {above} and below it in "
-        f"{below} of {len(claimed)} comparisons over seeds."
-    ]
+    return (
+        f"**Measured so far**: of {len(claimed)} comparisons of GRPO with as many steps of SFT on the same rows, over "
+        f"several seeds, its {JUDGED} is beyond chance above in {above} and below in {below}."
+    )

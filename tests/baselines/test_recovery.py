@@ -23,7 +23,13 @@ def markov(plugins, tmp_path_factory):
     return run(plugins, "markov", tmp_path_factory.mktemp("markov"), SECOND_ORDER)
 
 
-@pytest.mark.parametrize("name", SMALL)
+QUICK = ("gru4rec", "caser", "hstu")
+"""That all of them learn pairs is seen in seconds elsewhere (test_networks, test_tiger); how much, of these here."""
+
+
+@pytest.mark.parametrize(
+    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in SMALL]
+)
 def test_second_order_models_beat_any_first_order_one(name, plugins, tmp_path, markov):
     found = run(plugins, name, tmp_path, [*SECOND_ORDER, *(f"{name}.{s}" for s in SMALL[name])])
     assert found.item["HR@10"] > markov.item["HR@10"] + 0.05
