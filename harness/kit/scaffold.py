@@ -87,7 +87,7 @@ def contents(name: str, module: str, kind: str, target: Path) -> dict[str, str]:
         f"tests/test_{module}.py": filled("test.py"),
     }
     if kind == "dataset":
-        rows = [f"u{user},i{(user * 3 + step * step) % 60},item {(user * 3 + step * step) % 60}"
+        rows = [f"u{user},i{(user * 3 + step * step) % 61},item {(user * 3 + step * step) % 61}"
                 for user in range(60) for step in range(3 + user % 5)]  # fmt: skip
         texts[f"data/Sample.{name}.csv"] = "\n".join(rows) + "\n"
     return texts

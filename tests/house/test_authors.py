@@ -1,6 +1,7 @@
 """What authors of plugins and of notebooks use: users in histories, bases and parts, the kit, the Python API."""
 
 import copy
+import shlex
 import subprocess
 import sys
 import time
@@ -186,6 +187,11 @@ def test_what_the_scaffold_writes_keeps_every_promise(kind, tmp_path):
         for f in folder.rglob("*")
         if f.is_file() and any(w in f.read_text() for w in ("NAME", "PROJECT_FOLDER", "SUMMARY"))
     ]
+    if kind in ("dataset", "decoder", "metric"):  # of these what it says comes next takes seconds
+        [said] = [line for line in done.output.splitlines() if "bench run" in line]
+        words = shlex.split(said[said.index("bench run") :])[1:]
+        ran = bench(*words, "--runs", tmp_path / "runs", "--no-mlflow", "--no-figures", "--quiet")
+        assert ran.exit_code == 0, ran.output
     done = bench("plugin", "check", folder)
     assert done.exit_code == 0, done.output
     assert ", 0 broken" in done.output

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from leaderboard import pareto
+from leaderboard.board import OUTSIDE
 from leaderboard.pareto import Point, front
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -63,8 +64,9 @@ def test_a_row_whose_training_was_elsewhere_is_no_point(monkeypatch):
         record = SimpleNamespace(settings={"stages": [{"name": "s", "trainer": "gru4rec"} | stage]})
         system = SimpleNamespace(metric=lambda protocol, metric: 0.5)
         return SimpleNamespace(
-            name=name, group="ours", mixed="", records=(record,), system=system, cost=lambda key: seconds
-        )
+            name=name, group="ours", mixed="", records=(record,), system=system, cost=lambda key: seconds,
+            made_elsewhere=stage.get("trainer") in OUTSIDE,
+        )  # fmt: skip
 
     rows = [
         row("own"), row("fast", 0.0), row("scored", 0.0, trainer="external"), row("given", 0.0, trainer="checkpoint"),
