@@ -42,7 +42,7 @@ site: $(VENV)/.site
 	$(BIN)/codespell --ignore-words docs/site/words.txt README.md CHANGELOG.md CONTRIBUTING.md docs/*.md harness plugins baselines leaderboard/*.py
 
 test-docs: site
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 tests/docs  # the commands of the pages that teach
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile tests/docs  # the commands of the pages that teach
 
 lint: install
 	$(BIN)/ruff check .

@@ -44,6 +44,31 @@ def test_the_docs_print_the_user_part_that_is_tested():
     assert f"```python\n{part}\n```" in (ROOT / "docs/plugins.md").read_text()
 
 
+def blocks_between(first, last):
+    text = (ROOT / "docs/plugins.md").read_text()
+    return "\n\n".join(re.findall(r"```python\n(.*?)```", text[text.index(first) : text.index(last)], flags=re.DOTALL))
+
+
+def test_the_method_that_grows_step_by_step_is_one(tmp_path):
+    (tmp_path / "popular.py").write_text(blocks_between("## Step by step", "**A base.**"))
+    done = bench("plugin", "check", tmp_path / "popular.py")
+    assert done.exit_code == 0 and ", 0 broken" in done.output and "popular" in done.output, done.output
+
+
+def test_the_blend_of_the_docs_is_a_method(tmp_path):
+    head = blocks_between("**A scorer.**", "**A trainer**").partition("class ")[0]
+    registered = (
+        "\n\n@hookimpl\ndef bench_trainers():\n    return {'blend': BlendTrainer}\n\n\n"
+        "@hookimpl\ndef bench_methods():\n"
+        "    stage = {'name': 'blend', 'parts': {'neural': {'name': 'sasrec', 'epochs': 1, 'hidden': 16}}}\n"
+        "    return [{'name': 'blend', 'summary': 'both', 'stages': [stage], 'decoder': {'name': 'rank'}}]\n"
+    )
+    blend = blocks_between("**Parts.**", "## A neural baseline in one file")
+    (tmp_path / "blend.py").write_text(head + blend + registered)
+    done = bench("plugin", "check", tmp_path / "blend.py")
+    assert done.exit_code == 0 and ", 0 broken" in done.output, done.output
+
+
 def test_the_docs_link_no_file_that_is_not_there():
     for page in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")):
         for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text()):
