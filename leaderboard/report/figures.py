@@ -12,7 +12,7 @@ import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from harness import files
 from harness.cli.tables import PROTOCOLS
@@ -310,8 +310,7 @@ def _note_left_out(axes: Axes, shown: int, systems: Sequence[System], protocol: 
 
 def _label(axes: Axes, points: list[tuple[float, float, str]]) -> None:
     """Names beside points, each moved up or down until it lies on no other (sizes in display units)."""
-    figure = axes.get_figure(root=True)
-    assert figure is not None
+    figure = cast("Figure", axes.figure)  # get_figure(root=True) is of matplotlib 3.10
     figure.draw_without_rendering()
     taken: list[tuple[float, float, float, float]] = []
     for x, y, _ in points:
