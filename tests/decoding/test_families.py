@@ -44,6 +44,10 @@ def plain_scores(model):
 
 
 def test_the_table_of_the_docs_is_what_the_families_give(found):
+    import transformers
+
+    if f"transformers=={transformers.__version__}\n" not in (ROOT / "constraints.txt").read_text(encoding="utf-8"):
+        pytest.skip("the table is of the version in constraints.txt; another may decode a family otherwise, or mend it")
     assert families.table(found) in (ROOT / "docs/backbones.md").read_text(encoding="utf-8"), (
         "python -m tests.decoding.families prints it anew"
     )
