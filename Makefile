@@ -74,6 +74,7 @@ test-lowest: install
 	$(BIN)/python -m pip install --quiet uv
 	mkdir -p build && echo "torch==$$($(BIN)/python -c 'import torch; print(torch.__version__.partition("+")[0])')" > build/torch.txt
 	test -d build/lowest || $(PYTHON) -m venv build/lowest
+	build/lowest/bin/python -m pip install --quiet -r build/torch.txt  # from where pip has it; uv would fetch another build
 	$(BIN)/uv pip install --quiet --python build/lowest/bin/python --resolution lowest-direct --override build/torch.txt -e '.[dev]'
 	OMP_NUM_THREADS=1 build/lowest/bin/python -m pytest $(TWO) $(PYTEST)
 
