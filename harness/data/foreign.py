@@ -39,6 +39,9 @@ LISTS = {
     "score": ("scores", "score"),
 }
 """What lists of a JSON line are called."""
+KNOWN = {name for names in NAMES.values() for name in names}
+PLURAL = {name for names in LISTS.values() for name in names} - KNOWN
+"""What holds a list wherever it stands; the other names may be of a line a candidate."""
 FORMS = "give .parquet, .csv, .tsv, .jsonl or .trec"
 
 
@@ -173,12 +176,11 @@ def _of_lines(path: Path) -> pd.DataFrame:
             for role, names in LISTS.items()
             if isinstance(value := next((content[name] for name in names if name in content), None), list)
         }
-        known = [name for names in NAMES.values() for name in names]
         if not any(name in content for role in ("user", "sample") for name in NAMES[role]):
             raise BenchError(f"{path} row {number} names no user and no sample; write one of them in each line")
         if not lists:
             for name, value in content.items():
-                if name in known:
+                if name in KNOWN:
                     columns.setdefault(name, []).append(value)
             continue
         n = len(next(iter(lists.values())))
@@ -197,14 +199,13 @@ def _of_lines(path: Path) -> pd.DataFrame:
 
 def _as_the_first(path: Path, number: int, content: dict[str, Any], first: set[str]) -> None:
     """Refuse a line that holds other things than the first one, a null, or a text in place of a list."""
-    known = {name: name in content for names in (*NAMES.values(), *LISTS.values()) for name in names}
-    there = {name for name, is_there in known.items() if is_there}
-    first |= there if not first else set()
+    there = content.keys() & {*KNOWN, *(name for names in LISTS.values() for name in names)}
+    if not first:
+        first |= there
     for name in sorted(there):
         if content[name] is None:
             raise BenchError(f"{path} row {number}: {name} is null; every line needs all its values")
-        plural = name in {names[0] for names in LISTS.values()} | {"item_ids"}
-        if plural and not isinstance(content[name], list):
+        if name in PLURAL and not isinstance(content[name], list):
             raise BenchError(f"{path} row {number}: {name} is {str(content[name])[:40]!r}; write a list, best first")
     if there != first:
         lacking, more = sorted(first - there), sorted(there - first)

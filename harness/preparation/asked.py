@@ -136,7 +136,7 @@ class _Named:
 
 def unit_of(number: float) -> str:
     """The unit of a time since 1970, by its size."""
-    return next((unit for unit, most in SIZES if abs(float(number)) < most), "ns")
+    return str(units_of(np.asarray([number]))[0])
 
 
 def units_of(numbers: np.ndarray) -> np.ndarray:

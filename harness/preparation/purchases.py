@@ -333,8 +333,7 @@ def _dates(values: pa.Array, known: np.ndarray, source: Source, first: int, name
             f"{source.path} row {first + row}: {name} {texts[row][:40]!r} is no time; write a number (seconds or "
             "milliseconds since 1970) or a date such as 2018-11-30T12:00:00"
         )
-    found: np.ndarray = parsed.fillna(pd.Timestamp(0, tz="UTC")).dt.as_unit("us").astype("int64").to_numpy()
-    return found
+    return _since_1970(parsed)
 
 
 def _days(numbers: np.ndarray, known: np.ndarray, source: Source, first: int, name: str) -> np.ndarray:
@@ -350,6 +349,13 @@ def _days(numbers: np.ndarray, known: np.ndarray, source: Source, first: int, na
             f"{source.path} row {first + row}: {name} {numbers[row]} is no day as 20181130 and those before it are; "
             "mend it, or name the unit: --set unit=s"
         )
+    return _since_1970(parsed)
+
+
+def _since_1970(parsed: Any) -> np.ndarray:
+    """A pandas series of moments in UTC as microseconds ``[n]``; what is absent as 0."""
+    import pandas as pd
+
     found: np.ndarray = parsed.fillna(pd.Timestamp(0, tz="UTC")).dt.as_unit("us").astype("int64").to_numpy()
     return found
 

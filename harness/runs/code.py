@@ -22,6 +22,7 @@ from harness.runs.chosen import Component
 from harness.runs.config import RunConfig
 from harness.runs.run_directory import CONFIG
 from harness.runs.run_files import Config
+from harness.version import DISTRIBUTION
 
 HARNESS = Path(__file__).resolve().parent.parent
 NO_RESULT_HANGS_ON = {
@@ -77,7 +78,7 @@ def of_run(config: RunConfig, layout: str, plugins: Plugins) -> dict[str, Code]:
     found = {label: of_component(kind, name, plugins) for label, kind, name in used if kind != "run"}
     if config.sids.repair != "none":
         own = closure(HARNESS / REPAIRS, HOME)
-        found["tokenizer, repair"] = Code(config.sids.repair, CORE.version, "genrec-bench", own)
+        found["tokenizer, repair"] = Code(config.sids.repair, CORE.version, DISTRIBUTION, own)
     return found
 
 
@@ -110,7 +111,7 @@ def of_component(kind: str, name: str, plugins: Plugins) -> Code:
     own = getattr(plugin.module, "__file__", None)
     if own and not plugin.built_in:  # what registers a component may have made it
         modules |= closure(Path(own).resolve(), _root(Path(own).resolve(), plugin))
-    return Code(name, plugin.version, plugin.distribution or ("genrec-bench" if plugin.built_in else ""), modules)
+    return Code(name, plugin.version, plugin.distribution or (DISTRIBUTION if plugin.built_in else ""), modules)
 
 
 def one(modules: dict[str, str]) -> str:

@@ -12,6 +12,7 @@ from harness import files
 from harness.errors import BenchError
 from harness.evaluation.validation import OUT
 from harness.runs import finished, identity, measuring
+from harness.runs.config import RunConfig
 from harness.runs.edits import CHANGED, CODE, KEPT, Edits
 from harness.runs.run import Run
 from harness.runs.run_directory import PRUNED, Clock, RunDirectory
@@ -53,12 +54,14 @@ class Common:
         goes_on: whether the next one goes on from its checkpoint.
         changed: ``{setting: [there, here]}`` of that one.
         same_decoder: whether their rankings are taken over too: decoder, probe and protocol are the same.
+        before: the settings of the finished one.
     """
 
     done: int
     goes_on: bool
     changed: dict[str, Any]
     same_decoder: bool
+    before: RunConfig
 
 
 def take_over(run: Run, origin: Origin, trainers: tuple[Any, ...], edits: Edits) -> None:
@@ -121,14 +124,14 @@ def _codes(run: Run, other: RunDirectory, stages: Any, common: Common, edits: Ed
     """Note which code made what was taken over; returns both hashes where they differ."""
     from harness.runs import code
 
-    theirs, before = other.manifest.get(CODE, {}), finished.settings(other, run.plugins)
-    before_now = code.of_run(before, run.dataset.layout, run.plugins)
+    theirs = other.manifest.get(CODE, {})
+    codes_before = code.of_run(common.before, run.dataset.layout, run.plugins)
     wanted = [f"{stage.name}/fit" for stage in stages]
     wanted += [f"{stage.name}/decode" for stage in stages[: common.done] if common.same_decoder]
     noted = {step: theirs[step] for step in wanted if step in theirs}
     kept, told = {}, {}
     for step, there in list(noted.items()):
-        here, now = code.of_step(step, run.config, edits.codes), code.of_step(step, before, before_now)
+        here, now = code.of_step(step, run.config, edits.codes), code.of_step(step, common.before, codes_before)
         if differ := code.changed(there, now):
             kept[step] = {"changed": differ, "now": here}
             told[step] = {"there": code.one(there), "here": code.one(now), "changed": differ}
@@ -149,7 +152,8 @@ def _common(run: Run, origin: Origin, other: RunDirectory, trainers: tuple[Any, 
     manifest, config = other.manifest, run.config.as_dict()
     if "run" not in manifest.get("done", {}):
         raise BenchError(f"--from-run {source} is not the directory of a finished run")
-    before = finished.settings(other, run.plugins).as_dict()
+    settings = finished.settings(other, run.plugins)
+    before = settings.as_dict()
     for key in ("category", "seed", "prompts", "tokenizer", "backbone", "dataset"):
         if before[key] != config[key]:
             raise BenchError(f"--from-run {source} differs in {key}: {before[key]} there, {config[key]} here")
@@ -180,7 +184,7 @@ def _common(run: Run, origin: Origin, other: RunDirectory, trainers: tuple[Any, 
                 f"--from-run {source}: under another decoder, probe or protocol other checkpoints of "
                 f"{ours[done]['name']} would have been kept; --anew trains {ours[done]['name']} from its beginning"
             )
-    return Common(done, goes_on, changed, same_decoder)
+    return Common(done, goes_on, changed, same_decoder, settings)
 
 
 def _told(taken: list[str], left: list[str], common: Common) -> str:

@@ -164,9 +164,9 @@ def test_files_keep_their_shape():
     assert max(sids.report()["codes used"]) <= 3  # an absent level is no code
 
 
-def written(folder, data, codes):
+def written(folder, data, codes, name="Shaped"):
     """The tiny category in the sequence layout with SIDs of that shape."""
-    place = folder / "Shaped"
+    place = folder / name
     place.mkdir(parents=True)
     sequences = {}
     for split in (data.train, data.valid, data.test):
@@ -175,7 +175,7 @@ def written(folder, data, codes):
     texts = {str(i): {"title": title} for i, title in enumerate(data.items.titles)}
     index = {str(i): [f"<{level_name(lv)}_{c}>" for lv, c in enumerate(row)] for i, row in enumerate(codes)}
     for kind, content in (("inter", sequences), ("item", texts), ("index.own", index)):
-        (place / f"Shaped.{kind}.json").write_text(json.dumps(content))
+        (place / f"{name}.{kind}.json").write_text(json.dumps(content))
     return folder
 
 

@@ -12,10 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness import plugins as plugin_manager
-from harness.data import categories
 from tests.commands import bench
-from tests.conftest import TINY_DATA
 from tests.decoding.test_unequal import written
 from tests.docs.test_commands import commands
 
@@ -50,41 +47,32 @@ BARE = ["--no-mlflow", "--no-figures", "--quiet"]
 
 
 @pytest.fixture(scope="module")
-def loaded():
-    return plugin_manager.load()
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory, loaded):
+def world(tmp_path_factory, tiny):
     """A reader's folder: small categories, the repository's records, and the runs that pages start from."""
     folder = tmp_path_factory.mktemp("reader")
-    tiny = categories.read(loaded, "Synthetic", None, TINY_DATA)
     codes = [[int(c) for c in tiny.given.codes[item]] for item in range(len(tiny.items))]
     for name in CATEGORIES:
-        place = written(folder / "data", tiny, codes) / "Shaped"
-        place.rename(folder / "data" / name)
-        for path in list((folder / "data" / name).iterdir()):
-            path.rename(path.with_name(path.name.replace("Shaped", name)))
+        written(folder / "data", tiny, codes, name)
     shutil.copytree(ROOT / "leaderboard/results", folder / "leaderboard/results")
     return folder
 
 
-def shrunk(words, loaded):
+def shrunk(words, plugins):
     """The command with small settings where it trains, and what it says itself after them."""
     words = [{"20": "2", "40": "2"}.get(w, w) if before == "--trials" else w for before, w in zip(["", *words], words)]
     if words[0] not in ("run", "tune"):
         return words
     method = words[words.index("--method") + 1]
-    recipe, sets = loaded.get("method", method), ["probe.samples=10"]
-    parts = {stage["name"]: loaded.get("trainer", stage.get("trainer", stage["name"])) for stage in recipe["stages"]}
+    recipe, sets = plugins.get("method", method), ["probe.samples=10"]
+    parts = {stage["name"]: plugins.get("trainer", stage.get("trainer", stage["name"])) for stage in recipe["stages"]}
     if recipe.get("backbone"):
-        parts["backbone"] = loaded.get("backbone", "nano")
+        parts["backbone"] = plugins.get("backbone", "nano")
     for name, component in parts.items():
         there = {field.name for field in dataclasses.fields(component.Settings)}
         sets += [f"{name}.{key}={value}" for key, value in SMALL.items() if key in there]
     sets += [f"{name}.tasks={{next_sid: 1.0}}" for name, part in parts.items() if part.__name__ in ONE_TASK]
     sets += ["dataset.items=80", "dataset.users=150"] if "Synthetic" in words else []
-    known = {field.name for field in dataclasses.fields(loaded.get("decoder", recipe["decoder"]["name"]).Settings)}
+    known = {field.name for field in dataclasses.fields(plugins.get("decoder", recipe["decoder"]["name"]).Settings)}
     sets += ["decoder.k=10"] if "k" in known else []
     sets += ["decoder.beams=10", "probe.beams=10"] if "beams" in known else []
     own = {words[at + 1].partition("=")[0] for at, word in enumerate(words) if word == "--set"}
@@ -108,21 +96,21 @@ def filled(word, words, folder):
 
 
 @pytest.fixture(scope="module")
-def runs(world, loaded):
+def runs(world, plugins):
     """The runs that pages start from, made when a page is reached; one method after another."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(world)
         patch.delenv("BENCH_DATA", raising=False)
         for name, methods in BEFORE.items():
             for method in methods:
-                words = shrunk(["run", "--method", method, "--category", name, *BARE], loaded)
+                words = shrunk(["run", "--method", method, "--category", name, *BARE], plugins)
                 done = bench(*words)
                 assert done.exit_code == 0, (words, done.output)
     return world
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_a_how_to_page_can_be_typed_in(page, runs, loaded, monkeypatch):
+def test_a_how_to_page_can_be_typed_in(page, runs, plugins, monkeypatch):
     monkeypatch.chdir(runs)
     monkeypatch.delenv("BENCH_DATA", raising=False)  # the small categories are in ./data
     tried = 0
@@ -131,7 +119,7 @@ def test_a_how_to_page_can_be_typed_in(page, runs, loaded, monkeypatch):
         if any(re.search(pattern, said) for pattern in ELSEWHERE):
             continue
         words = words[: words.index(">")] if ">" in words else words
-        words = shrunk([filled(word, words, runs) for word in words], loaded)
+        words = shrunk([filled(word, words, runs) for word in words], plugins)
         if words[0] == "leaderboard" and "--results" in words:
             words += ["--runs", "none"]  # the records are of the real data, and the runs here are not
         if words[:2] == ["results", "export"]:
